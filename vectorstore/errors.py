@@ -1,0 +1,126 @@
+"""Every error a user can meet, in one tree.
+
+    VectorstoreError
+    ├── ValidationError (ValueError)      the caller's data is wrong; nothing was written
+    │   ├── DimensionError                a vector has another length than its space
+    │   ├── WhereError                    a filter names an unknown field, operator or value
+    │   └── RecipeError                   a recipe has unknown keys or impossible values
+    ├── NotFound (KeyError)               no such record, kind, context or space
+    ├── ConflictError (ValueError)        the catalog already holds something in the way
+    │   └── DuplicateId                   that id is taken
+    ├── EmbedderError (RuntimeError)      the embedding model is absent, damaged or misbehaves
+    ├── SpaceMismatch (ValueError)        another embedding model, dimension or metric than the space's
+    ├── SchemaChangedError (TypeError)    a kind's declaration no longer fits its stored table
+    ├── StoreError (OSError)              the store as a whole cannot be used
+    │   ├── NotAStore                     the path holds something else
+    │   ├── NewerFormat                   written by a newer vectorstore
+    │   ├── StoreGone                     the folder was removed or replaced under an open handle
+    │   ├── ReadOnlyStore                 a write on a store opened read-only
+    │   ├── StoreClosed                   used after close()
+    │   ├── StoreBusy (TimeoutError)      another writer held the lock for too long
+    │   └── OutcomeUnknown                a commit failed half-way: look before you retry
+    ├── CorruptError (RuntimeError)       a source (catalog row, segment) is damaged or missing
+    └── DerivedError (RuntimeError)       an index cannot be used; answers stay exact
+        ├── RecallTooLow                  a rebuild was refused: it would answer worse than its recipe allows
+        └── Superseded                    somebody published a newer index, or compacted, meanwhile
+
+Messages say what, where and how to mend.
+"""
+
+from __future__ import annotations
+
+
+class VectorstoreError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ValidationError(VectorstoreError, ValueError):
+    """The data handed in is wrong; nothing was written."""
+
+
+class DimensionError(ValidationError):
+    """A vector has another number of dimensions than its space."""
+
+
+class WhereError(ValidationError):
+    """A filter names an unknown field or operator, or a value of the wrong type."""
+
+
+class RecipeError(ValidationError):
+    """A recipe has unknown keys, missing keys or impossible values."""
+
+
+class NotFound(VectorstoreError, KeyError):
+    """No such record, kind, context or space."""
+
+    def __str__(self) -> str:
+        """The message itself; KeyError would show its repr."""
+        return str(self.args[0]) if self.args else ""
+
+
+class ConflictError(VectorstoreError, ValueError):
+    """The catalog already holds something that stands in the way; nothing was written."""
+
+
+class DuplicateId(ConflictError):
+    """The id is taken; use upsert to overwrite."""
+
+
+class EmbedderError(VectorstoreError, RuntimeError):
+    """The embedding model is absent, damaged or returned nonsense."""
+
+
+class SpaceMismatch(VectorstoreError, ValueError):
+    """The embedder, dimension or metric is not the one that the space was made with."""
+
+
+class SchemaChangedError(VectorstoreError, TypeError):
+    """A kind's declaration no longer fits the table that holds its records."""
+
+
+class StoreError(VectorstoreError, OSError):
+    """The store as a whole cannot be opened or used."""
+
+
+class NotAStore(StoreError):
+    """The path holds something that is not a vectorstore; it was left untouched."""
+
+
+class NewerFormat(StoreError):
+    """The store was written by a newer version; nothing was changed."""
+
+
+class StoreGone(StoreError):
+    """The folder was removed or replaced while the store was open; nothing was re-created."""
+
+
+class ReadOnlyStore(StoreError):
+    """A write was asked of a store that was opened read-only."""
+
+
+class StoreClosed(StoreError):
+    """The store was used after close()."""
+
+
+class StoreBusy(StoreError, TimeoutError):
+    """Another writer held the write lock for longer than the timeout."""
+
+
+class OutcomeUnknown(StoreError):
+    """A commit raised: it may or may not have happened. Reopen, look, then retry."""
+
+
+class CorruptError(VectorstoreError, RuntimeError):
+    """A source of truth (a catalog row, a segment) is damaged or missing."""
+
+
+class DerivedError(VectorstoreError, RuntimeError):
+    """A derived file cannot be used; it can be rebuilt and the answers stay exact meanwhile."""
+
+
+class RecallTooLow(DerivedError):
+    """A rebuild was refused because its measured recall is below the recipe's minimum."""
+
+
+class Superseded(DerivedError):
+    """The catalog moved on while an index was built; the newer state was kept."""

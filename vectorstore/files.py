@@ -1,0 +1,233 @@
+"""Files of a store: write-once, published whole, named by digest.
+
+Owns every durable effect on disk but SQLite's own. `publish` goes through these steps; what a crash leaves after each:
+
+1. create a unique temporary name (O_EXCL)      -> an empty temporary file, swept later
+2. write all bytes                              -> a torn temporary file, swept later
+3. fsync the file                               -> a whole temporary file, swept later
+4. rename to the final, unique name             -> a whole file that no catalog row names, swept later
+5. fsync the folder                             -> the same, and it survives a power cut
+(6. the caller's catalog transaction names it   -> part of the store)
+
+A file is never changed and never overwritten; it is removed by unlink alone, so that a map of it stays valid in
+readers. Each step is one small function here, so that a crash test can stop the process at any of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vectorstore.errors import CorruptError
+
+Buffer = bytes | memoryview | mmap.mmap
+TEMPORARY = ".tmp"
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What the catalog keeps of a published file.
+
+    `stat` is "inode:size:mtime_ns": as long as it is unchanged the digest need not be computed again.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    stat: str
+
+
+class Folder(Protocol):
+    """A flat folder of write-once files."""
+
+    def publish(self, name: str, chunks: Iterable[Buffer]) -> FileInfo:
+        """Write the chunks as one new file; durable when this returns."""
+
+    def read(self, name: str) -> Buffer:
+        """The bytes of a file, memory-mapped where there is a disk."""
+
+    def stat(self, name: str) -> str | None:
+        """ "inode:size:mtime_ns", or None when there is no such file."""
+
+    def names(self) -> list[str]:
+        """All names here, temporary ones included, sorted."""
+
+    def age(self, name: str) -> float:
+        """Seconds since the file was last written, by the file system's clock."""
+
+    def remove(self, name: str) -> None:
+        """Unlink; a file that is not there is no error."""
+
+
+class MemoryFolder:
+    """A folder that lives in this process only."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, bytes] = {}
+
+    def publish(self, name: str, chunks: Iterable[Buffer]) -> FileInfo:
+        """Keep the bytes under the name."""
+        data = b"".join(bytes(chunk) for chunk in chunks)
+        self._files[name] = data
+        return FileInfo(name, len(data), hashlib.sha256(data).hexdigest(), f"0:{len(data)}:0")
+
+    def read(self, name: str) -> Buffer:
+        """The bytes."""
+        try:
+            return self._files[name]
+        except KeyError:
+            raise CorruptError(f"{name} is missing from the store's memory") from None
+
+    def stat(self, name: str) -> str | None:
+        """The size; there is no inode and no clock here."""
+        data = self._files.get(name)
+        return None if data is None else f"0:{len(data)}:0"
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._files)
+
+    def age(self, name: str) -> float:
+        """Zero: files in memory have no time."""
+        return 0.0
+
+    def remove(self, name: str) -> None:
+        """Forget the bytes; maps of them stay valid."""
+        self._files.pop(name, None)
+
+
+class DiskFolder:
+    """A folder on disk, made on first use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def publish(self, name: str, chunks: Iterable[Buffer]) -> FileInfo:
+        """Write the chunks as one new file; durable when this returns.
+
+        Raises:
+            OSError: disk full, no permission, name taken; the temporary file is removed, nothing is published.
+
+        Cost: one write of all bytes, two fsyncs.
+        """
+        make_folder(self.path)
+        temporary = self.path / f".{uuid.uuid4().hex}{TEMPORARY}"
+        final = self.path / name
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            handle = _create(temporary)
+            try:
+                for chunk in chunks:
+                    _write(handle, chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                _sync(handle)
+            finally:
+                os.close(handle)
+            if final.exists():
+                raise FileExistsError(f"{final} exists already; published names are never reused")
+            _rename(temporary, final)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(self.path)
+        stat = self.stat(name)
+        if stat is None:
+            raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")
+        return FileInfo(name, size, digest.hexdigest(), stat)
+
+    def read(self, name: str) -> Buffer:
+        """The file, memory-mapped read-only; empty files give empty bytes."""
+        try:
+            handle = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise CorruptError(f"{self.path / name} cannot be read: {error.strerror}") from error
+        try:
+            if os.fstat(handle).st_size == 0:
+                return b""
+            return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+        finally:
+            os.close(handle)
+
+    def stat(self, name: str) -> str | None:
+        """ "inode:size:mtime_ns", or None when there is no regular file of that name."""
+        try:
+            found = os.stat(self.path / name, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+
+    def names(self) -> list[str]:
+        """All names, sorted; a folder that was never made is empty."""
+        try:
+            return sorted(entry.name for entry in os.scandir(self.path))
+        except FileNotFoundError:
+            return []
+
+    def age(self, name: str) -> float:
+        """Seconds between the file's last write and now, both by the file system's clock."""
+        probe = self.path / f".{uuid.uuid4().hex}{TEMPORARY}"
+        handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            now = os.fstat(handle).st_mtime
+        finally:
+            os.close(handle)
+            probe.unlink()
+        return now - os.stat(self.path / name, follow_symlinks=False).st_mtime
+
+    def remove(self, name: str) -> None:
+        """Unlink; maps that readers hold stay valid."""
+        _unlink(self.path / name)
+
+
+def make_folder(path: Path) -> None:
+    """The folder exists, readable by its owner only, and its name is durable."""
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        make_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    _sync_folder(path.parent)
+
+
+def sha256(buffer: Buffer) -> str:
+    """Hex digest of all bytes; about 1 GB/s."""
+    return hashlib.sha256(buffer).hexdigest()
+
+
+def _create(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+def _write(handle: int, chunk: Buffer) -> None:
+    view = memoryview(chunk)
+    while view:  # a write may be short: a signal, a quota, 2 GiB at most a call
+        view = view[os.write(handle, view) :]
+
+
+def _sync(handle: int) -> None:
+    os.fsync(handle)
+
+
+def _rename(source: Path, target: Path) -> None:
+    os.rename(source, target)
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""Identifiers, names and time: the small rules that every record shares.
+
+Owns: ULIDs, the check of ids, the folding of names, UTC microseconds. Pure functions; nothing here touches disk.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from vectorstore.errors import ValidationError
+
+Clock = Callable[[], datetime]
+
+MAX_ID = 255
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def utc_now() -> datetime:
+    """The time now, in UTC, with microseconds."""
+    return datetime.now(UTC)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 UTC; a naive datetime is refused because it names no instant."""
+    if moment.tzinfo is None:
+        raise ValidationError(f"expected a datetime with a time zone, got {moment.isoformat()} without one")
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The UTC datetime of a count of microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def new_id(moment: datetime) -> str:
+    """A ULID (26 characters, sorts by time): 48 bits of milliseconds, 80 random bits."""
+    number = (to_micros(moment) // 1000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -5, -5))
+
+
+def check_id(value: str) -> str:
+    """The id itself, if it is one.
+
+    Raises:
+        ValueError: not 1..255 printable characters, or with a path separator or `..`.
+    """
+    if not 0 < len(value) <= MAX_ID:
+        raise ValueError(f"an id has 1..{MAX_ID} characters, got {len(value)}")
+    if "/" in value or "\\" in value or ".." in value:
+        raise ValueError(f"an id has no path separators and no '..', got {value!r}")
+    if not value.isprintable():
+        raise ValueError(f"an id has printable characters only, got {value!r}")
+    return value
+
+
+def fold(name: str) -> str:
+    """The form in which names are compared: NFKC, case-folded, inner white space single, outer removed."""
+    if name.isascii():
+        return " ".join(name.lower().split())
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def id_part(name: str) -> str:
+    """A name made fit to be part of a derived id: folded, with separators replaced by `_`."""
+    folded = fold(name).replace("/", "_").replace("\\", "_")
+    while ".." in folded:
+        folded = folded.replace("..", "_")
+    return folded

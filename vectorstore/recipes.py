@@ -1,0 +1,136 @@
+"""Index recipes: a FAISS factory string, how to search it, and when to use it.
+
+A recipe is a frozen value; the catalog stores it with the index it made. Files are TOML (`indexes/*.toml`); the
+defaults live here, so that an installed package needs no file. Unknown keys are an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vectorstore.errors import RecipeError
+
+EFFORT = frozenset({"candidates", "efSearch", "nprobe"})
+Point = dict[str, int]
+
+
+@dataclass(frozen=True)
+class IndexRecipe:
+    """How an index is built and searched.
+
+    Attributes:
+        name: shown in plans, file names and tables.
+        factory: a FAISS factory string, or "exact" for no index at all.
+        points: search efforts, cheapest first; each names `candidates` (how many the index proposes for exact
+            re-ranking, for k = 10) and, where the index has one, `efSearch` or `nprobe`.
+        train_rows: at most this many rows train the index.
+        min_recall: recall@10 below which a rebuild is refused, at the most expensive point.
+        when: when to use it, for people.
+    """
+
+    name: str
+    factory: str
+    points: tuple[Point, ...] = ()
+    train_rows: int = 65_536
+    min_recall: float = 0.9
+    when: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as stored with an artifact."""
+        return {**dataclasses.asdict(self), "points": [dict(point) for point in self.points]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "recipe") -> IndexRecipe:
+        """A recipe from plain data.
+
+        Raises:
+            RecipeError: unknown or missing keys, or impossible values; the message names the allowed keys.
+        """
+        allowed = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(data) - allowed)
+        if unknown:
+            raise RecipeError(f"{where}: unknown key {unknown[0]!r}; the keys are: {', '.join(sorted(allowed))}")
+        for key in ("name", "factory"):
+            if not isinstance(data.get(key), str) or not data[key]:
+                raise RecipeError(f"{where}.{key}: expected text, got {data.get(key)!r}")
+        if not data["name"].replace("-", "").replace("_", "").isalnum():
+            raise RecipeError(f"{where}.name: expected letters, digits, - and _, got {data['name']!r}")
+        points = tuple(_point(point, f"{where}.points[{place}]") for place, point in enumerate(data.get("points", ())))
+        if data["factory"] != "exact" and not points:
+            raise RecipeError(f"{where}.points: expected at least one, such as {{candidates = 320}}")
+        recipe = cls(**{**data, "points": points})
+        if not isinstance(recipe.min_recall, int | float) or not 0 <= recipe.min_recall <= 1:
+            raise RecipeError(f"{where}.min_recall: expected 0..1, got {recipe.min_recall!r}")
+        if not isinstance(recipe.train_rows, int) or recipe.train_rows < 256:
+            raise RecipeError(f"{where}.train_rows: expected at least 256, got {recipe.train_rows!r}")
+        return recipe
+
+
+def _point(point: object, where: str) -> Point:
+    if not isinstance(point, Mapping) or not set(point) <= EFFORT or "candidates" not in point:
+        raise RecipeError(f"{where}: expected candidates and optionally efSearch or nprobe, got {point!r}")
+    for key, value in point.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise RecipeError(f"{where}.{key}: expected a whole number of at least 1, got {value!r}")
+    return dict(point)
+
+
+def load_recipe(path: Path) -> IndexRecipe:
+    """The recipe in a TOML file.
+
+    Raises:
+        RecipeError: no such file, not TOML, or a bad recipe.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: is not TOML: {error}") from error
+    return IndexRecipe.from_dict(data, str(path))
+
+
+def _candidates(*numbers: int) -> tuple[Point, ...]:
+    return tuple({"candidates": number} for number in numbers)
+
+
+EXACT = IndexRecipe("exact", "exact", when="below about 10,000 rows, or when every answer must be exact")
+SIMHASH = IndexRecipe(
+    "simhash512",
+    "LSH512rt",
+    _candidates(40, 80, 120, 160, 240, 320, 400, 480, 640, 960, 1280, 2560),
+    when="the default: 64 bytes a vector, no training to speak of, builds in seconds, any filter",
+)
+RABITQ = IndexRecipe(
+    "rabitq",
+    "RaBitQfs",
+    _candidates(40, 80, 120, 160, 240, 320, 480, 640, 1280, 2560),
+    when="norms matter (inner product, l2); fewer candidates than simhash512 on high-dimensional text vectors",
+)
+BUILTIN_RECIPES: dict[str, IndexRecipe] = {recipe.name: recipe for recipe in (EXACT, SIMHASH, RABITQ)}
+
+
+def default_recipe(metric: str) -> IndexRecipe:
+    """The recipe that automatic publishing uses; chosen by `benchmarks/lifecycle.py` (see docs/adr/0002)."""
+    return SIMHASH if metric == "cosine" else RABITQ
+
+
+def as_recipe(value: IndexRecipe | str | Path) -> IndexRecipe:
+    """A recipe itself, the name of a built-in one, or a TOML file.
+
+    Raises:
+        RecipeError: neither a built-in name nor a file.
+    """
+    if isinstance(value, IndexRecipe):
+        return value
+    if isinstance(value, str) and value in BUILTIN_RECIPES:
+        return BUILTIN_RECIPES[value]
+    path = Path(value)
+    if path.suffix != ".toml":
+        raise RecipeError(f"{value}: no such recipe; use {', '.join(BUILTIN_RECIPES)} or a path to a .toml file")
+    return load_recipe(path)

@@ -1,0 +1,189 @@
+"""The base of every kind of record.
+
+A kind is a frozen pydantic model that derives from `Record` and names its table:
+
+    class Note(vs.Record, table="notes"):
+        title: Annotated[str, vs.EMBEDDED, vs.INDEXED]
+        body: Annotated[str, vs.EMBEDDED] = ""
+
+Everything else (columns, indexes, filters, full-text columns, JSON schema, CLI) follows from the hints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Self
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints
+
+from vectorstore.errors import ValidationError
+from vectorstore.ids import check_id, from_micros
+from vectorstore.records.markers import INDEXED, Ref
+
+
+def _as_utc(value: object) -> object:
+    """ISO text, microseconds since 1970 or a datetime with a zone, as a UTC datetime."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        return from_micros(value)
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("a time needs a zone, such as 2026-01-31T12:00:00Z")
+        return value.astimezone(UTC)
+    return value
+
+
+def _jsonable(value: dict[str, Any]) -> dict[str, Any]:
+    stack: list[tuple[str, object]] = [("", value)]
+    while stack:
+        path, item = stack.pop()
+        if isinstance(item, dict):
+            stack.extend((f"{path}.{key}", inner) for key, inner in item.items())
+        elif isinstance(item, list):
+            stack.extend((f"{path}[{place}]", inner) for place, inner in enumerate(item))
+        elif isinstance(item, float) and not -1e308 <= item <= 1e308:
+            raise ValueError(f"JSON has no {item!r} (at {path.lstrip('.')}); use null")
+    return value
+
+
+UtcTime = Annotated[datetime, BeforeValidator(_as_utc)]
+"""A point in time; any zone comes in, UTC is kept."""
+
+Unit = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
+"""A number in 0..1."""
+
+Count = Annotated[int, Field(strict=True, ge=0)]
+"""A whole number, zero or more."""
+
+Extra = Annotated[dict[str, JsonValue], AfterValidator(_jsonable)]
+"""JSON-able keys and values; NaN and infinity are refused."""
+
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_RESERVED = frozenset({"row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"})
+
+
+class Record(pydantic.BaseModel):
+    """What every kind has. `id` may be left out: the store gives a derived id or a ULID.
+
+    `version`, `updated_at` and `deleted_at` are kept by the store; `created_at` too unless given (imports).
+    Unknown keys of dicts given to `add` are kept in `extra`; unknown keywords of the constructor are an error.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", revalidate_instances="never")
+    table: ClassVar[str] = ""
+
+    id: str = ""
+    context: Annotated[str, Ref("contexts"), INDEXED, StringConstraints(min_length=1)] = "default"
+    version: Count = 1
+    created_at: UtcTime | None = None
+    updated_at: UtcTime | None = None
+    deleted_at: UtcTime | None = None
+    tags: tuple[Tag, ...] = ()
+    extra: Extra = Field(default_factory=dict)
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except pydantic.ValidationError as error:
+            raise readable(error, type(self).__name__) from None
+
+    def __init_subclass__(cls, *, table: str = "", **keywords: Any) -> None:
+        """Take the table name from the class statement."""
+        super().__init_subclass__(**keywords)
+        if table:
+            if not _TABLE_NAME.fullmatch(table) or table in _RESERVED:
+                raise ValidationError(
+                    f"{cls.__name__}: table={table!r} is not usable; use 1..48 of a-z, 0-9 and _, none of "
+                    f"{', '.join(sorted(_RESERVED))}"
+                )
+            cls.table = table
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, table: str = "", **keywords: Any) -> None:
+        """The table name was taken by `__init_subclass__`; pydantic hands it on here as well."""
+        super().__pydantic_init_subclass__(**keywords)
+
+    @pydantic.field_validator("id")
+    @classmethod
+    def _id_rules(cls, value: str) -> str:
+        return check_id(value) if value else value
+
+    @pydantic.field_validator("context")
+    @classmethod
+    def _context_rules(cls, value: str) -> str:
+        return check_id(value)
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any], where: str) -> Self:
+        """A record from plain data; unknown keys go into `extra`.
+
+        Raises:
+            ValidationError: its message starts with `where`, such as "concepts[17]".
+        """
+        known = cls.model_fields
+        if fields.keys() - known.keys():
+            extra = {key: value for key, value in fields.items() if key not in known}
+            fields = {key: value for key, value in fields.items() if key in known}
+            fields["extra"] = {**(fields.get("extra") or {}), **extra}
+        try:
+            return cls.model_validate(fields)
+        except pydantic.ValidationError as error:
+            raise readable(error, where) from None
+
+    def derived_id(self) -> str | None:
+        """The id that follows from the record's own fields, or None for a ULID."""
+        return None
+
+    def embedding_text(self) -> str | None:
+        """The text that stands for this record in vector search; None takes the EMBEDDED fields in order."""
+        return None
+
+
+def readable(error: pydantic.ValidationError, where: str) -> ValidationError:
+    """Our error for pydantic's: `concepts[17].quality: expected 0..1, got 7.5`, one line a problem."""
+    lines = []
+    for problem in error.errors(include_url=False, include_context=True):
+        path = where
+        for part in problem["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}"
+        lines.append(f"{path}: {_expectation(problem)}")
+    return ValidationError("\n".join(lines))
+
+
+def _expectation(problem: Any) -> str:
+    kind, bound = problem["type"], problem.get("ctx", {})
+    got = repr(problem["input"])
+    got = got if len(got) <= 80 else got[:77] + "..."
+    if kind == "missing":
+        return "is required"
+    if kind == "extra_forbidden":
+        return f"no such field, got {got}; data of your own goes into extra={{...}}"
+    phrase = _PHRASES.get(kind)
+    if phrase is not None:
+        return f"expected {phrase(bound)}, got {got}"
+    if kind == "value_error":
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return f"{str(problem['msg'])[:1].lower()}{str(problem['msg'])[1:]}, got {got}"
+
+
+_PHRASES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "greater_than_equal": lambda bound: "0..1" if bound.get("ge") == 0.0 else f"at least {bound.get('ge')}",
+    "less_than_equal": lambda bound: "0..1" if bound.get("le") == 1.0 else f"at most {bound.get('le')}",
+    "float_type": lambda _: "a number",
+    "float_parsing": lambda _: "a number",
+    "finite_number": lambda _: "a finite number",
+    "int_type": lambda _: "a whole number",
+    "string_type": lambda _: "text",
+    "string_unicode": lambda _: "text without lone surrogates",
+    "string_too_short": lambda bound: f"at least {bound.get('min_length')} characters",
+    "string_too_long": lambda bound: f"at most {bound.get('max_length')} characters",
+    "tuple_type": lambda _: "a list",
+    "dict_type": lambda _: "a mapping",
+    "datetime_type": lambda _: "a time with a zone",
+}

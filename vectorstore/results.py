@@ -1,0 +1,166 @@
+"""What a search gives back: hits in order, and how they were found."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, overload
+
+R = TypeVar("R", covariant=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a search was carried out, and why so.
+
+    Attributes:
+        name: "empty", "exact", "filtered exact", "index", "index + filter", "text" or "hybrid".
+        reason: why this plan, in words and numbers.
+        scanned: vectors whose exact similarity was computed.
+        candidates: vectors that the index proposed.
+        matching: records that the filter allows, None without a filter.
+    """
+
+    name: str
+    reason: str
+    scanned: int
+    candidates: int = 0
+    matching: int | None = None
+
+
+@dataclass(frozen=True)
+class Hit(Generic[R]):
+    """One answer.
+
+    Attributes:
+        record: the record, as typed as its kind.
+        score: bigger is better. cosine: -1..1; ip: the inner product; l2: 1 / (1 + distance), 0..1;
+            text: BM25; hybrid: the sum of `parts`.
+        distance: smaller is better, None for text and hybrid. cosine: 1 - score, 0..2; ip: -score;
+            l2: the Euclidean distance.
+        rank: 0 for the best.
+        parts: what the score is the sum of, by source ("vector", "text").
+    """
+
+    record: R
+    score: float
+    distance: float | None
+    rank: int
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The record's id."""
+        return str(self.record.id)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Hits(Sequence[Hit[R]]):
+    """Hits, best first, with what is known about the answer.
+
+    Attributes:
+        exact: nothing better was left out; equal to brute force.
+        recall_promised: the share of the true best that the chosen plan was measured to deliver; 1.0 when exact.
+        scanned: vectors whose exact similarity was computed.
+        generation: the catalog's sequence number that the answer belongs to.
+        elapsed: seconds, embedding of the query included.
+        metric: cosine, ip, l2, bm25 or fusion.
+        plan: how it was found.
+    """
+
+    hits: tuple[Hit[R], ...]
+    exact: bool
+    recall_promised: float
+    generation: int
+    elapsed: float
+    metric: str
+    plan: Plan
+
+    @property
+    def scanned(self) -> int:
+        """Vectors whose exact similarity was computed."""
+        return self.plan.scanned
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids, best first."""
+        return [hit.id for hit in self.hits]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, place: int) -> Hit[R]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Hit[R]]: ...
+    def __getitem__(self, place: int | slice) -> Hit[R] | Sequence[Hit[R]]:
+        return self.hits[place]
+
+    def __iter__(self) -> Iterator[Hit[R]]:
+        return iter(self.hits)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain data, one dict a hit: rank, score, distance and the record's own fields."""
+        rows = []
+        for hit in self.hits:
+            record = hit.record.model_dump(mode="json")  # type: ignore[attr-defined]
+            rows.append({"rank": hit.rank, "score": hit.score, "distance": hit.distance, "record": record})
+        return rows
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame: rank, score, distance, then the fields of the records.
+
+        Raises:
+            ImportError: pandas is not installed (`pip install "vectorstore[pandas]"`).
+        """
+        import pandas  # noqa: PLC0415 - optional and heavy
+
+        rows = [{key: row[key] for key in ("rank", "score", "distance")} | row["record"] for row in self.to_dicts()]
+        return pandas.DataFrame(rows, columns=None if rows else ["rank", "score", "distance", "id"])
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        rows = []
+        for hit in self.hits:
+            text = " · ".join(
+                str(value)
+                for name in ("name", "domain", "definition", "source_domain", "target_domain", "description")
+                if (value := getattr(hit.record, name, None))
+            )
+            cells = (str(hit.rank), f"{hit.score:.4f}", html.escape(hit.id), html.escape(text[:200]))
+            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        promise = "exact" if self.exact else f"recall ≥ {self.recall_promised:.3f}"
+        caption = f"{len(self.hits)} hits, {promise}, {self.plan.name}, {self.elapsed * 1000:.2f} ms"
+        return (
+            f"<table><caption>{html.escape(caption)}</caption><thead><tr><th>rank</th><th>score</th><th>id</th>"
+            f"<th>record</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        )
+
+
+@dataclass(frozen=True)
+class Page(Sequence[R]):
+    """One page of records in a stable order.
+
+    Attributes:
+        records: the records of this page.
+        total: how many match in all, whatever the limit.
+        next: hand it to `find(after=...)` for the next page; None on the last.
+    """
+
+    records: tuple[R, ...]
+    total: int
+    next: str | None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, place: int) -> R: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[R]: ...
+    def __getitem__(self, place: int | slice) -> R | Sequence[R]:
+        return self.records[place]
+
+    def __iter__(self) -> Iterator[R]:
+        return iter(self.records)

@@ -1,0 +1,24 @@
+"""Storage: SQLite and nothing else. The one door to the catalog."""
+
+from vectorstore.storage.catalog import CATALOG, LOCK, Catalog, Transaction
+from vectorstore.storage.connection import SQLITE_VERSION, Connection, IntegrityError, SqliteError
+from vectorstore.storage.migrations import FORMAT
+from vectorstore.storage.spaces import ArtifactRow, SegmentRow, SpaceRow
+from vectorstore.storage.tables import RecordTable, declared_kinds
+
+__all__ = [
+    "CATALOG",
+    "FORMAT",
+    "LOCK",
+    "SQLITE_VERSION",
+    "ArtifactRow",
+    "Catalog",
+    "Connection",
+    "IntegrityError",
+    "RecordTable",
+    "SegmentRow",
+    "SpaceRow",
+    "SqliteError",
+    "Transaction",
+    "declared_kinds",
+]

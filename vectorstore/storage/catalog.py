@@ -1,0 +1,388 @@
+"""The catalog: the one SQLite file whose commits are the store's only commit points.
+
+Owns the connections (one for writing, one a thread for reading), the write queue, the sequence number and the guards.
+Every write transaction raises `seq` by one; a reader learns from it, inside its own snapshot, whether anything it has
+loaded is out of date. What it never does: know what a record or a vector means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vectorstore.errors import (
+    CorruptError,
+    NewerFormat,
+    NotAStore,
+    OutcomeUnknown,
+    ReadOnlyStore,
+    StoreBusy,
+    StoreClosed,
+    StoreError,
+    StoreGone,
+)
+from vectorstore.files import make_folder
+from vectorstore.ids import Clock, new_id, to_micros
+from vectorstore.storage.connection import (
+    Connection,
+    DatabaseError,
+    OperationalError,
+    SqliteError,
+    connect,
+    file_uri,
+    header,
+    wrap,
+)
+from vectorstore.storage.lock import WriteLock
+from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS
+
+CATALOG = "catalog.sqlite"
+LOCK = "store.lock"
+
+
+@dataclass
+class Transaction:
+    """A running write transaction. `after` runs once the commit is durable; `undo` when it did not happen."""
+
+    connection: Connection
+    seq: int
+    now: int
+    after: list[Callable[[], None]] = field(default_factory=list)
+    undo: list[Callable[[], None]] = field(default_factory=list)
+    notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+
+
+class Catalog:
+    """An open catalog. Safe for threads; a forked child must open its own."""
+
+    def __init__(self, root: Path | None, *, read_only: bool, timeout: float, clock: Clock, create: bool) -> None:
+        self.root = root
+        self.read_only = read_only
+        self.clock = clock
+        self.created = False
+        self.migrated_from: int | None = None
+        self.on_commit: Callable[[Transaction], None] | None = None
+        self._timeout = timeout
+        self._process = os.getpid()
+        self._closed = False
+        self._readers: list[Connection] = []
+        self._registry = threading.Lock()
+        self._local = threading.local()
+        self._writer: Connection | None = None
+        self._owner: int | None = None
+        self._current: Transaction | None = None
+        if root is None:
+            self._uri = f"file:/vectorstore-{uuid.uuid4().hex}?vfs=memdb"
+            self._lock = WriteLock(None, timeout)
+            self._inode = 0
+            self._initialise(fresh=True)
+            return
+        path = root / CATALOG
+        self._lock = WriteLock(None if read_only else root / LOCK, timeout)
+        self._prepare_folder(root, path, create)
+        self._uri = file_uri(path, self._read_mode(root, path) if read_only else "rw")
+        try:
+            self._open(path)
+        except BaseException:
+            self.close()
+            raise
+        self._inode = os.stat(path).st_ino
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def _prepare_folder(self, root: Path, path: Path, create: bool) -> None:
+        if path.is_file():
+            return
+        if path.exists() or (root.exists() and not root.is_dir()):
+            raise NotAStore(f"{root} is not a store; it was left as it is")
+        strangers = sorted(name for name in os.listdir(root) if name != LOCK) if root.is_dir() else []
+        if strangers:
+            raise NotAStore(f"{root} holds other things ({strangers[0]}, ...) and no {CATALOG}; choose another folder")
+        if self.read_only or not create:
+            raise NotAStore(f"{root} has no store; create one with vs.open({str(root)!r}) or: vectorstore init {root}")
+        if not root.parent.is_dir():
+            raise StoreError(f"{root.parent} does not exist; make it first")
+        make_folder(root)
+        self._lock.acquire()  # another process may be creating the same store
+        try:
+            if not path.is_file():
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        finally:
+            self._lock.release()
+
+    def _read_mode(self, root: Path, path: Path) -> str:
+        """On media that cannot be written SQLite needs `immutable`, which would ignore a WAL with commits in it."""
+        if os.access(root, os.W_OK) and not os.statvfs(root).f_flag & os.ST_RDONLY:
+            return "ro"
+        wal = path.with_name(path.name + "-wal")
+        if wal.exists() and wal.stat().st_size > 0:
+            raise StoreError(f"{wal} holds commits and {root} cannot be written; open the store once where it can be")
+        return "immutable"
+
+    def _open(self, path: Path) -> None:
+        connection = self._writer_connection() if not self.read_only else self._reader_connection()
+        application, version, objects = header(connection, path)
+        fresh = application == 0 and version == 0 and objects == 0
+        if fresh and not self.read_only:
+            self._initialise(fresh=True)
+            return
+        if application != APPLICATION_ID:
+            raise NotAStore(f"{path} is a SQLite file of something else; it was left as it is")
+        if version > FORMAT:
+            raise NewerFormat(
+                f"{path} has format {version}; this vectorstore reads up to {FORMAT}: upgrade it (nothing was changed)"
+            )
+        if version < FORMAT:
+            if self.read_only:
+                raise StoreError(f"{path} has format {version}; open it once for writing to migrate it to {FORMAT}")
+            self._initialise(fresh=False)
+
+    def _initialise(self, *, fresh: bool) -> None:
+        """Create or migrate, in one transaction, under the write lock; a second process waits and finds it done."""
+        self._lock.acquire()
+        try:
+            connection = self._writer_connection()
+            _, version, _ = header(connection, self._uri)
+            if version == FORMAT:
+                return
+            if self.root is not None:
+                if not fresh:
+                    self.backup(self.root / f"catalog.format{version}.{new_id(self.clock())}.backup.sqlite")
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                MIGRATIONS.apply(wrap(connection))
+                if fresh:
+                    now = self.clock()
+                    connection.execute("INSERT INTO state VALUES (1, 0, 1, ?, ?)", (new_id(now), to_micros(now)))
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={FORMAT}")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            self._commit(connection)
+            self.created = fresh
+            self.migrated_from = None if fresh else version
+        finally:
+            self._lock.release()
+
+    # -- connections -----------------------------------------------------------------------------------------------
+
+    def _writer_connection(self) -> Connection:
+        if self._writer is None:
+            self._writer = connect(self._uri, timeout=self._timeout)
+        return self._writer
+
+    def _reader_connection(self) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = connect(self._uri, timeout=self._timeout, query_only=True)
+            self._local.connection = connection
+            with self._registry:
+                self._readers.append(connection)
+        return connection
+
+    def guard(self) -> None:
+        """The store can be used from here.
+
+        Raises:
+            StoreClosed: after close().
+            StoreError: in a forked child.
+            StoreGone: the folder was removed or replaced.
+        """
+        if self._closed:
+            raise StoreClosed("the store is closed; open it again with vs.open(...)")
+        if os.getpid() != self._process:
+            raise StoreError(f"opened in process {self._process}; a forked child must call vs.open(...) itself")
+        if self.root is not None:
+            try:
+                inode = os.stat(self.root / CATALOG).st_ino
+            except OSError:
+                inode = -1
+            if inode != self._inode:
+                raise StoreGone(f"{self.root / CATALOG} was removed or replaced while open; nothing was re-created")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread has a write transaction open."""
+        return self._owner == threading.get_ident()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent snapshot; inside this thread's own write transaction, that transaction."""
+        if self.in_transaction:
+            yield self._writer_connection()
+            return
+        self.guard()
+        connection = self._reader_connection()
+        if connection.in_transaction:  # nested in the same thread: the outer snapshot
+            yield connection
+            return
+        with _translated(self.root):
+            connection.execute("BEGIN")
+        try:
+            with _translated(self.root):
+                yield connection
+        finally:
+            connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A write transaction; nested calls of the same thread join it. Commits on leaving, rolls back on error.
+
+        Raises:
+            ReadOnlyStore, StoreBusy, StoreGone, StoreClosed: nothing was written.
+            OutcomeUnknown: the commit failed half-way.
+        """
+        if self.in_transaction:
+            assert self._current is not None  # set together with the owner
+            with self._nested(self._current):
+                yield self._current
+            return
+        self.guard()
+        if self.read_only:
+            raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
+        self._lock.acquire()
+        try:
+            transaction = self._begin()
+            try:
+                with _translated(self.root):
+                    yield transaction
+                self.guard()
+            except BaseException:
+                self._rollback()
+                for action in transaction.undo:
+                    action()
+                raise
+            try:
+                self._commit(self._writer_connection())
+            except StoreBusy:
+                for action in transaction.undo:
+                    action()
+                raise
+        finally:
+            self._owner = self._current = None
+            self._lock.release()
+        for action in transaction.after:
+            action()
+        if self.on_commit is not None:
+            self.on_commit(transaction)
+
+    @contextlib.contextmanager
+    def _nested(self, transaction: Transaction) -> Iterator[None]:
+        """A savepoint: a failed call inside a bigger transaction leaves nothing of itself."""
+        undo, after, notes = len(transaction.undo), len(transaction.after), len(transaction.notes)
+        transaction.connection.execute("SAVEPOINT nested")
+        try:
+            yield
+        except BaseException:
+            transaction.connection.execute("ROLLBACK TO nested")
+            transaction.connection.execute("RELEASE nested")
+            for action in transaction.undo[undo:]:
+                action()
+            del transaction.undo[undo:], transaction.after[after:], transaction.notes[notes:]
+            raise
+        transaction.connection.execute("RELEASE nested")
+
+    def _begin(self) -> Transaction:
+        connection = self._writer_connection()
+        with _translated(self.root):
+            connection.execute("BEGIN IMMEDIATE")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != FORMAT:
+                connection.execute("ROLLBACK")
+                raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
+            seq = connection.execute("UPDATE state SET seq = seq + 1 RETURNING seq").fetchone()[0]
+        self._owner = threading.get_ident()
+        self._current = Transaction(connection, seq, to_micros(self.clock()))
+        return self._current
+
+    def _rollback(self) -> None:
+        connection = self._writer_connection()
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+    def _commit(self, connection: Connection) -> None:
+        """The commit point; a durable effect, so a crash test stops here too."""
+        try:
+            connection.execute("COMMIT")
+        except OperationalError as error:
+            code = getattr(error, "sqlite_errorname", "")
+            self._rollback()
+            if code.startswith(("SQLITE_BUSY", "SQLITE_FULL")):
+                raise StoreBusy(f"{self.root}: the commit was refused ({error}); nothing was written") from error
+            raise OutcomeUnknown(
+                f"{self.root}: the commit failed ({error}); it may or may not be there after a restart: look, then retry"
+            ) from error
+
+    # -- whole-file services ---------------------------------------------------------------------------------------
+
+    def seq(self, connection: Connection) -> int:
+        """The sequence number of the connection's snapshot; about 3 microseconds."""
+        seq: int = connection.execute("SELECT seq FROM state").fetchone()[0]
+        return seq
+
+    def backup(self, target: Path) -> None:
+        """A consistent copy by SQLite's own backup; never by copying files, which would drop its locks."""
+        copy = connect(file_uri(target, "rwc"), timeout=self._timeout)
+        try:
+            self._writer_connection().backup(copy, pages=-1)
+        finally:
+            copy.close()
+
+    def checkpoint(self) -> None:
+        """Move the WAL into the main file and empty it, as far as readers allow."""
+        if self.root is not None and not self.read_only:
+            self._lock.acquire()
+            try:
+                self._writer_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._lock.release()
+
+    def vacuum(self) -> None:
+        """Give free pages back to the file system; takes the write lock for the time of a full copy."""
+        self._lock.acquire()
+        try:
+            self._writer_connection().execute("VACUUM")
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Close every connection; safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if os.getpid() != self._process:
+            return  # the parent's connections are not ours to close
+        for connection in [*self._readers, self._writer]:
+            if connection is not None:
+                connection.close()
+        self._readers.clear()
+        self._writer = None
+        self._lock.close()
+
+
+@contextlib.contextmanager
+def _translated(root: Path | None) -> Iterator[None]:
+    """SQLite's errors that a user can do something about, in our words; bugs pass through unchanged."""
+    try:
+        yield
+    except OperationalError as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
+        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            raise StoreError(f"{root}: the disk refused ({error}); nothing was written") from error
+        raise
+    except DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise CorruptError(f"{root}: the catalog is damaged ({error}); restore a backup") from error
+        raise
+
+
+__all__ = ["CATALOG", "LOCK", "Catalog", "SqliteError", "Transaction"]

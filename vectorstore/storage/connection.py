@@ -1,0 +1,85 @@
+"""SQLite connections, made in one place so that all obey the same rules.
+
+Only one SQLite library may live in a process (two drop each other's file locks and lose acknowledged commits), and
+sqlite-utils prefers `pysqlite3` when it is installed: so the module is taken from sqlite-utils and from nowhere else.
+Nothing but SQLite may open the catalog's files while a connection is open, for the same reason.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlite_utils import Database
+from sqlite_utils.utils import sqlite3
+
+from vectorstore.errors import CorruptError, NotAStore, StoreError
+
+Connection = sqlite3.Connection
+SqliteError = sqlite3.Error
+OperationalError = sqlite3.OperationalError
+IntegrityError = sqlite3.IntegrityError
+DatabaseError = sqlite3.DatabaseError
+SQLITE_VERSION = sqlite3.sqlite_version
+
+_CACHE_KIB = 8 * 1024
+
+
+def connect(uri: str, *, timeout: float, query_only: bool = False) -> Connection:
+    """A connection with our pragmas; one thread at a time may use it.
+
+    Args:
+        uri: a `file:` URI.
+        timeout: seconds to wait for a lock.
+        query_only: refuse every write, whatever statement asks for it.
+    """
+    try:
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+    except OperationalError as error:
+        raise StoreError(f"{uri}: SQLite cannot open it: {error}") from error
+    for pragma in (
+        "foreign_keys=ON",
+        "synchronous=FULL",
+        "trusted_schema=OFF",
+        "cell_size_check=ON",
+        "temp_store=MEMORY",
+        "secure_delete=ON",
+        f"cache_size=-{_CACHE_KIB}",
+        f"query_only={'ON' if query_only else 'OFF'}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def wrap(connection: Connection) -> Database:
+    """sqlite-utils over a connection of ours, without anybody's plugins."""
+    return Database(connection, execute_plugins=False)
+
+
+def file_uri(path: Path, mode: str) -> str:
+    """A SQLite URI; `mode` is rw, rwc or ro, or `immutable` for media that cannot be written."""
+    parameter = "immutable=1" if mode == "immutable" else f"mode={mode}"
+    return f"file:{quote(str(path))}?{parameter}"
+
+
+def header(connection: Connection, path: object) -> tuple[int, int, int]:
+    """(application_id, user_version, number of schema objects); reads only.
+
+    Raises:
+        NotAStore: the file is no SQLite database.
+        CorruptError: it is one, and damaged.
+        StoreError: it cannot be read now.
+    """
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        objects = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    except OperationalError as error:
+        raise StoreError(f"{path}: SQLite cannot read it: {error}") from error
+    except DatabaseError as error:
+        if "not a database" in str(error):
+            raise NotAStore(f"{path} is not a SQLite database; it was left as it is") from error
+        raise CorruptError(f"{path} is damaged: {error}; it was left as it is; restore a backup") from error
+    return application, version, objects

@@ -1,0 +1,118 @@
+"""The filter tree as parameterised SQL.
+
+Every fragment comes from the templates below; names come from the kind's schema, values are always bound.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from vectorstore.records import Value
+from vectorstore.records.where import And, Node, Not, Or, Term
+
+_COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+def compile_where(node: Node | None, table: str) -> tuple[str, list[Value]]:
+    """(SQL condition over the table, parameters); everything is `1`."""
+    if node is None:
+        return "1", []
+    if isinstance(node, Not):
+        inner, values = compile_where(node.part, table)
+        return f"({inner}) IS NOT TRUE", values
+    if isinstance(node, And | Or):
+        if not node.parts:
+            return ("1" if isinstance(node, And) else "0"), []
+        pieces = [compile_where(part, table) for part in node.parts]
+        joined = (" AND " if isinstance(node, And) else " OR ").join(f"({sql})" for sql, _ in pieces)
+        return joined, [value for _, values in pieces for value in values]
+    return _term(node, table)
+
+
+def _term(term: Term, table: str) -> tuple[str, list[Value]]:
+    if term.column.name == "tags" and not term.path:
+        return _tags(term, table)
+    if term.path:
+        target = f"json_extract({table}.{quote(term.column.name)}, ?)"
+        first: list[Value] = [json_path(term.path)]
+        if term.operator in ("has", "has_any", "has_all"):
+            return _elements(f"{table}.{quote(term.column.name)}, ?", first, term)
+    else:
+        target = f"{table}.{quote(term.column.key)}"
+        first = []
+        if term.operator in ("has", "has_any", "has_all"):
+            return _elements(target, first, term)
+    return _scalar(target, first, term)
+
+
+def _scalar(target: str, first: list[Value], term: Term) -> tuple[str, list[Value]]:
+    operator, value = term.operator, term.value
+    if operator == "isnull":
+        return f"{target} IS {'NULL' if value else 'NOT NULL'}", first
+    if isinstance(value, tuple):
+        listed: list[Value] = [json.dumps([item for item in value if item is not None])]
+        inside = f"{target} IN (SELECT value FROM json_each(?))"
+        if None in value:
+            inside = f"({inside} OR {target} IS NULL)"
+            listed = listed + first
+        return (inside if operator == "in" else f"({inside}) IS NOT TRUE"), first + listed
+    if operator in ("eq", "ne"):
+        return f"{target} IS {'NOT ' if operator == 'ne' else ''}?", [*first, value]
+    if operator in _COMPARE:
+        return f"{target} {_COMPARE[operator]} ?", [*first, value]
+    if operator == "contains":
+        return f"instr({target}, ?) > 0", [*first, value]
+    if operator == "startswith":
+        return f"substr({target}, 1, length(?)) = ?", [*first, value, value]
+    if operator == "endswith":
+        return f"(? = '' OR substr({target}, -length(?)) = ?)", [value, *first, value, value]
+    return f"{target} GLOB ?", [*first, value]
+
+
+def _elements(target: str, first: list[Value], term: Term) -> tuple[str, list[Value]]:
+    wanted = term.value if isinstance(term.value, tuple) else (term.value,)
+    each = f"SELECT 1 FROM json_each({target}) WHERE json_each.value"
+    if term.operator == "has_any":
+        return f"EXISTS ({each} IN (SELECT value FROM json_each(?)))", [*first, json.dumps(wanted)]
+    if not wanted:
+        return "1", []
+    values: list[Value] = []
+    for value in wanted:
+        values += [*first, value]
+    return " AND ".join([f"EXISTS ({each} = ?)"] * len(wanted)), values
+
+
+def _tags(term: Term, table: str) -> tuple[str, list[Value]]:
+    """Tags have a table of their own, so that a filter on one uses its index."""
+    own = f"{table}.row IN (SELECT row FROM {quote(table.strip(chr(34)) + '_tags')} WHERE tag"
+    if term.operator == "isnull":
+        return f"{table}.tags IS {'NULL' if term.value else 'NOT NULL'}", []
+    wanted = term.value if isinstance(term.value, tuple) else (term.value,)
+    if term.operator == "has_any":
+        return f"{own} IN (SELECT value FROM json_each(?)))", [json.dumps(wanted)]
+    if not wanted:
+        return "1", []
+    return " AND ".join([f"{own} = ?)"] * len(wanted)), list(wanted)
+
+
+def json_path(path: tuple[str, ...]) -> str:
+    """A SQLite JSON path; each step quoted so that no key can mean more than itself."""
+    return "$" + "".join(f'."{step}"' for step in _checked(path))
+
+
+def _checked(path: tuple[str, ...]) -> tuple[str, ...]:
+    if any('"' in step for step in path):
+        raise ValueError('a key in a filter path cannot hold a double quote (")')
+    return path
+
+
+def quote(name: str) -> str:
+    """An identifier, quoted."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def order_sql(column: Any, descending: bool) -> str:
+    """ORDER BY over one schema column, ties by row."""
+    direction = "DESC" if descending else "ASC"
+    return f"{quote(column.key)} {direction}, row ASC"

@@ -1,0 +1,120 @@
+"""The catalog's own tables, as numbered migrations.
+
+`PRAGMA user_version` is the number of the last one applied. Tables of kinds are not here: they follow from the
+declarations (`tables.py`). A migration never changes once it has been released; the next one is added below it.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+APPLICATION_ID = 0x76735354  # "vsST"
+MIGRATIONS = Migrations("vectorstore")
+
+
+@MIGRATIONS()
+def m001_catalog(db: Database) -> None:
+    """State, kinds, spaces, segments, vectors, pending vectors and artifacts."""
+    db["state"].create(
+        {"one": int, "seq": int, "next_vid": int, "store": str, "created_at": int},
+        pk="one",
+        not_null={"seq", "next_vid", "store", "created_at"},
+        strict=True,
+    )
+    db["kinds"].create(
+        {"name": str, "signature": str, "declaration": str, "json_schema": str},
+        pk="name",
+        not_null={"signature", "declaration", "json_schema"},
+        strict=True,
+    )
+    db["spaces"].create(
+        {
+            "id": int,
+            "name": str,
+            "kind": str,
+            "dim": int,
+            "metric": str,
+            "model": str,
+            "probe_text": str,
+            "probe_vector": bytes,
+            "layout": int,
+            "created_at": int,
+        },
+        pk="id",
+        not_null={"name", "kind", "dim", "metric", "layout", "created_at"},
+        foreign_keys=[("kind", "kinds", "name")],
+        strict=True,
+    )
+    db["spaces"].create_index(["name"], unique=True)
+    db["segments"].create(
+        {
+            "id": int,
+            "space": int,
+            "file": str,
+            "rows": int,
+            "first_vid": int,
+            "size": int,
+            "sha256": str,
+            "stat": str,
+            "seq": int,
+        },
+        pk="id",
+        not_null={"space", "file", "rows", "size", "sha256", "stat", "seq"},
+        foreign_keys=[("space", "spaces", "id")],
+        strict=True,
+    )
+    db["segments"].create_index(["file"], unique=True)
+    db["vectors"].create(
+        {
+            "vid": int,
+            "space": int,
+            "record": int,
+            "text_hash": bytes,
+            "source": str,
+            "confidence": float,
+            "updates": int,
+            "retired": int,
+        },
+        pk="vid",
+        not_null={"space", "record", "source", "confidence", "updates"},
+        foreign_keys=[("space", "spaces", "id")],
+        strict=True,
+    )
+    db.execute("CREATE INDEX vectors_live ON vectors(record, space) WHERE retired IS NULL")
+    db.execute("CREATE INDEX vectors_retired ON vectors(space, retired) WHERE retired IS NOT NULL")
+    db.execute("CREATE INDEX vectors_text ON vectors(text_hash, space) WHERE text_hash IS NOT NULL")
+    db["pending"].create(
+        {"vid": int, "space": int, "vector": bytes},
+        pk="vid",
+        not_null={"space", "vector"},
+        foreign_keys=[("vid", "vectors", "vid")],
+        strict=True,
+    )
+    db["artifacts"].create(
+        {
+            "id": int,
+            "space": int,
+            "type": str,
+            "recipe": str,
+            "segments": str,
+            "rows": int,
+            "points": str,
+            "library": str,
+            "file": str,
+            "size": int,
+            "sha256": str,
+            "stat": str,
+            "built_seq": int,
+            "built_at": int,
+            "seconds": float,
+        },
+        pk="id",
+        not_null={"space", "type", "recipe", "segments", "rows", "points", "library", "file", "size", "sha256", "stat"},
+        foreign_keys=[("space", "spaces", "id")],
+        strict=True,
+    )
+    db["artifacts"].create_index(["space", "type"], unique=True)
+
+
+FORMAT = 1
+"""The user_version that this code reads and writes: the number of migrations above."""

@@ -1,0 +1,508 @@
+"""Opening, wiring and closing a store; what concerns all kinds at once.
+
+A store is a folder: `catalog.sqlite` is the truth, `embeddings/` holds the vectors that its rows name, `indexes/` what
+can be built again. `Store` owns the open parts and hands out one `Collection` for each kind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, cast, overload
+
+from vectorstore.collection import Collection
+from vectorstore.embedders import as_embedder
+from vectorstore.embedding import OWN, Embedding
+from vectorstore.errors import (
+    DerivedError,
+    NotFound,
+    RecipeError,
+    SpaceMismatch,
+    StoreError,
+    ValidationError,
+    VectorstoreError,
+)
+from vectorstore.ids import Clock, from_micros, new_id, utc_now
+from vectorstore.recipes import BUILTIN_RECIPES, IndexRecipe, as_recipe, default_recipe
+from vectorstore.records import (
+    BUILTIN,
+    Analogy,
+    Cluster,
+    Concept,
+    Context,
+    Record,
+    generic_kind,
+    schema_of,
+)
+from vectorstore.storage import FORMAT, SQLITE_VERSION, Catalog, RecordTable, SpaceRow, Transaction, declared_kinds
+from vectorstore.storage import spaces as rows
+from vectorstore.sync import (
+    CheckReport,
+    CompactReport,
+    Progress,
+    RebuildReport,
+    RepairReport,
+    Sync,
+    check,
+    compact,
+    flush,
+    has_litter,
+    publish,
+    rebuild,
+    repair,
+    snapshot,
+    sweep,
+    wants_index,
+)
+from vectorstore.vectors import METRICS
+
+R = TypeVar("R", bound=Record)
+Event = Literal["commit", "publish", "rebuild", "fit", "persist"]
+EVENTS: tuple[str, ...] = ("commit", "publish", "rebuild", "fit", "persist")
+Hook = Callable[[Mapping[str, Any]], None]
+FLUSH_ROWS = 4096
+CLOSE_ROWS = 512
+_LOOK_EVERY = 1024
+log = logging.getLogger("vectorstore")
+
+
+class Store:
+    """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        embedder: Any = OWN,
+        kinds: Iterable[type[Record]] = (),
+        metric: str | Mapping[str, str] | None = None,
+        read_only: bool = False,
+        create: bool = True,
+        auto_publish: bool = True,
+        clock: Clock = utc_now,
+        timeout: float = 30.0,
+        verify: bool = False,
+    ) -> None:
+        root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
+        wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
+        self.path = root
+        self.read_only = read_only
+        self._auto_publish = auto_publish and not read_only
+        self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
+        self.hook_failures: list[tuple[str, Exception]] = []
+        self._written: dict[str, int] = {}
+        self._background: threading.Thread | None = None
+        self._closing = False
+        self._lock = threading.Lock()
+        self._catalog = Catalog(root, read_only=read_only, timeout=timeout, clock=clock, create=create)
+        try:
+            self._sync = Sync(self._catalog)
+            self._declare(wanted)
+            self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))
+            metrics = self._metrics(metric)
+            self._collections: dict[str, Collection[Any]] = {
+                name: Collection(self._sync, table, self._embedding, metrics[name])
+                for name, table in self._sync.tables.items()
+            }
+            self._catalog.on_commit = self._committed
+            if not read_only and has_litter(self._sync):
+                sweep(self._sync)
+            if verify and (report := self.check()).findings:
+                raise StoreError(f"{path}: {report.findings[0]} (and {len(report.findings) - 1} more findings)")
+        except BaseException:
+            self._catalog.close()
+            raise
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def _declare(self, wanted: Mapping[str, type[Record]]) -> None:
+        """Register kinds: make tables for new ones, add new optional fields, take over kinds found in the store."""
+        with self._catalog.read() as connection:
+            stored = declared_kinds(connection)
+        classes = {**{name: generic_kind(name, columns) for name, columns in stored.items() if name not in wanted}, **wanted}
+        self._sync.tables = {name: RecordTable(schema_of(kind)) for name, kind in classes.items()}
+        with self._catalog.read() as connection:
+            todo = {name: table.pending_fields(connection) for name, table in self._sync.tables.items()}
+        if all(fields == [] for fields in todo.values()):
+            return
+        if self.read_only:
+            lacking = next(name for name, fields in todo.items() if fields != [])
+            raise StoreError(f"{self.path}: {lacking} has fields that the store lacks; open it once for writing")
+        if self.path is not None and any(todo.values()):
+            self._catalog.backup(self.path / f"catalog.kinds.{new_id(self._catalog.clock())}.backup.sqlite")
+        with self._catalog.write() as transaction:
+            for name, table in self._sync.tables.items():
+                new = table.pending_fields(transaction.connection)
+                if new is None:
+                    table.create(transaction.connection)
+                    if name == Context.table:
+                        self._first_context(transaction, table)
+                elif new:
+                    table.add_fields(transaction.connection, new)
+
+    def _first_context(self, transaction: Transaction, table: RecordTable[Any]) -> None:
+        moment = from_micros(transaction.now)
+        home = Context(id="default", name="default", created_at=moment, updated_at=moment)
+        table.insert(transaction.connection, 1, [table.schema.encode(home, "contexts")])
+
+    def _metrics(self, asked: str | Mapping[str, str] | None) -> dict[str, str]:
+        """The metric of each kind's space: the stored one; for spaces to come the one asked for, else cosine."""
+        wanted = {} if asked is None else dict.fromkeys(self._sync.tables, asked) if isinstance(asked, str) else dict(asked)
+        for name, metric in wanted.items():
+            self._sync.table(name)
+            if metric not in METRICS:
+                raise ValidationError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
+        with self._catalog.read() as connection:
+            spaces = {space.name: space.metric for space in rows.all_spaces(connection)}
+        for name, metric in spaces.items():
+            if wanted.get(name, metric) != metric:
+                raise SpaceMismatch(f"{name}: the space was made with metric {metric}, not {wanted[name]}; leave metric= out")
+        return {name: spaces.get(name, wanted.get(name, "cosine")) for name in self._sync.tables}
+
+    # -- kinds -----------------------------------------------------------------------------------------------------
+
+    @property
+    def concepts(self) -> Collection[Concept]:
+        """Things one can think of."""
+        return self.collection(Concept)
+
+    @property
+    def analogies(self) -> Collection[Analogy]:
+        """Domain mappings and proportions."""
+        return self.collection(Analogy)
+
+    @property
+    def clusters(self) -> Collection[Cluster]:
+        """Groups of records."""
+        return self.collection(Cluster)
+
+    @property
+    def contexts(self) -> Collection[Context]:
+        """Namespaces."""
+        return self.collection(Context)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Names of all kinds in the store, the built-in ones first."""
+        return list(self._sync.tables)
+
+    @overload
+    def collection(self, kind: type[R]) -> Collection[R]: ...
+    @overload
+    def collection(self, kind: str) -> Collection[Any]: ...
+    def collection(self, kind: type[R] | str) -> Collection[Any]:
+        """The records of a kind, by class or table name.
+
+        Raises:
+            NotFound: the kind is not registered: vs.open(path, kinds=[...]).
+        """
+        name = kind if isinstance(kind, str) else kind.table
+        try:
+            return self._collections[name]
+        except KeyError:
+            known = ", ".join(self._collections)
+            raise NotFound(f"no kind {name!r} in this store; the kinds are: {known}; pass kinds=[...] to vs.open") from None
+
+    __getitem__ = collection
+
+    # -- transactions and hooks ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Self]:
+        """Several calls, over any kinds, as one commit: all of them happen, or none.
+
+        Reads and searches of this thread inside see its own changes; other writers wait meanwhile.
+        """
+        with self._catalog.write():
+            yield self
+
+    def on(self, event: Event, hook: Hook) -> Callable[[], None]:
+        """Call a function after each commit, publish, rebuild, fit or persist; returns what takes it off again.
+
+        The hook gets a mapping with what happened, after the commit, in order, in the thread that committed. A hook
+        that raises is logged and kept in `hook_failures`; nothing is lost by it.
+        """
+        if event not in EVENTS:
+            raise ValidationError(f"event: expected one of {', '.join(EVENTS)}, got {event!r}")
+        self._hooks[event].append(hook)
+        return lambda: self._hooks[event].remove(hook)
+
+    def _call(self, event: str, details: Mapping[str, Any]) -> None:
+        for hook in list(self._hooks[event]):
+            try:
+                hook(details)
+            except Exception as error:  # a user's code; the commit stands
+                self.hook_failures.append((event, error))
+                log.exception("a hook on %r failed; the commit stands", event)
+
+    def _committed(self, transaction: Transaction) -> None:
+        for event, details in transaction.notes:
+            self._call(event, {"seq": transaction.seq, **details})
+            if event == "commit" and details.get("vectors"):
+                self._maintain(str(details["kind"]), cast(int, details["vectors"]))
+
+    # -- keeping derived things current ----------------------------------------------------------------------------
+
+    def _maintain(self, space: str, vectors: int) -> None:
+        """Flush when many vectors wait; publish in the background when much is scanned exactly."""
+        self._written[space] = self._written.get(space, 0) + vectors
+        if self._written[space] < _LOOK_EVERY:
+            return
+        self._written[space] = 0
+        with self._catalog.read() as connection:
+            found = rows.space_by_name(connection, space)
+            waiting = 0 if found is None else rows.pending_count(connection, found.id)
+        if waiting >= FLUSH_ROWS:
+            flush(self._sync, space)
+        if self._auto_publish and wants_index(snapshot(self._sync, space)):
+            with self._lock:
+                if self._background is None and not self._closing:
+                    self._background = threading.Thread(
+                        target=self._publish_in_background, args=(space,), name="vectorstore-publish", daemon=True
+                    )
+                    self._background.start()
+
+    def _publish_in_background(self, space: str) -> None:
+        try:
+            self._publish_default(space)
+        except DerivedError as error:
+            log.info("%s: no index was published: %s", space, error)
+        except VectorstoreError:
+            log.exception("%s: publishing an index in the background failed; answers stay exact", space)
+        finally:
+            with self._lock:
+                self._background = None
+
+    def _publish_default(self, space: str) -> None:
+        """The current recipe again, or the default; when its recall is too low, the other built-in one."""
+        live = snapshot(self._sync, space)
+        if live is None:
+            return
+        first = live.index.recipe if live.index is not None else default_recipe(live.metric)
+        others = [recipe for recipe in BUILTIN_RECIPES.values() if recipe.factory != "exact" and recipe != first]
+        for place, recipe in enumerate([first, *others]):
+            try:
+                publish(self._sync, space, recipe, live)
+                return
+            except (RecipeError, DerivedError):
+                if place == len(others):
+                    raise
+
+    def flush(self) -> int:
+        """Move all vectors that wait in the catalog into segments; returns how many."""
+        return sum(flush(self._sync, name) for name in self._spaces())
+
+    def publish(self, kind: str | None = None) -> None:
+        """Bring indexes up to date now, for one kind or all that have enough vectors to need one."""
+        for name in [kind] if kind is not None else self._spaces():
+            flush(self._sync, name)
+            live = snapshot(self._sync, name)
+            if live is not None and (kind is not None or live.index is not None or wants_index(live)) and live.live_rows:
+                self._publish_default(name)
+
+    def rebuild(
+        self, kind: str, recipe: IndexRecipe | str | Path | None = None, progress: Progress | None = None
+    ) -> RebuildReport:
+        """Build an index by a recipe, measure it, and make it current if it is good enough.
+
+        Args:
+            kind: whose vectors.
+            recipe: a built-in name ("exact", "simhash512", "rabitq"), a .toml file, or None for the default.
+            progress: told (efforts measured, efforts to measure).
+
+        Raises:
+            RecipeError, RecallTooLow, Superseded: the old index stays.
+        """
+        collection = self.collection(kind)
+        chosen = default_recipe(collection.metric) if recipe is None else as_recipe(recipe)
+        report = rebuild(self._sync, collection.name, chosen, progress)
+        self._call("rebuild", {"space": kind, "recipe": chosen.name, "rows": report.rows})
+        return report
+
+    def compact(self, kind: str | None = None, progress: Progress | None = None) -> list[CompactReport]:
+        """Drop retired vectors from the disk, merge small segments, give free pages back."""
+        reports = [compact(self._sync, name, progress=progress) for name in ([kind] if kind else self._spaces())]
+        self._catalog.vacuum()
+        self._catalog.checkpoint()
+        return [report for report in reports if report is not None]
+
+    def check(self, progress: Progress | None = None) -> CheckReport:
+        """Prove that rows, files, indexes and full text agree; `findings` is empty when all is well."""
+        return check(self._sync, progress)
+
+    def repair(self, *, dry_run: bool = True) -> RepairReport:
+        """Make derived things again and sweep litter; records of lost segments are embedded again where text allows."""
+        return repair(self._sync, dry_run=dry_run, reembed=None if self._embedding.brings_vectors else self._reembed)
+
+    def _reembed(self, space: SpaceRow, ids: list[str]) -> int:
+        collection = self.collection(space.kind)
+        records = collection.get_many(ids)
+        texts = [collection._table.schema.text(record) for record in records]
+        vectors = self._embedding.query(space, texts)
+        collection.upsert(records, vectors=vectors, source="repair")
+        return len(records)
+
+    def sweep(self, older_than: float = 0.0) -> list[str]:
+        """Remove files that no row names; with 0 seconds no other process may be writing."""
+        return sweep(self._sync, older_than)
+
+    # -- looking at it ---------------------------------------------------------------------------------------------
+
+    def _spaces(self) -> list[str]:
+        with self._catalog.read() as connection:
+            return [space.name for space in rows.all_spaces(connection)]
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
+        kinds: dict[str, Any] = {}
+        with self._catalog.read() as connection:
+            spaces = {space.name: space for space in rows.all_spaces(connection)}
+            for name, table in self._sync.tables.items():
+                live = table.count(connection, None)
+                entry: dict[str, Any] = {
+                    "records": live,
+                    "deleted": table.count(connection, None, deleted=True),
+                    "contexts": table.by_context(connection),
+                    "means": table.means(connection),
+                    "vectors": 0,
+                }
+                if name in spaces:
+                    entry |= self._space_stats(connection, spaces[name])
+                kinds[name] = entry
+            seq = self._catalog.seq(connection)
+        return {
+            "path": ":memory:" if self.path is None else str(self.path),
+            "format": FORMAT,
+            "sqlite": SQLITE_VERSION,
+            "seq": seq,
+            "bytes": self._bytes(),
+            "kinds": kinds,
+        }
+
+    def _space_stats(self, connection: Any, space: SpaceRow) -> dict[str, Any]:
+        live = connection.execute(
+            "SELECT count(*) FROM vectors WHERE space = ? AND retired IS NULL", (space.id,)
+        ).fetchone()[0]
+        artifact = rows.artifact_of(connection, space.id, "index")
+        segments = rows.segments_of(connection, space.id)
+        return {
+            "vectors": live,
+            "dim": space.dim,
+            "metric": space.metric,
+            "model": space.model,
+            "segments": len(segments),
+            "segment_bytes": sum(segment.size for segment in segments),
+            "pending": rows.pending_count(connection, space.id),
+            "index": None
+            if artifact is None
+            else {"recipe": artifact.recipe["name"], "rows": artifact.rows, "bytes": artifact.size, "seq": artifact.built_seq},
+        }
+
+    def _bytes(self) -> int:
+        """Bytes of all files; sizes come from the directory, no file is opened."""
+        if self.path is None:
+            return 0
+        total = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.stat(os.path.join(folder, name), follow_symlinks=False).st_size
+        return total
+
+    def context_info(self, name: str) -> dict[str, Any]:
+        """A context's own record and how many live records of each kind are in it.
+
+        Raises:
+            NotFound: no such context.
+        """
+        found = self.contexts.get(name)
+        if found is None:
+            raise NotFound(f"no context {name!r}; the contexts are: {', '.join(c.id for c in self.contexts.find(limit=20))}")
+        counts = {kind: self.collection(kind).count({"context": name}) for kind in self.kinds if kind != Context.table}
+        return {"context": found.model_dump(mode="json"), "records": counts}
+
+    # -- closing ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Finish background work, flush if many vectors wait, close every handle; safe to call twice."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            background = self._background
+        if background is not None:
+            background.join()
+        try:
+            if not self.read_only and not self._catalog.in_transaction:
+                self._flush_on_close()
+        finally:
+            self._catalog.close()
+
+    def _flush_on_close(self) -> None:
+        with self._catalog.read() as connection:
+            waiting = {s.name: rows.pending_count(connection, s.id) for s in rows.all_spaces(connection)}
+        for name, count in waiting.items():
+            if count >= CLOSE_ROWS:
+                flush(self._sync, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<vectorstore.Store {self.path or ':memory:'}{' read-only' if self.read_only else ''}>"
+
+
+def open(  # noqa: A001 - vs.open reads as it should
+    path: str | os.PathLike[str],
+    embedder: Any = OWN,
+    *,
+    kinds: Iterable[type[Record]] = (),
+    metric: str | Mapping[str, str] | None = None,
+    read_only: bool = False,
+    create: bool = True,
+    auto_publish: bool = True,
+    clock: Clock = utc_now,
+    timeout: float = 30.0,
+    verify: bool = False,
+) -> Store:
+    """Open the store at a path, made if absent; ":memory:" is a scratch one that leaves no file.
+
+    Args:
+        path: a folder of its own.
+        embedder: left out: the one the store was made with, all-MiniLM-L6-v2 for a new store, loaded when a text is
+            first embedded. None: vectors are brought by the caller. Or an embedder, a callable, a name ("hash").
+        kinds: record classes of your own.
+        metric: for spaces that do not exist yet: cosine (default), ip or l2; one for all, or by kind.
+        read_only: write nothing at all; works on media that cannot be written.
+        create: False refuses to make a new store.
+        auto_publish: build indexes in the background when enough vectors have gathered.
+        clock: returns the time now, with a zone; for tests and replays.
+        timeout: seconds to wait for another writer.
+        verify: check everything before returning.
+
+    Raises:
+        NotAStore, NewerFormat, CorruptError, StoreError: the path was left untouched.
+        SpaceMismatch: another embedder or metric than the store's.
+        SchemaChangedError: a kind's class no longer fits its records.
+
+    Cost: a few milliseconds, whatever the size.
+    """
+    return Store(
+        path,
+        embedder=embedder,
+        kinds=kinds,
+        metric=metric,
+        read_only=read_only,
+        create=create,
+        auto_publish=auto_publish,
+        clock=clock,
+        timeout=timeout,
+        verify=verify,
+    )

@@ -1,0 +1,35 @@
+"""Sync: catalog, files and indexes agree, now and after any crash."""
+
+from vectorstore.sync.check import CheckReport, Finding, RepairReport, check, has_litter, repair, sweep
+from vectorstore.sync.compact import CompactReport, compact
+from vectorstore.sync.core import Progress, SnapshotMoved, SpaceState, Sync
+from vectorstore.sync.publish import Quality, RebuildReport, publish, rebuild, snapshot, wants_index
+from vectorstore.sync.write import Origin, Staged, attach, ensure_space, flush, stage
+
+__all__ = [
+    "CheckReport",
+    "CompactReport",
+    "Finding",
+    "Origin",
+    "Progress",
+    "Quality",
+    "RebuildReport",
+    "RepairReport",
+    "SnapshotMoved",
+    "SpaceState",
+    "Staged",
+    "Sync",
+    "attach",
+    "check",
+    "compact",
+    "ensure_space",
+    "flush",
+    "has_litter",
+    "publish",
+    "rebuild",
+    "repair",
+    "snapshot",
+    "stage",
+    "sweep",
+    "wants_index",
+]

@@ -1,0 +1,189 @@
+"""Compaction: retired vectors leave the disk, small segments are merged, all by one commit.
+
+New segments and, where there was one, a new index are built and published first; one transaction then swaps them for
+the old ones (and, for a purge, erases the records); the old files are unlinked after it. A crash before the commit
+leaves the old state and some unnamed files, after it the new state and some unnamed files.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from vectorstore.errors import StoreBusy
+from vectorstore.files import FileInfo
+from vectorstore.storage import Transaction
+from vectorstore.storage import spaces as rows
+from vectorstore.sync.core import INDEX, Progress, Sync
+from vectorstore.sync.publish import build_index, commit_index, retire_index, snapshot
+from vectorstore.sync.write import flush
+from vectorstore.vectors import (
+    Curve,
+    Index,
+    Live,
+    Matrix,
+    Segment,
+    Vids,
+    file_name,
+    open_segment,
+    rows_per_segment,
+    segment_chunks,
+    to_bytes,
+)
+
+SMALL_ROWS = 65_536
+"""Segments with fewer rows are merged; bigger ones are only rewritten when they hold retired vectors."""
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What compaction did to one space."""
+
+    space: str
+    vectors_removed: int
+    vectors_kept: int
+    segments_before: int
+    segments_after: int
+
+
+def compact(
+    sync: Sync,
+    space_name: str,
+    also: Callable[[Transaction], None] | None = None,
+    progress: Progress | None = None,
+) -> CompactReport | None:
+    """Rewrite a space without its retired vectors; None when it has no vectors.
+
+    Args:
+        sync: the store's parts.
+        space_name: which space.
+        also: done in the same transaction, such as erasing the records of a purge.
+        progress: told (segments written, segments to write).
+
+    Raises:
+        StoreBusy: other writers changed the layout five times while this was rewriting.
+    """
+    for _ in range(5):
+        flush(sync, space_name)
+        live = snapshot(sync, space_name)
+        if live is None:
+            if also is not None:
+                with sync.catalog.write() as transaction:
+                    also(transaction)
+            return None
+        report = _attempt(sync, space_name, live, also, progress)
+        if report is not None:
+            return report
+    raise StoreBusy(f"{space_name}: other writers changed it during every one of five compactions; try again later")
+
+
+def _attempt(
+    sync: Sync,
+    space_name: str,
+    live: Live,
+    also: Callable[[Transaction], None] | None,
+    progress: Progress | None,
+) -> CompactReport | None:
+    old, masks = _to_rewrite(live)
+    kept = [segment for segment in live.segments[:-1] if segment.id not in {o.id for o in old}]
+    folder = sync.folder("embeddings", space_name)
+    written: list[tuple[FileInfo, Segment]] = []
+    undo = [lambda: [folder.remove(info.name) for info, _ in written]]
+    try:
+        step = rows_per_segment(live.dim)
+        total = -(-sum(int(mask.sum()) for mask in masks) // step)
+        for ids, vectors, vids in _survivors(old, masks, step):
+            info = folder.publish(
+                file_name(live.seq, uuid.uuid4().hex[:16]), segment_chunks(ids, vectors, vids)
+            )
+            made = open_segment(
+                folder.read(info.name), id=-1, file=info.name, rows=len(vids), dim=live.dim, first_vid=None
+            )
+            written.append((info, made))
+            if progress is not None:
+                progress(len(written), total)
+        segments = (*kept, *(segment for _, segment in written))
+        started = time.perf_counter()
+        index: Index | None = None
+        curve: Curve | None = None
+        if live.index is not None and old and sum(segment.rows for segment in segments):
+            index, curve = build_index(live.index.recipe, segments, live.metric, None)
+        data = to_bytes(index) if index is not None else None
+        seconds = time.perf_counter() - started
+        with sync.catalog.write() as transaction:
+            space = rows.space_by_name(transaction.connection, space_name)
+            if space is None or space.layout != live.layout:
+                for action in undo:
+                    transaction.after.append(action)  # type: ignore[arg-type]
+                return None
+            if also is not None:
+                also(transaction)
+            if old:
+                gone = np.concatenate([s.vids[~mask] for s, mask in zip(old, masks, strict=True)])
+                rows.drop_segments(transaction.connection, [segment.id for segment in old])
+                rows.drop_vectors(transaction.connection, gone)
+                new = [
+                    rows.insert_segment(transaction.connection, space.id, made.rows, None, info, transaction.seq)
+                    for info, made in written
+                ]
+                if index is not None and curve is not None and data is not None:
+                    order = [*(segment.id for segment in kept), *new]
+                    commit_index(sync, transaction, space_name, live, order, index, curve, data, seconds)
+                elif rows.artifact_of(transaction.connection, space.id, INDEX) is not None:
+                    retire_index(sync, transaction, space_name)
+                rows.touch_layout(transaction.connection, space.id, transaction.seq)
+                transaction.after += [partial(folder.remove, segment.file) for segment in old]
+                transaction.notes.append(("persist", {"space": space_name, "rows": sum(s.rows for s in segments)}))
+            else:
+                gone = np.empty(0, np.int64)
+    except BaseException:
+        for info, _ in written:
+            folder.remove(info.name)
+        raise
+    return CompactReport(
+        space_name, len(gone), live.live_rows, len(live.segments) - 1, len(kept) + len(written)
+    )
+
+
+def _to_rewrite(live: Live) -> tuple[list[Segment], list[np.ndarray]]:  # type: ignore[type-arg]
+    """Segments with retired rows, and small ones if there are several; with a mask of the rows to keep."""
+    chosen, masks = [], []
+    small = [segment for segment in live.segments[:-1] if segment.rows < SMALL_ROWS]
+    for segment, offset in zip(live.segments[:-1], live.offsets, strict=False):
+        keep = np.ones(segment.rows, dtype=bool)
+        if live.dead is not None:
+            keep = ~live.dead[offset : offset + segment.rows]
+        if not keep.all() or (len(small) > 1 and segment.rows < SMALL_ROWS):
+            chosen.append(segment)
+            masks.append(keep)
+    return chosen, masks
+
+
+def _survivors(
+    old: list[Segment],
+    masks: list[np.ndarray],  # type: ignore[type-arg]
+    step: int,
+) -> Iterator[tuple[list[str], Matrix, Vids]]:
+    """(ids, vectors, vids) of the rows to keep, by ascending vid, at most `step` rows at a time."""
+    if not old:
+        return
+    vids = np.concatenate([segment.vids[mask] for segment, mask in zip(old, masks, strict=True)])
+    owners = np.repeat(np.arange(len(old)), [int(mask.sum()) for mask in masks])
+    places = np.concatenate([np.flatnonzero(mask) for mask in masks])
+    order = np.argsort(vids, kind="stable")
+    for start in range(0, len(order), step):
+        part = order[start : start + step]
+        vectors = np.empty((len(part), old[0].vectors.shape[1]), dtype=np.float32)
+        ids = np.empty(len(part), dtype=object)
+        for owner in np.unique(owners[part]):
+            here = np.flatnonzero(owners[part] == owner)
+            segment = old[owner]
+            vectors[here] = segment.vectors[places[part][here]]
+            assert segment.ids is not None  # it came from a file
+            ids[here] = segment.ids[places[part][here]]
+        yield [str(name) for name in ids], vectors, vids[part]

@@ -1,0 +1,255 @@
+"""What is derived from what, and whether it is current.
+
+`Sync` holds the open parts of a store: the catalog, the table of each kind, the folders of files. `SpaceState` keeps
+one vector space's snapshot in memory and brings it up to the commit that a reader sees: appended segments, pending
+vectors and retirements are replayed by sequence number; when the layout changed (flush, publish, compact) the lists
+are read again and the files that are already open are kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vectorstore.errors import CorruptError, DerivedError, NotFound
+from vectorstore.files import Buffer, DiskFolder, Folder, MemoryFolder, sha256
+from vectorstore.records.where import Node
+from vectorstore.recipes import IndexRecipe
+from vectorstore.storage import Catalog, Connection, RecordTable, SegmentRow, SpaceRow
+from vectorstore.storage import spaces as rows
+from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, as_matrix, from_bytes, open_segment
+from vectorstore.vectors.arrays import Matrix, lengths
+
+log = logging.getLogger("vectorstore")
+Progress = Callable[[int, int], None]
+INDEX = "index"
+_FILTERS_KEPT = 64
+
+
+class SnapshotMoved(Exception):
+    """Another thread has loaded a newer commit than this reader's snapshot; begin the read again."""
+
+
+class Sync:
+    """The open parts of a store that must agree with each other."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.tables: dict[str, RecordTable[Any]] = {}
+        self._folders: dict[tuple[str, str], Folder] = {}
+        self._states: dict[str, SpaceState] = {}
+        self._lock = threading.Lock()
+
+    def table(self, kind: str) -> RecordTable[Any]:
+        """The table of a kind.
+
+        Raises:
+            NotFound: the kind is not registered with this store.
+        """
+        try:
+            return self.tables[kind]
+        except KeyError:
+            raise NotFound(f"no kind {kind!r}; the kinds are: {', '.join(sorted(self.tables))}") from None
+
+    def folder(self, what: str, space: str) -> Folder:
+        """The folder `embeddings` or `indexes` of a space."""
+        with self._lock:
+            found = self._folders.get((what, space))
+            if found is None:
+                root = self.catalog.root
+                found = MemoryFolder() if root is None else DiskFolder(root / what / space)
+                self._folders[(what, space)] = found
+            return found
+
+    def state(self, space: str) -> SpaceState:
+        """The state of a space; made on first use, whether or not the space exists yet."""
+        with self._lock:
+            if space not in self._states:
+                self._states[space] = SpaceState(self, space)
+            return self._states[space]
+
+
+class SpaceState:
+    """One space's newest snapshot in this process, shared by its threads."""
+
+    def __init__(self, sync: Sync, name: str) -> None:
+        self.sync = sync
+        self.name = name
+        self._lock = threading.Lock()
+        self._live: Live | None = None
+        self._filters: OrderedDict[tuple[int, str], Allowed] = OrderedDict()
+        self._map: tuple[int, int, Vids] = (-1, 0, np.empty(0, np.int64))
+        self._verified: set[tuple[str, str]] = set()
+
+    def current(self, connection: Connection) -> Live | None:
+        """The space as the connection's snapshot has it; None when it has no vectors yet.
+
+        Raises:
+            SnapshotMoved: this snapshot is older than what is loaded; read again.
+            CorruptError: a segment is missing or damaged.
+        """
+        seq = self.sync.catalog.seq(connection)
+        live = self._live
+        if live is not None and live.seq == seq:
+            return live
+        if self.sync.catalog.in_transaction:  # its changes are nobody else's yet
+            return self._advance(connection, live, seq)
+        with self._lock:
+            live = self._live
+            if live is not None and live.seq > seq:
+                raise SnapshotMoved
+            if live is None or live.seq != seq:
+                live = self._advance(connection, live, seq)
+                self._live = live
+            return live
+
+    def _advance(self, connection: Connection, base: Live | None, seq: int) -> Live | None:
+        space = rows.space_by_name(connection, self.name)
+        if space is None:
+            return None
+        if base is None or base.layout != space.layout:
+            return self._load(connection, space, seq, base)
+        new = [row for row in rows.segments_of(connection, space.id) if row.id > base.last_segment]
+        vids, vectors = rows.pending_vectors(connection, space.id, space.dim, base.last_pending)
+        retired = rows.retired_vids(connection, space.id, base.seq)
+        if not new and not len(vids):
+            grown = dataclasses.replace(base, seq=seq)
+        else:
+            pending = base.segments[-1]
+            if len(vids):
+                pending = _pending(
+                    np.concatenate([pending.vids, vids]), np.concatenate([pending.vectors, vectors])
+                )
+            grown = base.grow(
+                seq=seq,
+                segments=[*base.segments[:-1], *(self._open(space, row) for row in new), pending],
+                last_segment=max([base.last_segment, *(row.id for row in new)]),
+                last_pending=int(vids[-1]) if len(vids) else base.last_pending,
+            )
+        return dataclasses.replace(grown, dead=grown.retire(retired)) if len(retired) else grown
+
+    def _load(self, connection: Connection, space: SpaceRow, seq: int, base: Live | None) -> Live:
+        opened = {segment.id: segment for segment in base.segments} if base is not None else {}
+        found = rows.segments_of(connection, space.id)
+        artifact = rows.artifact_of(connection, space.id, INDEX)
+        problem: str | None = None
+        first: tuple[int, ...] = ()
+        if artifact is not None:
+            first = artifact.segments
+            if not set(first) <= {row.id for row in found}:
+                problem, first = "the index was built over segments that are gone", ()
+        ordered = sorted(found, key=lambda row: (first.index(row.id) if row.id in first else len(first), row.id))
+        segments = [opened.get(row.id) or self._open(space, row) for row in ordered]
+        vids, vectors = rows.pending_vectors(connection, space.id, space.dim, 0)
+        live = Live(
+            seq=seq,
+            dim=space.dim,
+            metric=space.metric,
+            segments=(*segments, _pending(vids, vectors)),
+            layout=space.layout,
+            last_segment=max((row.id for row in found), default=0),
+            last_pending=int(vids[-1]) if len(vids) else 0,
+        )
+        live = dataclasses.replace(live, dead=live.retire(rows.retired_vids(connection, space.id, -1)))
+        if artifact is None or problem:
+            return dataclasses.replace(live, index_problem=problem)
+        if base is not None and base.index is not None and base.curve is not None and base.index_file == artifact.file:
+            return dataclasses.replace(live, index=base.index, curve=base.curve, index_file=artifact.file)
+        try:
+            buffer = self._verified_bytes("indexes", artifact.file, artifact.size, artifact.sha256, artifact.stat)
+            index = from_bytes(
+                buffer, IndexRecipe.from_dict(artifact.recipe, artifact.file), rows=artifact.rows, dim=space.dim
+            )
+        except (CorruptError, DerivedError) as error:
+            problem = f"the index cannot be used ({error}); answers are exact; run: vectorstore rebuild"
+            log.warning("%s: %s", self.name, problem)
+            return dataclasses.replace(live, index_problem=problem)
+        return dataclasses.replace(live, index=index, curve=Curve.from_dict(artifact.points), index_file=artifact.file)
+
+    def _open(self, space: SpaceRow, row: SegmentRow) -> Segment:
+        try:
+            buffer = self._verified_bytes("embeddings", row.file, row.size, row.sha256, row.stat)
+        except CorruptError as error:
+            raise CorruptError(
+                f"embeddings/{self.name}/{row.file}: {error}; it held {row.rows} vectors of {space.kind}; "
+                "restore it from a backup, or run: vectorstore check --repair"
+            ) from None
+        return open_segment(
+            buffer, id=row.id, file=row.file, rows=row.rows, dim=space.dim, first_vid=row.first_vid
+        )
+
+    def _verified_bytes(self, what: str, file: str, size: int, digest: str, stat: str) -> Buffer:
+        """The bytes of a file, hashed unless its inode, size and time are those of a verified one."""
+        folder = self.sync.folder(what, self.name)
+        now = folder.stat(file)
+        if now is None:
+            raise CorruptError("the file is missing")
+        buffer = folder.read(file)
+        if len(buffer) != size:
+            raise CorruptError(f"the file has {len(buffer)} bytes, the catalog says {size}")
+        if now != stat and (file, now) not in self._verified:
+            if sha256(buffer) != digest:
+                raise CorruptError("the file does not have the digest that the catalog holds")
+            self._verified.add((file, now))
+        return buffer
+
+    def allowed(self, connection: Connection, live: Live, table: RecordTable[Any], node: Node) -> Allowed:
+        """The positions that a filter lets through; kept for a repeated filter until the next commit."""
+        key = (live.seq, repr(node))
+        private = self.sync.catalog.in_transaction
+        if not private:
+            with self._lock:
+                found = self._filters.get(key)
+                if found is not None:
+                    self._filters.move_to_end(key)
+                    return found
+        matching = table.matching(connection, node)
+        vid_of_row = self._vid_of_row(connection, live, private)
+        vids = vid_of_row[matching[matching < len(vid_of_row)]]
+        found = live.allow(vids[vids > 0])
+        if not private:
+            with self._lock:
+                self._filters[key] = found
+                while len(self._filters) > _FILTERS_KEPT:
+                    self._filters.popitem(last=False)
+        return found
+
+    def _vid_of_row(self, connection: Connection, live: Live, private: bool) -> Vids:
+        """(highest row + 1,) the newest vid of each record row, 0 where there is none, at the snapshot's commit."""
+        with self._lock:
+            seq, last, known = self._map
+        if seq == live.seq:
+            return known
+        if seq > live.seq:
+            last, known = 0, np.empty(0, np.int64)
+        space = rows.space_by_name(connection, self.name)
+        assert space is not None  # there is a snapshot of it
+        vids, records = rows.record_map(connection, space.id, last)
+        if len(vids):
+            grown = np.zeros(max(len(known), int(records.max()) + 1), dtype=np.int64)
+            grown[: len(known)] = known
+            grown[records] = vids  # ascending vids: the newest wins
+            known, last = grown, int(vids[-1])
+        if not private:
+            with self._lock:
+                if self._map[0] < live.seq:
+                    self._map = (live.seq, last, known)
+        return known
+
+
+def _pending(vids: Vids, vectors: Matrix) -> Segment:
+    """The vectors that wait in the catalog, as a segment in memory."""
+    return Segment(0, vectors, lengths(vectors), None, vids)
+
+
+def stored_vectors(vectors: Any, where: str, space: SpaceRow | None, metric: str) -> Matrix:
+    """Checked vectors for a space that may not exist yet."""
+    if space is None:
+        return as_matrix(vectors, where, metric=metric)
+    return as_matrix(vectors, where, dim=space.dim, metric=space.metric)

@@ -1,0 +1,160 @@
+"""Vectors on their way into the store.
+
+Small batches wait in the catalog (`pending`), committed with their records; large ones are published as segments
+*before* the transaction that names them, so that the transaction stays short. `stage` runs without any lock, `attach`
+inside the transaction, `discard` when it did not happen.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vectorstore.errors import SpaceMismatch
+from vectorstore.files import FileInfo
+from vectorstore.storage import SpaceRow, Transaction
+from vectorstore.storage import spaces as rows
+from vectorstore.sync.core import Sync
+from vectorstore.vectors import Matrix, file_name, rows_per_segment, segment_chunks
+
+DIRECT_ROWS = 1024
+"""From so many vectors on, a batch becomes segments of its own; fewer wait in the catalog."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where vectors come from: kept with each of them."""
+
+    source: str = "caller"
+    confidence: float = 1.0
+    hashes: Sequence[bytes | None] | None = None
+
+
+@dataclass
+class Staged:
+    """Vectors that are checked and, when they are many, already on disk."""
+
+    space: str
+    vectors: Matrix
+    origin: Origin
+    files: list[tuple[int, FileInfo]] = field(default_factory=list)
+
+    def discard(self, sync: Sync) -> None:
+        """Remove the files: no row names them."""
+        for _, info in self.files:
+            sync.folder("embeddings", self.space).remove(info.name)
+
+
+def stage(sync: Sync, space: str, ids: Sequence[str], vectors: Matrix, origin: Origin) -> Staged:
+    """Make the vectors ready; a large batch is durable on disk afterwards, but not yet part of the store."""
+    staged = Staged(space, vectors, origin)
+    if len(vectors) < DIRECT_ROWS:
+        return staged
+    with sync.catalog.read() as connection:
+        generation = sync.catalog.seq(connection)
+    step = rows_per_segment(vectors.shape[1])
+    try:
+        for start in range(0, len(vectors), step):
+            part = vectors[start : start + step]
+            name = file_name(generation, uuid.uuid4().hex[:16])
+            chunks = segment_chunks(ids[start : start + step], part)
+            staged.files.append((len(part), sync.folder("embeddings", space).publish(name, chunks)))
+    except BaseException:
+        staged.discard(sync)
+        raise
+    return staged
+
+
+def attach(
+    sync: Sync, transaction: Transaction, kind: str, metric: str, staged: Staged, records: Sequence[int]
+) -> None:
+    """Give the vectors vids and make them the live ones of their records; earlier ones are retired.
+
+    Raises:
+        SpaceMismatch: the space was made meanwhile with another dimension.
+    """
+    connection = transaction.connection
+    space = ensure_space(sync, transaction, staged.space, kind, staged.vectors.shape[1], metric)
+    transaction.undo.append(lambda: staged.discard(sync))
+    earlier = rows.live_vectors(connection, space.id, records)
+    rows.retire(connection, [vid for vid, _, _ in earlier.values()], transaction.seq)
+    first = rows.take_vids(connection, len(records))
+    origin = staged.origin
+    hashes = origin.hashes or [None] * len(records)
+    updates = [earlier[record][2] + 1 if record in earlier else 0 for record in records]
+    rows.insert_vectors(
+        connection,
+        (
+            (vid, space.id, record, text, origin.source, origin.confidence, count)
+            for vid, record, text, count in zip(range(first, first + len(records)), records, hashes, updates, strict=True)
+        ),
+    )
+    if not staged.files:
+        rows.insert_pending(connection, space.id, range(first, first + len(records)), staged.vectors)
+        return
+    for count, info in staged.files:
+        rows.insert_segment(connection, space.id, count, first, info, transaction.seq)
+        first += count
+
+
+def ensure_space(
+    sync: Sync, transaction: Transaction, name: str, kind: str, dim: int, metric: str
+) -> SpaceRow:
+    """The space, made if absent.
+
+    Raises:
+        SpaceMismatch: it exists with another dimension.
+    """
+    space = rows.space_by_name(transaction.connection, name)
+    if space is None:
+        return rows.create_space(transaction.connection, name, kind, dim, metric, transaction.seq, transaction.now)
+    if space.dim != dim:
+        raise SpaceMismatch(f"{name}: the space has {space.dim} dimensions, the vectors have {dim}; nothing was written")
+    return space
+
+
+def flush(sync: Sync, space_name: str) -> int:
+    """Move the pending vectors of a space into one segment; returns how many rows left the catalog."""
+    while True:
+        with sync.catalog.read() as connection:
+            space = rows.space_by_name(connection, space_name)
+            if space is None:
+                return 0
+            vids, vectors = rows.pending_vectors(connection, space.id, space.dim, 0)
+            if not len(vids):
+                return 0
+            dead = set(rows.retired_vids(connection, space.id, -1).tolist())
+            ids = dict(
+                connection.execute(
+                    f"SELECT v.vid, t.id FROM pending p JOIN vectors v ON v.vid = p.vid "
+                    f"JOIN {sync.table(space.kind).table} t ON t.row = v.record WHERE p.space = ?",
+                    (space.id,),
+                ).fetchall()
+            )
+            generation = sync.catalog.seq(connection)
+        keep = np.array([int(vid) not in dead for vid in vids], dtype=bool)
+        info: FileInfo | None = None
+        folder = sync.folder("embeddings", space_name)
+        if keep.any():
+            chunks = segment_chunks([ids[int(vid)] for vid in vids[keep]], vectors[keep], vids[keep])
+            info = folder.publish(file_name(generation, uuid.uuid4().hex[:16]), chunks)
+        with sync.catalog.write() as transaction:
+            if info is not None:
+                transaction.undo.append(lambda name=info.name: folder.remove(name))  # type: ignore[misc]
+            present = rows.pending_vectors(transaction.connection, space.id, space.dim, 0)[0]
+            if not np.isin(vids, present).all():  # purged, or flushed by somebody else
+                if info is not None:
+                    transaction.after.append(lambda name=info.name: folder.remove(name))  # type: ignore[misc]
+                continue
+            rows.drop_pending(transaction.connection, vids)
+            rows.drop_vectors(transaction.connection, vids[~keep])
+            if info is not None:
+                rows.insert_segment(
+                    transaction.connection, space.id, int(keep.sum()), None, info, transaction.seq
+                )
+            rows.touch_layout(transaction.connection, space.id, transaction.seq)
+            transaction.notes.append(("persist", {"space": space_name, "rows": int(keep.sum())}))
+        return len(vids)

@@ -1,0 +1,33 @@
+"""Vectors: segments, exact search, FAISS indexes. The one door to FAISS."""
+
+from vectorstore.vectors.arrays import METRICS, Matrix, Positions, Vids, as_matrix, as_unit
+from vectorstore.vectors.index import LIBRARY, Index, build, from_bytes, same_codes, to_bytes
+from vectorstore.vectors.live import Allowed, Found, Live
+from vectorstore.vectors.measure import Curve, OperatingPoint, measure
+from vectorstore.vectors.segments import Segment, file_name, open_segment, rows_per_segment, segment_chunks
+
+__all__ = [
+    "LIBRARY",
+    "METRICS",
+    "Allowed",
+    "Curve",
+    "Found",
+    "Index",
+    "Live",
+    "Matrix",
+    "OperatingPoint",
+    "Positions",
+    "Segment",
+    "Vids",
+    "as_matrix",
+    "as_unit",
+    "build",
+    "file_name",
+    "from_bytes",
+    "measure",
+    "open_segment",
+    "rows_per_segment",
+    "same_codes",
+    "segment_chunks",
+    "to_bytes",
+]

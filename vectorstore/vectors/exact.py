@@ -1,0 +1,133 @@
+"""Exact similarity: the truth that every other search path is measured against.
+
+Two steps. *Closeness* is computed in float32 where the vectors lie (FAISS's SIMD loops, no copies), only to decide
+which rows can possibly be among the best. Those, and all that the rounding error cannot tell apart from them, are
+scored once more in float64, row by row: `final_scores` is the one function that makes a score. So every path gives
+bit-equal scores, and equal vectors get equal scores, wherever they lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from vectorstore.vectors.arrays import Matrix, Positions, Vids
+from vectorstore.vectors.segments import Segment
+
+Scores = npt.NDArray[np.float64]
+_EPSILON = 2.0**-23
+
+
+def prepare(query: Matrix, metric: str) -> Matrix:
+    """The query as the closeness loops want it: of length one under cosine, as it is otherwise."""
+    if metric == "cosine":
+        length = float(np.sqrt(np.dot(query.astype(np.float64), query.astype(np.float64))))
+        return np.ascontiguousarray(query / length, dtype=np.float32)
+    return np.ascontiguousarray(query, dtype=np.float32)
+
+
+def closeness(query: Matrix, segment: Segment, metric: str, rows: Positions | None = None) -> Matrix:
+    """(n,) float32, bigger is nearer: cosine, inner product or minus the squared distance; for all rows or some.
+
+    Args:
+        query: (d,) float32 from `prepare`.
+        segment: where the vectors lie.
+        metric: cosine, ip or l2.
+        rows: (m,) int64 row numbers; None for all.
+
+    Time O(n d), about 0.05 microseconds a row at d = 384; memory O(n).
+    """
+    vectors = segment.vectors
+    count = segment.rows if rows is None else len(rows)
+    out = np.empty(count, dtype=np.float32)
+    if not count:
+        return out
+    pointer = faiss.swig_ptr
+    dim = vectors.shape[1]
+    if rows is None:
+        loop = faiss.fvec_L2sqr_ny if metric == "l2" else faiss.fvec_inner_products_ny
+        loop(pointer(out), pointer(query), pointer(vectors), dim, count)
+    else:
+        rows = np.ascontiguousarray(rows, dtype=np.int64)
+        loop = faiss.fvec_L2sqr_by_idx if metric == "l2" else faiss.fvec_inner_products_by_idx
+        loop(pointer(out), pointer(query), pointer(vectors), pointer(rows), dim, 1, count)
+    if metric == "l2":
+        np.negative(out, out=out)
+    elif metric == "cosine":
+        out /= segment.norms if rows is None else segment.norms[rows]
+    return out
+
+
+def closeness_many(queries: Matrix, segment: Segment, metric: str) -> Matrix:
+    """(q, n) float32 closeness of all rows for several prepared queries, by one matrix product."""
+    products: Matrix = queries @ segment.vectors.T
+    if metric == "cosine":
+        products /= segment.norms
+    elif metric == "l2":
+        products *= 2
+        products -= np.square(segment.norms)
+        products -= np.einsum("ij,ij->i", queries, queries)[:, None]
+    return products
+
+
+def slack(query: Matrix, metric: str, longest: float, dim: int) -> float:
+    """How far two closeness values may lie apart and still be in the wrong order, by float32 rounding.
+
+    A dot product of d terms errs by at most about d * 2**-24 * |x| |y| (Higham 2002, section 3.1); doubled for the two
+    sides, and for l2 by products that can come from matrix products of norms.
+    """
+    length = float(np.sqrt(np.dot(query, query)))
+    unit = (dim + 8) * _EPSILON
+    if metric == "cosine":
+        return unit * 2
+    if metric == "ip":
+        return unit * length * longest
+    return unit * (length + longest) ** 2
+
+
+def contenders(values: Matrix, k: int, margin: float) -> Positions:
+    """Places of all values that can be among the k biggest, given errors of up to `margin`."""
+    if k >= len(values):
+        return np.arange(len(values))
+    kth = np.partition(values, len(values) - k)[len(values) - k]
+    return np.flatnonzero(values >= kth - margin)
+
+
+def final_scores(query: Matrix, rows: Matrix, metric: str) -> Scores:
+    """(m,) float64 scores of gathered rows, bigger is better: cosine, inner product or minus the Euclidean distance.
+
+    Args:
+        query: (d,) float32, as the caller gave it.
+        rows: (m, d) float32.
+        metric: cosine, ip or l2.
+    """
+    wide = rows.astype(np.float64)
+    point = query.astype(np.float64)
+    if metric == "l2":
+        wide -= point
+        return -np.sqrt(np.square(wide).sum(axis=1))
+    products: Scores = (wide * point).sum(axis=1)
+    if metric == "ip":
+        return products
+    lengths = np.sqrt(np.square(wide).sum(axis=1)) * np.sqrt(np.square(point).sum())
+    return np.clip(products / lengths, -1.0, 1.0)
+
+
+def best(scores: Scores, vids: Vids, k: int) -> Positions:
+    """Places of the k best, best first; ties by smaller vid."""
+    return np.lexsort((vids, -scores))[:k]
+
+
+
+def gather(segments: Sequence[Segment], offsets: Positions, positions: Positions) -> Matrix:
+    """(m, d) float32 rows at global positions, in that order."""
+    dim = segments[0].vectors.shape[1]
+    rows = np.empty((len(positions), dim), dtype=np.float32)
+    owners = np.searchsorted(offsets, positions, side="right") - 1
+    for owner in np.unique(owners):
+        places = np.flatnonzero(owners == owner)
+        rows[places] = segments[owner].vectors[positions[places] - offsets[owner]]
+    return rows

@@ -1,0 +1,338 @@
+"""A snapshot of one vector space at one commit, and search over it.
+
+`Live` is immutable: segments, the pending block as a last segment, a mask of retired positions and perhaps an index
+over the first `index.rows` positions. Its search equals brute force over the live vectors, within the recall asked
+for: *frozen index + exact tail - retired*. Positions count rows through the segments in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from vectorstore.results import Plan
+from vectorstore.vectors.arrays import Matrix, Positions, Vids
+from vectorstore.vectors.exact import (
+    Scores,
+    best,
+    closeness,
+    closeness_many,
+    contenders,
+    final_scores,
+    gather,
+    prepare,
+    slack,
+)
+from vectorstore.vectors.index import Index
+from vectorstore.vectors.measure import Curve, OperatingPoint
+from vectorstore.vectors.segments import Segment
+
+EXACT_FILTER_ROWS = 20_000
+"""At most so many allowed rows are scored exactly; more go through the index. Measured: benchmarks/lifecycle.py."""
+
+MAX_SHARE = 0.25
+"""When the index would have to propose more than this share of its rows, the exact scan is cheaper."""
+
+_POOL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="vectorstore-search")
+
+
+@dataclass(frozen=True, eq=False)
+class Allowed:
+    """Positions that a filter lets through, ascending, none retired."""
+
+    positions: Positions
+
+    def among(self, positions: Positions) -> npt.NDArray[np.bool_]:
+        """Which of the positions are allowed."""
+        if not len(self.positions):
+            return np.zeros(len(positions), dtype=bool)
+        places = np.searchsorted(self.positions, positions)
+        found: npt.NDArray[np.bool_] = self.positions[np.minimum(places, len(self.positions) - 1)] == positions
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The answer of one query: (m,) vids, best first, and their scores (see `exact.final_scores`)."""
+
+    vids: Vids
+    scores: Scores
+    exact: bool
+    recall: float
+    plan: Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A searchable snapshot. `dead` is None when nothing is retired."""
+
+    seq: int
+    dim: int
+    metric: str
+    segments: tuple[Segment, ...]
+    dead: npt.NDArray[np.bool_] | None = None
+    index: Index | None = None
+    curve: Curve | None = None
+    index_file: str = ""
+    index_problem: str | None = None
+    layout: int = 0
+    last_segment: int = 0
+    last_pending: int = 0
+
+    @cached_property
+    def offsets(self) -> Positions:
+        """(s + 1,) position at which each segment begins; the last is the number of positions."""
+        return np.concatenate([[0], np.cumsum([segment.rows for segment in self.segments])]).astype(np.int64)
+
+    @property
+    def rows(self) -> int:
+        """Positions, retired ones included."""
+        return int(self.offsets[-1])
+
+    @cached_property
+    def dead_rows(self) -> int:
+        """Retired positions."""
+        return 0 if self.dead is None else int(np.count_nonzero(self.dead))
+
+    @property
+    def live_rows(self) -> int:
+        """Positions that can be found."""
+        return self.rows - self.dead_rows
+
+    @cached_property
+    def longest(self) -> float:
+        """The biggest norm, for error bounds."""
+        return max((float(segment.norms.max()) for segment in self.segments if segment.rows), default=1.0)
+
+    def positions_of(self, vids: Vids) -> Positions:
+        """Positions of those vids that are here, retired ones included, ascending by vid."""
+        found = []
+        for segment, offset in zip(self.segments, self.offsets, strict=False):
+            _, rows = segment.find(vids)
+            found.append(rows + offset)
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def vids_at(self, positions: Positions) -> Vids:
+        """The vids at positions."""
+        vids = np.empty(len(positions), dtype=np.int64)
+        owners = np.searchsorted(self.offsets, positions, side="right") - 1
+        for owner in np.unique(owners):
+            places = np.flatnonzero(owners == owner)
+            vids[places] = self.segments[owner].vids_at(positions[places] - self.offsets[owner])
+        return vids
+
+    def vectors_of(self, vids: Vids) -> tuple[Vids, Matrix]:
+        """(vids that are here, their vectors), retired ones included."""
+        positions = self.positions_of(np.sort(vids))
+        if not len(positions):
+            return np.empty(0, np.int64), np.empty((0, self.dim), np.float32)
+        return self.vids_at(positions), gather(self.segments, self.offsets, positions)
+
+    def allow(self, vids: Vids) -> Allowed:
+        """The positions of vids that a filter lets through."""
+        positions = np.sort(self.positions_of(np.sort(vids)))
+        return Allowed(positions if self.dead is None else positions[~self.dead[positions]])
+
+    def retire(self, vids: Vids) -> npt.NDArray[np.bool_] | None:
+        """The mask of retired positions with some more of them."""
+        if not len(vids):
+            return self.dead
+        mask = np.zeros(self.rows, dtype=bool) if self.dead is None else self.dead.copy()
+        mask[self.positions_of(vids)] = True
+        return mask
+
+    def grow(self, *, seq: int, segments: Sequence[Segment], **changes: object) -> Live:
+        """The next snapshot: segments appended before, or replacing, the pending block."""
+        grown = dataclasses.replace(self, seq=seq, segments=tuple(segments), dead=None, **changes)  # type: ignore[arg-type]
+        if self.dead is not None:
+            mask = np.zeros(grown.rows, dtype=bool)
+            mask[grown.positions_of(np.sort(self.vids_at(np.flatnonzero(self.dead))))] = True
+            grown = dataclasses.replace(grown, dead=mask)
+        return grown
+
+    # -- search ----------------------------------------------------------------------------------------------------
+
+    def search(
+        self, query: Matrix, k: int, *, allowed: Allowed | None = None, recall: float = 0.99, exact: bool = False
+    ) -> Found:
+        """The k best live vectors for one query; see the module's docstring for the contract.
+
+        Args:
+            query: (d,) float32, as the caller gave it.
+            k: at least 1.
+            allowed: what a filter lets through; None for everything.
+            recall: 0..1, the share of the true best to deliver; 1 is exact.
+            exact: compare with every vector.
+        """
+        matching = None if allowed is None else len(allowed.positions)
+        total = self.live_rows if matching is None else matching
+        if not total:
+            plan = Plan("empty", "the filter matches nothing" if matching == 0 else "no vectors yet", 0, 0, matching)
+            return Found(np.empty(0, np.int64), np.empty(0), True, 1.0, plan)
+        point, reason = self._choose(k, recall, exact, matching)
+        prepared = prepare(query, self.metric)
+        if point is None:
+            return self._exact(query, prepared, k, allowed, reason)
+        return self._through_index(query, prepared, k, allowed, point, None)
+
+    def search_many(
+        self, queries: Matrix, k: int, *, allowed: Allowed | None = None, recall: float = 0.99, exact: bool = False
+    ) -> list[Found]:
+        """The same answers as `search` for each row of (q, d) queries, with shared work and two threads."""
+        matching = None if allowed is None else len(allowed.positions)
+        point, reason = self._choose(k, recall, exact, matching)
+        if not (self.live_rows if matching is None else matching) or len(queries) == 1:
+            return [self.search(query, k, allowed=allowed, recall=recall, exact=exact) for query in queries]
+        prepared = np.stack([prepare(query, self.metric) for query in queries])
+        if point is None and allowed is None:
+            return self._exact_many(queries, prepared, k, reason)
+        halves = np.array_split(np.arange(len(queries)), 2)
+
+        def one_half(places: npt.NDArray[np.int64]) -> list[Found]:
+            if point is None:
+                return [self._exact(queries[place], prepared[place], k, allowed, reason) for place in places]
+            assert self.index is not None  # a point was chosen from its curve
+            count = self._fetch(point, allowed)
+            proposals = self.index.candidates(prepared[places], point.effort, count) if count else [None] * len(places)
+            return [
+                self._through_index(queries[place], prepared[place], k, allowed, point, proposal)
+                for place, proposal in zip(places, proposals, strict=True)
+            ]
+
+        answers = list(_POOL.map(one_half, halves))
+        return answers[0] + answers[1]
+
+    def _choose(
+        self, k: int, recall: float, exact: bool, matching: int | None
+    ) -> tuple[OperatingPoint | None, str]:
+        if exact or recall >= 1.0:
+            return None, "exact answers were asked for"
+        if self.index is None or self.curve is None:
+            return None, self.index_problem or f"no index is published over these {self.rows} vectors"
+        if matching is not None and matching <= EXACT_FILTER_ROWS:
+            return None, f"the filter allows {matching} vectors, at most {EXACT_FILTER_ROWS} are scored exactly"
+        point = self.curve.cheapest(recall, k)
+        if point is None:
+            return None, f"no measured point of {self.index.recipe.name} reaches recall {recall:g} at k={k}"
+        if point.candidates > MAX_SHARE * self.index.rows:
+            return None, f"{point.candidates} candidates of {self.index.rows} rows would cost more than an exact scan"
+        return point, ""
+
+    def _fetch(self, point: OperatingPoint, allowed: Allowed | None) -> int:
+        """How many to ask the index for, so that enough survive the filter and the retired."""
+        assert self.index is not None
+        indexed = self.index.rows
+        share = 1.0
+        if self.dead is not None:
+            share -= float(np.count_nonzero(self.dead[:indexed])) / indexed
+        if allowed is not None:
+            share = float(np.searchsorted(allowed.positions, indexed)) / indexed
+        wanted = point.candidates if share >= 1.0 else int(point.candidates / max(share, 1e-9) * 1.2) + 16
+        return wanted if wanted <= MAX_SHARE * indexed else 0
+
+    def _through_index(
+        self,
+        query: Matrix,
+        prepared: Matrix,
+        k: int,
+        allowed: Allowed | None,
+        point: OperatingPoint,
+        proposal: Positions | None,
+    ) -> Found:
+        assert self.index is not None
+        indexed = self.index.rows
+        present = indexed if self.dead is None else indexed - int(np.count_nonzero(self.dead[:indexed]))
+        if allowed is not None:
+            present = int(np.searchsorted(allowed.positions, indexed))
+        count = self._fetch(point, allowed)
+        proposed = 0
+        while count:
+            if proposal is None:
+                proposal = self.index.candidates(prepared.reshape(1, -1), point.effort, count)[0]
+            proposed = len(proposal)
+            kept = proposal[proposal >= 0]
+            if self.dead is not None:
+                kept = kept[~self.dead[kept]]
+            if allowed is not None:
+                kept = kept[allowed.among(kept)]
+            # With so many survivors this is what an index over the allowed rows alone would have proposed.
+            if len(kept) >= min(point.candidates, present):
+                break
+            proposal, count = None, count * 2 if count * 2 <= MAX_SHARE * indexed else 0
+        if not count:
+            return self._exact(query, prepared, k, allowed, "too few candidates survived the filter")
+        tail = np.arange(indexed, self.rows) if allowed is None else allowed.positions[present:]
+        if allowed is None and self.dead is not None and len(tail):
+            tail = tail[~self.dead[tail]]
+        positions = np.concatenate([np.sort(kept), tail])
+        vids, scores = self._rank(query, prepared, k, positions)
+        plan = Plan(
+            "index" if allowed is None else "index + filter",
+            f"{self.index.recipe.name}: {point.candidates} candidates were measured to give recall "
+            f"{point.recall:.4f}; {len(tail)} newer vectors scanned exactly",
+            scanned=len(positions),
+            candidates=proposed,
+            matching=None if allowed is None else len(allowed.positions),
+        )
+        return Found(vids, scores, False, point.recall, plan)
+
+    def _exact(self, query: Matrix, prepared: Matrix, k: int, allowed: Allowed | None, reason: str) -> Found:
+        if allowed is not None:
+            vids, scores = self._rank(query, prepared, k, allowed.positions)
+            scanned, matching = len(allowed.positions), len(allowed.positions)
+        else:
+            values = [closeness(prepared, segment, self.metric) for segment in self.segments]
+            vids, scores = self._finish(query, prepared, k, np.concatenate(values), None)
+            scanned, matching = self.rows, None
+        name = "exact" if allowed is None else "filtered exact"
+        return Found(vids, scores, True, 1.0, Plan(name, reason, scanned, 0, matching))
+
+    def _exact_many(self, queries: Matrix, prepared: Matrix, k: int, reason: str) -> list[Found]:
+        answers = []
+        plan = Plan("exact", reason, self.rows)
+        step = max(1, min(len(queries), 32 * 1024 * 1024 // max(1, self.rows * 4)))
+        for start in range(0, len(queries), step):
+            block = prepared[start : start + step]
+            values = np.concatenate(
+                [closeness_many(block, segment, self.metric) for segment in self.segments], axis=1
+            )
+            for place in range(len(block)):
+                vids, scores = self._finish(queries[start + place], block[place], k, values[place], None)
+                answers.append(Found(vids, scores, True, 1.0, plan))
+        return answers
+
+    def _rank(self, query: Matrix, prepared: Matrix, k: int, positions: Positions) -> tuple[Vids, Scores]:
+        """The k best of some live positions, which ascend."""
+        bounds = np.searchsorted(positions, self.offsets)
+        values = [
+            closeness(prepared, segment, self.metric, positions[low:high] - offset)
+            for segment, offset, low, high in zip(self.segments, self.offsets, bounds, bounds[1:], strict=False)
+            if high > low
+        ]
+        return self._finish(query, prepared, k, np.concatenate(values) if values else np.empty(0, np.float32), positions)
+
+    def _finish(
+        self, query: Matrix, prepared: Matrix, k: int, values: Matrix, positions: Positions | None
+    ) -> tuple[Vids, Scores]:
+        if positions is None and self.dead is not None:
+            values = np.where(self.dead, np.float32(-np.inf), values)
+            k = min(k, self.live_rows)
+        places = contenders(values, k, slack(prepared, self.metric, self.longest, self.dim))
+        chosen = places if positions is None else positions[places]
+        if positions is None and self.dead is not None:
+            chosen = chosen[~self.dead[chosen]]
+        if not len(chosen):
+            return np.empty(0, np.int64), np.empty(0)
+        scores = final_scores(query, gather(self.segments, self.offsets, chosen), self.metric)
+        vids = self.vids_at(chosen)
+        order = best(scores, vids, k)
+        return vids[order], scores[order]
+
+
+__all__ = ["EXACT_FILTER_ROWS", "Allowed", "Found", "Live"]

@@ -1,0 +1,177 @@
+"""Segments: immutable `.npz` files of vectors, memory-mapped.
+
+Members: `ids` str (n,), `vectors` float32 (n, d), `norms` float32 (n,), and `vids` int64 (n,), ascending, when they
+are not consecutive. The archive is *stored*, and each member's array starts at a multiple of 64 bytes (an extra field
+in the zip header pads it), so that the arrays are used where they lie. `numpy.load(path, allow_pickle=False)` opens it
+too. Reading trusts nothing: exact member set, stored, exact dtypes and shapes, sizes within the file.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vectorstore.errors import CorruptError
+from vectorstore.files import Buffer
+from vectorstore.vectors.arrays import Matrix, Vids, lengths
+
+ALIGNMENT = 64
+MAX_BYTES = 256 * 1024 * 1024
+NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.npz")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_END = struct.Struct("<4s4H2LH")
+_DATE = (1 << 5) | 1  # 1980-01-01: the same vectors give the same bytes
+
+
+def file_name(generation: int, token: str) -> str:
+    """The catalog's sequence number when it was written, then a random token.
+
+    A file whose number is higher than the catalog's shows that the catalog lost commits.
+    """
+    return f"{generation:012d}-{token}.npz"
+
+
+def rows_per_segment(dim: int) -> int:
+    """At most so many rows go into one segment."""
+    return max(1, MAX_BYTES // (4 * dim))
+
+
+def segment_chunks(ids: Sequence[str], vectors: Matrix, vids: Vids | None = None) -> Iterator[Buffer]:
+    """The bytes of a segment, in order; the vectors are not copied."""
+    arrays: list[tuple[str, npt.NDArray[Any]]] = [
+        ("ids", np.array(list(ids), dtype=np.str_)),
+        ("vectors", np.ascontiguousarray(vectors, dtype=np.float32)),
+        ("norms", lengths(vectors)),
+    ]
+    if vids is not None:
+        arrays.append(("vids", np.ascontiguousarray(vids, dtype=np.int64)))
+    offset = 0
+    central = b""
+    for member, array in arrays:
+        name = f"{member}.npy".encode()
+        stream = io.BytesIO()
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        head, data = stream.getvalue(), memoryview(np.ascontiguousarray(array)).cast("B")
+        size = len(head) + len(data)
+        crc = zlib.crc32(data, zlib.crc32(head))
+        start = offset + _LOCAL.size + len(name)
+        padding = -(start + 4) % ALIGNMENT  # 4: the extra field's own header; npy heads are multiples of 64 long
+        extra = struct.pack("<2H", 0xD935, padding) + b"\0" * padding
+        yield _LOCAL.pack(b"PK\3\4", 20, 0, 0, 0, _DATE, crc, size, size, len(name), len(extra)) + name + extra + head
+        yield data
+        fields = (20, 20, 0, 0, 0, _DATE, crc, size, size, len(name), 0, 0, 0, 0, 0, offset)
+        central += _CENTRAL.pack(b"PK\1\2", *fields) + name
+        offset = start + len(extra) + size
+    yield central + _END.pack(b"PK\5\6", 0, 0, len(arrays), len(arrays), len(central), offset, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Vectors that can be searched where they lie; `id` 0 is the block of pending vectors.
+
+    Exactly one of `first_vid` and `explicit_vids` names the rows.
+    """
+
+    id: int
+    vectors: Matrix
+    norms: Matrix
+    first_vid: int | None
+    explicit_vids: Vids | None
+    ids: npt.NDArray[np.str_] | None = None
+    file: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Number of vectors."""
+        return len(self.vectors)
+
+    @property
+    def vids(self) -> Vids:
+        """(n,) vids, ascending."""
+        if self.explicit_vids is not None:
+            return self.explicit_vids
+        assert self.first_vid is not None  # one of the two, by construction
+        return np.arange(self.first_vid, self.first_vid + self.rows, dtype=np.int64)
+
+    def vids_at(self, rows: npt.NDArray[np.int64]) -> Vids:
+        """The vids of some rows."""
+        if self.explicit_vids is not None:
+            return self.explicit_vids[rows]
+        assert self.first_vid is not None
+        return rows + self.first_vid
+
+    def find(self, vids: Vids) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(places in `vids`, rows here) of those vids that this segment holds."""
+        if self.explicit_vids is None:
+            assert self.first_vid is not None
+            places = np.flatnonzero((vids >= self.first_vid) & (vids < self.first_vid + self.rows))
+            return places, vids[places] - self.first_vid
+        if not self.rows:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        rows = np.searchsorted(self.explicit_vids, vids)
+        places = np.flatnonzero(self.explicit_vids[np.minimum(rows, self.rows - 1)] == vids)
+        return places, rows[places]
+
+
+def open_segment(buffer: Buffer, *, id: int, file: str, rows: int, dim: int, first_vid: int | None) -> Segment:
+    """The segment in a mapped file.
+
+    Raises:
+        CorruptError: the file is not a segment of that many rows and dimensions.
+    """
+    try:
+        arrays = _members(buffer)
+    except (zipfile.BadZipFile, ValueError, struct.error, KeyError, EOFError) as error:
+        raise CorruptError(f"{file} is damaged: {error}; it held {rows} vectors; restore it from a backup") from error
+    expected = {"ids", "vectors", "norms"} | (set() if first_vid is not None else {"vids"})
+    if set(arrays) != expected:
+        raise CorruptError(f"{file} has members {sorted(arrays)}, expected {sorted(expected)}; restore it from a backup")
+    vids = arrays.get("vids")
+    good = (
+        arrays["vectors"].shape == (rows, dim)
+        and arrays["vectors"].dtype == np.dtype("<f4")
+        and arrays["norms"].shape == (rows,)
+        and arrays["norms"].dtype == np.dtype("<f4")
+        and arrays["ids"].shape == (rows,)
+        and arrays["ids"].dtype.kind == "U"
+        and (vids is None or (vids.shape == (rows,) and vids.dtype == np.dtype("<i8")))
+    )
+    if not good:
+        shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+        raise CorruptError(f"{file} holds {shapes}, expected {rows} vectors of {dim}; restore it from a backup")
+    return Segment(id, arrays["vectors"], arrays["norms"], first_vid, vids, arrays["ids"], file)
+
+
+def _members(buffer: Buffer) -> dict[str, npt.NDArray[Any]]:
+    source = io.BytesIO(buffer) if isinstance(buffer, bytes) else buffer
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    with zipfile.ZipFile(source) as archive:  # type: ignore[arg-type]  # an mmap reads and seeks like a file
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED or info.filename in arrays:
+                raise ValueError(f"member {info.filename} is compressed or there twice")
+            start = info.header_offset
+            names, extras = struct.unpack("<2H", bytes(buffer[start + 26 : start + 30]))
+            start += _LOCAL.size + names + extras
+            end = start + info.file_size
+            if end > len(buffer):
+                raise ValueError(f"member {info.filename} reaches past the end of the file")
+            head = io.BytesIO(bytes(buffer[start : min(end, start + 1024)]))
+            if np.lib.format.read_magic(head) != (1, 0):
+                raise ValueError(f"member {info.filename} has another npy version")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(head, max_header_size=1000)
+            count = int(np.prod(shape, dtype=object))
+            if fortran or dtype.hasobject or count * dtype.itemsize != end - start - head.tell():
+                raise ValueError(f"member {info.filename} does not have the size that its header claims")
+            array = np.frombuffer(buffer, dtype, count, start + head.tell()).reshape(shape)
+            arrays[info.filename.removesuffix(".npy")] = array
+    return arrays

@@ -1,0 +1,351 @@
+"""How records come into a kind: validate and embed without a lock, then one short transaction.
+
+`Batch` is what `add`, `upsert` and `update` have in common: chunks of records are validated, encoded, embedded and
+staged; `commit` writes them all, or nothing. When another writer has changed one of the records meanwhile, the caller
+prepares again (`Raced`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from vectorstore.embedding import Embedding, text_hash
+from vectorstore.errors import ConflictError, DuplicateId, NotFound, ValidationError
+from vectorstore.ids import check_id, new_id, to_micros
+from vectorstore.records import Record, Row
+from vectorstore.storage import IntegrityError, RecordTable, Transaction
+from vectorstore.storage import spaces as rows
+from vectorstore.sync import Origin, Progress, Staged, Sync, attach, stage
+from vectorstore.vectors import Matrix, as_matrix
+
+R = TypeVar("R", bound=Record)
+CHUNK = 8192
+_ID, _VERSION, _CREATED, _UPDATED, _DELETED = 0, 2, 3, 4, 5
+
+
+class Raced(Exception):
+    """Another writer changed a record between its preparation and the transaction."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Vectors that the caller brought, and what they are known to be."""
+
+    vectors: Any
+    source: str
+    confidence: float
+
+
+@dataclass
+class _Part:
+    """One prepared chunk: rows, and the vectors of some of them (by place within the chunk)."""
+
+    rows: list[Row]
+    places: list[int]
+    staged: Staged | None
+    unchanged: dict[int, bytes]
+
+
+class Batch(Generic[R]):
+    """Records on their way into one kind."""
+
+    def __init__(
+        self, sync: Sync, table: RecordTable[R], embedding: Embedding, metric: str, given: Given | None
+    ) -> None:
+        self._sync = sync
+        self._table = table
+        self._embedding = embedding
+        self._metric = metric
+        self._given = given
+        self._matrix: Matrix | None = None
+        self._parts: list[_Part] = []
+        self._probe: Matrix | None = None
+        self.ids: list[str] = []
+        self._seen: dict[str, int] = {}
+        with sync.catalog.read() as connection:
+            self._space = rows.space_by_name(connection, table.name)
+        if given is not None:
+            where = f"{table.name}.vectors"
+            dim = None if self._space is None else self._space.dim
+            self._matrix = as_matrix(given.vectors, where, dim=dim, metric=metric)
+
+    def prepare(self, records: Iterable[R | Mapping[str, Any]], progress: Progress | None) -> None:
+        """Validate, encode, embed and stage everything; nothing is part of the store yet.
+
+        Raises:
+            ValidationError: a bad record or vector, named by its place; what was staged is removed.
+            DuplicateId: an id comes twice.
+        """
+        try:
+            for chunk in _chunks(records, CHUNK):
+                self._prepare_chunk(chunk, progress)
+            if self._matrix is not None and len(self._matrix) != len(self.ids):
+                raise ValidationError(
+                    f"{self._table.name}.vectors: {len(self._matrix)} vectors for {len(self.ids)} records"
+                )
+        except BaseException:
+            self.discard()
+            raise
+
+    def _prepare_chunk(self, chunk: Sequence[R | Mapping[str, Any]], progress: Progress | None) -> None:
+        table, schema, offset = self._table, self._table.schema, len(self.ids)
+        now = self._sync.catalog.clock()
+        micros = to_micros(now)
+        encoded: list[Row] = []
+        records: list[R] = []
+        for place, item in enumerate(chunk, offset):
+            where = f"{table.name}[{place}]"
+            record = self._as_record(item, where)
+            name = record.id or _checked(record.derived_id(), where) or new_id(now)
+            if name in self._seen:
+                raise DuplicateId(
+                    f"{where}.id: {name!r} is also {table.name}[{self._seen[name]}]; "
+                    "give one of them an id of its own (or a synset or disambiguation)"
+                )
+            self._seen[name] = place
+            row = schema.encode(record, where)
+            created = micros if row[_CREATED] is None else row[_CREATED]
+            encoded.append((name, row[1], 1, created, micros, None, *row[_DELETED + 1 :]))
+            records.append(record)
+            self.ids.append(name)
+        self._parts.append(self._with_vectors(records, encoded, offset, progress))
+
+    def _as_record(self, item: R | Mapping[str, Any], where: str) -> R:
+        kind = self._table.schema.kind
+        if isinstance(item, kind):
+            return item
+        if isinstance(item, Mapping):
+            return kind.parse(item, where)
+        raise ValidationError(f"{where}: expected a {kind.__name__} or a mapping, got {type(item).__name__}")
+
+    def _with_vectors(
+        self, records: list[R], encoded: list[Row], offset: int, progress: Progress | None
+    ) -> _Part:
+        space_name = self._table.name
+        if self._matrix is not None and self._given is not None:
+            part = self._matrix[offset : offset + len(encoded)]
+            if len(part) < len(encoded):
+                raise ValidationError(
+                    f"{space_name}.vectors: {len(self._matrix)} vectors for at least {offset + len(encoded)} records"
+                )
+            origin = Origin(self._given.source, self._given.confidence)
+            staged = stage(self._sync, space_name, [str(row[_ID]) for row in encoded], part, origin)
+            return _Part(encoded, list(range(len(encoded))), staged, {})
+        if self._embedding.brings_vectors or not self._table.schema.text_columns:
+            return _Part(encoded, [], None, {})
+        texts = [self._table.schema.text(record) for record in records]
+        hashes = [text_hash(text) for text in texts]
+        same = self._same_text([str(row[_ID]) for row in encoded], hashes)
+        places = [place for place, text in enumerate(texts) if text and place not in same]
+        if not places:
+            return _Part(encoded, [], None, same)
+        chosen = [hashes[place] for place in places]
+        matrix = self._embedding.texts(self._space, [texts[p] for p in places], chosen, self._metric, progress)
+        if self._probe is None and (self._space is None or self._space.model is None):
+            self._probe = self._embedding.probe()
+        origin = Origin("embedder", 1.0, chosen)
+        staged = stage(self._sync, space_name, [str(encoded[place][_ID]) for place in places], matrix, origin)
+        return _Part(encoded, places, staged, same)
+
+    def _same_text(self, ids: list[str], hashes: list[bytes]) -> dict[int, bytes]:
+        """Places whose stored record has a vector of just that text, which stays."""
+        if self._space is None:
+            return {}
+        with self._sync.catalog.read() as connection:
+            stored = self._table.existing(connection, ids)
+            if not stored:
+                return {}
+            live = rows.live_vectors(connection, self._space.id, [row for row, _ in stored.values()])
+        return {
+            place: hashes[place]
+            for place, name in enumerate(ids)
+            if name in stored and live.get(stored[name][0], (0, None, 0))[1] == hashes[place]
+        }
+
+    def discard(self) -> None:
+        """Remove staged files; the transaction did not happen."""
+        for part in self._parts:
+            if part.staged is not None:
+                part.staged.discard(self._sync)
+
+    def commit(self, operation: str, versions: Mapping[str, int] | None = None) -> int:
+        """Write everything in one transaction; returns how many records.
+
+        Args:
+            operation: "add" refuses ids that are taken, "upsert" overwrites, "update" needs them all.
+            versions: for "update", the version of each record that the change was computed from.
+
+        Raises:
+            DuplicateId, ConflictError, NotFound: nothing was written.
+            Raced: prepare again.
+        """
+        try:
+            with self._sync.catalog.write() as transaction:
+                self._write(transaction, operation, versions)
+                self._note(transaction, operation)
+        except BaseException:
+            self.discard()
+            raise
+        return len(self.ids)
+
+    def _note(self, transaction: Transaction, operation: str) -> None:
+        count = sum(len(part.places) for part in self._parts)
+        details: dict[str, object] = {"kind": self._table.name, "operation": operation, "records": len(self.ids)}
+        transaction.notes.append(("commit", {**details, "vectors": count}))
+
+    def _write(self, transaction: Transaction, operation: str, versions: Mapping[str, int] | None) -> None:
+        table, connection = self._table, transaction.connection
+        existing = table.existing(connection, self.ids)
+        if operation == "add":
+            taken = [name for name, (_, deleted) in existing.items() if not deleted]
+            if taken:
+                place = self._seen[taken[0]]
+                raise DuplicateId(
+                    f"{table.name}[{place}].id: {taken[0]!r} exists already"
+                    + (f" (and {len(taken) - 1} more)" if len(taken) > 1 else "")
+                    + "; use upsert to overwrite, or another id"
+                )
+        elif operation == "update":
+            absent = [name for name in self.ids if name not in existing or existing[name][1]]
+            if absent:
+                raise NotFound(f"{table.name}: no record with id {absent[0]!r}; use upsert to create it")
+        offset = 0
+        for part in self._parts:
+            self._references(transaction, part, offset)
+            numbers = self._write_rows(transaction, part, existing, operation, versions)
+            self._write_vectors(transaction, part, numbers)
+            offset += len(part.rows)
+
+    def _write_rows(
+        self,
+        transaction: Transaction,
+        part: _Part,
+        existing: dict[str, tuple[int, bool]],
+        operation: str,
+        versions: Mapping[str, int] | None,
+    ) -> list[int]:
+        """The row number of each record of the part."""
+        table, connection = self._table, transaction.connection
+        try:
+            first = table.next_row(connection)
+            if not existing:
+                table.insert(connection, first, part.rows)
+                return list(range(first, first + len(part.rows)))
+            stored = table.by_rows(connection, [row for row, _ in existing.values()])
+            numbers: list[int] = []
+            new: list[Row] = []
+            changed: list[tuple[int, Row]] = []
+            for row in part.rows:
+                found = existing.get(str(row[_ID]))
+                if found is None:
+                    numbers.append(first + len(new))
+                    new.append(row)
+                    continue
+                number, deleted = found
+                old = stored[number]
+                if versions is not None and old.version != versions[str(row[_ID])]:
+                    raise Raced
+                created = row[_CREATED] if deleted or old.created_at is None else to_micros(old.created_at)
+                fields = (row[_ID], row[1], old.version + 1, created, *row[_UPDATED:])
+                numbers.append(number)
+                changed.append((number, fields))
+            if changed:
+                table.replace(connection, changed)
+            if new:
+                table.insert(connection, first, new)
+            return numbers
+        except IntegrityError as error:
+            raise _conflict(table, error) from error
+
+    def _write_vectors(self, transaction: Transaction, part: _Part, numbers: list[int]) -> None:
+        connection = transaction.connection
+        if part.unchanged:
+            space = rows.space_by_name(connection, self._table.name)
+            assert space is not None  # the vectors to keep are in it
+            live = rows.live_vectors(connection, space.id, [numbers[place] for place in part.unchanged])
+            for place, expected in part.unchanged.items():
+                if live.get(numbers[place], (0, None, 0))[1] != expected:
+                    raise Raced
+        if part.staged is None:
+            return
+        chosen = [numbers[place] for place in part.places]
+        attach(self._sync, transaction, self._table.name, self._metric, part.staged, chosen)
+        space = rows.space_by_name(connection, self._table.name)
+        if space is not None and space.model is None and self._probe is not None:
+            self._embedding.pin(transaction, space, self._probe)
+
+    def _references(self, transaction: Transaction, part: _Part, offset: int) -> None:
+        """Contexts are made on first use; every other reference must point to a record that is there."""
+        for column in self._table.schema.columns:
+            if column.ref is None:
+                continue
+            at = self._table.schema.names.index(column.name)
+            wanted = {str(row[at]): place for place, row in enumerate(part.rows, offset) if row[at] is not None}
+            target = self._sync.table(column.ref)
+            own = set(self.ids) if column.ref == self._table.name else set()
+            known = target.existing(transaction.connection, list(wanted))
+            missing = [value for value in wanted if value not in known and value not in own]
+            if not missing:
+                continue
+            if column.name != "context":
+                raise ValidationError(
+                    f"{self._table.name}[{wanted[missing[0]]}].{column.name}: no record of {column.ref} has the id "
+                    f"{missing[0]!r}; add it first"
+                )
+            created = [target.schema.kind.parse({"id": name, "name": name}, "contexts") for name in missing]
+            encoded = [target.schema.encode(record, "contexts") for record in created]
+            stamped = [(*row[:_CREATED], transaction.now, transaction.now, *row[_DELETED:]) for row in encoded]
+            target.insert(transaction.connection, target.next_row(transaction.connection), stamped)
+
+
+def _checked(name: str | None, where: str) -> str | None:
+    if name is None:
+        return None
+    try:
+        return check_id(name)
+    except ValueError as error:
+        raise ValidationError(f"{where}.id: derived from its fields it would be {name!r}, but {error}; give an id") from None
+
+
+def _conflict(table: RecordTable[Any], error: Exception) -> Exception:
+    message = str(error)
+    for column in table.schema.columns:
+        if column.unique and f"{table.name}.{column.key}" in message:
+            return ConflictError(
+                f"{table.name}.{column.name}: another record has that value already, and it must be unique; "
+                "nothing was written"
+            )
+    return ConflictError(f"{table.name}: the catalog refused ({message}); nothing was written")
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def as_items(records: Any) -> Iterable[Any]:
+    """One record, a mapping, a DataFrame or any iterable of records and mappings, as an iterable."""
+    if isinstance(records, Record | Mapping):
+        return [records]
+    if hasattr(records, "to_dict") and hasattr(records, "columns"):  # a DataFrame, of whatever library
+        rows_ = records.to_dict("records") if hasattr(records, "iterrows") else records.to_dicts()
+        return ({key: _plain(value) for key, value in row.items() if not _absent(value)} for row in rows_)
+    if isinstance(records, str | bytes) or not hasattr(records, "__iter__"):
+        raise ValidationError(f"expected records or mappings, got {type(records).__name__}")
+    return records  # type: ignore[no-any-return]
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else value
