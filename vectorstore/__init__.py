@@ -110,7 +110,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Store", "open"), "store"),
 }
 
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - the names below are strings
+__all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -109,7 +110,13 @@ class Collection(Generic[R]):
         return self._write("upsert", records, vectors, source, confidence, progress)
 
     def _write(
-        self, operation: str, records: Any, vectors: Any, source: str, confidence: float, progress: Progress | None
+        self,
+        operation: str,
+        records: Any,
+        vectors: Any,
+        source: str,
+        confidence: float,
+        progress: Progress | None,
     ) -> list[str]:
         given = None if vectors is None else _given(self.name, vectors, source, confidence)
         items = as_items(records)
@@ -132,7 +139,11 @@ class Collection(Generic[R]):
         return Batch(self._sync, self._table, self._embedding, self.metric, given)
 
     def update(
-        self, changes: Mapping[str, Any] | Iterable[Mapping[str, Any]], vectors: Any = None, *, progress: Progress | None = None
+        self,
+        changes: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+        vectors: Any = None,
+        *,
+        progress: Progress | None = None,
     ) -> int:
         """Change some fields of existing records; each change is a mapping with the `id` and the new values.
 
@@ -258,6 +269,7 @@ class Collection(Generic[R]):
             staged = stage(
                 self._sync, self.name, [names[row] for row in revived], vectors[chosen], Origin(*key, hashes)
             )
+            transaction.undo.append(partial(staged.discard, self._sync))
             attach(self._sync, transaction, self.name, self.metric, staged, revived)
 
     def purge(
@@ -319,11 +331,10 @@ class Collection(Generic[R]):
 
     def get(self, id: str) -> R | None:
         """The record with that id, or None."""
-        return self.get_many([id], missing="none")[0]
+        found: R | None = self.get_many([id], missing="none")[0]
+        return found
 
-    def get_many(
-        self, ids: Iterable[str], *, missing: Literal["skip", "none", "raise"] = "skip"
-    ) -> list[Any]:
+    def get_many(self, ids: Iterable[str], *, missing: Literal["skip", "none", "raise"] = "skip") -> list[Any]:
         """Records by id, in the order asked.
 
         Args:
@@ -340,7 +351,12 @@ class Collection(Generic[R]):
         return [live.get(name) for name in wanted if missing == "none" or name in live]
 
     def find(
-        self, where: Where | None = None, *, order: str | None = None, limit: int = 100, after: str | None = None
+        self,
+        where: Where | None = None,
+        *,
+        order: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
     ) -> Page[R]:
         """One page of records that match, in a stable order.
 
@@ -379,9 +395,7 @@ class Collection(Generic[R]):
         after: tuple[Any, int] | None = None
         while True:
             with self._sync.catalog.read() as connection:
-                found = self._table.page(
-                    connection, node, order=None, descending=False, limit=batch_size, after=after
-                )
+                found = self._table.page(connection, node, order=None, descending=False, limit=batch_size, after=after)
             yield from (record for _, _, record in found)
             if len(found) < batch_size:
                 return
@@ -418,7 +432,12 @@ class Collection(Generic[R]):
         return self._searcher.search(query, k, where, recall, exact, mode)
 
     def search_many(
-        self, queries: Any, k: int = 10, where: Where | None = None, recall: float | None = None, exact: bool = False
+        self,
+        queries: Any,
+        k: int = 10,
+        where: Where | None = None,
+        recall: float | None = None,
+        exact: bool = False,
     ) -> list[Hits[R]]:
         """The same answers as `search` for each query, from one snapshot, with shared work and both cores."""
         return self._searcher.search_many(queries, k, where, recall, exact)
@@ -450,7 +469,8 @@ class Collection(Generic[R]):
             row = None
             if space is not None:
                 row = connection.execute(
-                    "SELECT source, confidence, updates FROM vectors WHERE record = ? AND space = ? AND retired IS NULL",
+                    "SELECT source, confidence, updates FROM vectors "
+                    "WHERE record = ? AND space = ? AND retired IS NULL",
                     (found[0], space.id),
                 ).fetchone()
         if space is None or row is None:
@@ -480,8 +500,7 @@ class Collection(Generic[R]):
         node = _with_ids(self._parse(where), ids, self._table)
         if node is None:
             raise ValidationError(
-                f"{self.name}.{verb}: say what: ids=... or where=...; "
-                "for everything where={'version__gte': 1}"
+                f"{self.name}.{verb}: say what: ids=... or where=...; for everything where={{'version__gte': 1}}"
             )
         return node
 

@@ -31,7 +31,7 @@ OWN = object()
 class Embedding:
     """The embedder of an open store, and its agreement with the store's spaces."""
 
-    def __init__(self, sync: Sync, embedder: Embedder | None | object) -> None:
+    def __init__(self, sync: Sync, embedder: Embedder | object | None) -> None:
         self._sync = sync
         self._embedder = embedder
         self._checked: set[str] = set()
@@ -132,7 +132,12 @@ class Embedding:
         return self.embedder.embed(list(texts))
 
     def texts(
-        self, space: SpaceRow | None, texts: Sequence[str], hashes: Sequence[bytes], metric: str, progress: Progress | None
+        self,
+        space: SpaceRow | None,
+        texts: Sequence[str],
+        hashes: Sequence[bytes],
+        metric: str,
+        progress: Progress | None,
     ) -> Matrix:
         """(n, d) vectors of record texts; a text that was embedded before, or comes twice, is not embedded again."""
         self.check(space)

@@ -53,7 +53,7 @@ class Folder(Protocol):
         """The bytes of a file, memory-mapped where there is a disk."""
 
     def stat(self, name: str) -> str | None:
-        """ "inode:size:mtime_ns", or None when there is no such file."""
+        """The text "inode:size:mtime_ns", or None when there is no such file."""
 
     def names(self) -> list[str]:
         """All names here, temporary ones included, sorted."""
@@ -157,7 +157,7 @@ class DiskFolder:
             os.close(handle)
 
     def stat(self, name: str) -> str | None:
-        """ "inode:size:mtime_ns", or None when there is no regular file of that name."""
+        """The text "inode:size:mtime_ns", or None when there is no regular file of that name."""
         try:
             found = os.stat(self.path / name, follow_symlinks=False)
         except FileNotFoundError:

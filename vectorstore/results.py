@@ -114,7 +114,7 @@ class Hits(Sequence[Hit[R]]):
         Raises:
             ImportError: pandas is not installed (`pip install "vectorstore[pandas]"`).
         """
-        import pandas  # noqa: PLC0415 - optional and heavy
+        import pandas
 
         rows = [{key: row[key] for key in ("rank", "score", "distance")} | row["record"] for row in self.to_dicts()]
         return pandas.DataFrame(rows, columns=None if rows else ["rank", "score", "distance", "id"])

@@ -48,9 +48,7 @@ class Searcher(Generic[R]):
         self._metric = metric
         self._state = sync.state(table.name)
 
-    def search(
-        self, query: Any, k: int, where: Where | None, recall: float | None, exact: bool, mode: Mode
-    ) -> Hits[R]:
+    def search(self, query: Any, k: int, where: Where | None, recall: float | None, exact: bool, mode: Mode) -> Hits[R]:
         """One query; see `Collection.search`."""
         started = time.perf_counter()
         wanted, node = self._arguments(k, where, recall, mode)
@@ -132,6 +130,10 @@ class Searcher(Generic[R]):
                 raise ValidationError(f"{where}: expected some text, got {query!r}")
             return self._embedding.query(space, [query])[0], None
         dim = None if space is None else space.dim
+        if isinstance(query, np.ndarray) and query.dtype == np.float32 and query.shape == (dim,):
+            square = float(np.dot(query, query))
+            if 0 < square < np.inf:  # what nearly every search brings; the rest gets the full check and its message
+                return np.ascontiguousarray(query), None
         matrix = as_matrix(query, where, dim=dim, metric=self._metric, row=0)
         if len(matrix) != 1:
             raise ValidationError(f"{where}: expected one vector, got {len(matrix)}; use search_many for several")

@@ -38,7 +38,15 @@ from vectorstore.records import (
     generic_kind,
     schema_of,
 )
-from vectorstore.storage import FORMAT, SQLITE_VERSION, Catalog, RecordTable, SpaceRow, Transaction, declared_kinds
+from vectorstore.storage import (
+    FORMAT,
+    SQLITE_VERSION,
+    Catalog,
+    RecordTable,
+    SpaceRow,
+    Transaction,
+    declared_kinds,
+)
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
     CheckReport,
@@ -51,8 +59,8 @@ from vectorstore.sync import (
     compact,
     flush,
     has_litter,
-    publish,
     rebuild,
+    refresh,
     repair,
     snapshot,
     sweep,
@@ -123,7 +131,10 @@ class Store:
         """Register kinds: make tables for new ones, add new optional fields, take over kinds found in the store."""
         with self._catalog.read() as connection:
             stored = declared_kinds(connection)
-        classes = {**{name: generic_kind(name, columns) for name, columns in stored.items() if name not in wanted}, **wanted}
+        classes = {
+            **{name: generic_kind(name, columns) for name, columns in stored.items() if name not in wanted},
+            **wanted,
+        }
         self._sync.tables = {name: RecordTable(schema_of(kind)) for name, kind in classes.items()}
         with self._catalog.read() as connection:
             todo = {name: table.pending_fields(connection) for name, table in self._sync.tables.items()}
@@ -151,7 +162,9 @@ class Store:
 
     def _metrics(self, asked: str | Mapping[str, str] | None) -> dict[str, str]:
         """The metric of each kind's space: the stored one; for spaces to come the one asked for, else cosine."""
-        wanted = {} if asked is None else dict.fromkeys(self._sync.tables, asked) if isinstance(asked, str) else dict(asked)
+        wanted = (
+            {} if asked is None else dict.fromkeys(self._sync.tables, asked) if isinstance(asked, str) else dict(asked)
+        )
         for name, metric in wanted.items():
             self._sync.table(name)
             if metric not in METRICS:
@@ -160,7 +173,9 @@ class Store:
             spaces = {space.name: space.metric for space in rows.all_spaces(connection)}
         for name, metric in spaces.items():
             if wanted.get(name, metric) != metric:
-                raise SpaceMismatch(f"{name}: the space was made with metric {metric}, not {wanted[name]}; leave metric= out")
+                raise SpaceMismatch(
+                    f"{name}: the space was made with metric {metric}, not {wanted[name]}; leave metric= out"
+                )
         return {name: spaces.get(name, wanted.get(name, "cosine")) for name in self._sync.tables}
 
     # -- kinds -----------------------------------------------------------------------------------------------------
@@ -205,7 +220,9 @@ class Store:
             return self._collections[name]
         except KeyError:
             known = ", ".join(self._collections)
-            raise NotFound(f"no kind {name!r} in this store; the kinds are: {known}; pass kinds=[...] to vs.open") from None
+            raise NotFound(
+                f"no kind {name!r} in this store; the kinds are: {known}; pass kinds=[...] to vs.open"
+            ) from None
 
     __getitem__ = collection
 
@@ -262,7 +279,10 @@ class Store:
             with self._lock:
                 if self._background is None and not self._closing:
                     self._background = threading.Thread(
-                        target=self._publish_in_background, args=(space,), name="vectorstore-publish", daemon=True
+                        target=self._publish_in_background,
+                        args=(space,),
+                        name="vectorstore-publish",
+                        daemon=True,
                     )
                     self._background.start()
 
@@ -286,7 +306,7 @@ class Store:
         others = [recipe for recipe in BUILTIN_RECIPES.values() if recipe.factory != "exact" and recipe != first]
         for place, recipe in enumerate([first, *others]):
             try:
-                publish(self._sync, space, recipe, live)
+                refresh(self._sync, space, recipe, live)
                 return
             except (RecipeError, DerivedError):
                 if place == len(others):
@@ -301,7 +321,11 @@ class Store:
         for name in [kind] if kind is not None else self._spaces():
             flush(self._sync, name)
             live = snapshot(self._sync, name)
-            if live is not None and (kind is not None or live.index is not None or wants_index(live)) and live.live_rows:
+            if (
+                live is not None
+                and (kind is not None or live.index is not None or wants_index(live))
+                and live.live_rows
+            ):
                 self._publish_default(name)
 
     def rebuild(
@@ -399,7 +423,12 @@ class Store:
             "pending": rows.pending_count(connection, space.id),
             "index": None
             if artifact is None
-            else {"recipe": artifact.recipe["name"], "rows": artifact.rows, "bytes": artifact.size, "seq": artifact.built_seq},
+            else {
+                "recipe": artifact.recipe["name"],
+                "rows": artifact.rows,
+                "bytes": artifact.size,
+                "seq": artifact.built_seq,
+            },
         }
 
     def _bytes(self) -> int:
@@ -421,7 +450,9 @@ class Store:
         """
         found = self.contexts.get(name)
         if found is None:
-            raise NotFound(f"no context {name!r}; the contexts are: {', '.join(c.id for c in self.contexts.find(limit=20))}")
+            raise NotFound(
+                f"no context {name!r}; the contexts are: {', '.join(c.id for c in self.contexts.find(limit=20))}"
+            )
         counts = {kind: self.collection(kind).count({"context": name}) for kind in self.kinds if kind != Context.table}
         return {"context": found.model_dump(mode="json"), "records": counts}
 
@@ -459,7 +490,7 @@ class Store:
         return f"<vectorstore.Store {self.path or ':memory:'}{' read-only' if self.read_only else ''}>"
 
 
-def open(  # noqa: A001 - vs.open reads as it should
+def open(
     path: str | os.PathLike[str],
     embedder: Any = OWN,
     *,

@@ -24,7 +24,7 @@ from vectorstore.sync import Origin, Progress, Staged, Sync, attach, stage
 from vectorstore.vectors import Matrix, as_matrix
 
 R = TypeVar("R", bound=Record)
-CHUNK = 8192
+CHUNK = 20_000
 _ID, _VERSION, _CREATED, _UPDATED, _DELETED = 0, 2, 3, 4, 5
 
 
@@ -123,9 +123,7 @@ class Batch(Generic[R]):
             return kind.parse(item, where)
         raise ValidationError(f"{where}: expected a {kind.__name__} or a mapping, got {type(item).__name__}")
 
-    def _with_vectors(
-        self, records: list[R], encoded: list[Row], offset: int, progress: Progress | None
-    ) -> _Part:
+    def _with_vectors(self, records: list[R], encoded: list[Row], offset: int, progress: Progress | None) -> _Part:
         space_name = self._table.name
         if self._matrix is not None and self._given is not None:
             part = self._matrix[offset : offset + len(encoded)]
@@ -184,18 +182,18 @@ class Batch(Generic[R]):
             DuplicateId, ConflictError, NotFound: nothing was written.
             Raced: prepare again.
         """
-        try:
-            with self._sync.catalog.write() as transaction:
-                self._write(transaction, operation, versions)
-                self._note(transaction, operation)
-        except BaseException:
-            self.discard()
-            raise
+        with self._sync.catalog.write(undo=self.discard) as transaction:
+            self._write(transaction, operation, versions)
+            self._note(transaction, operation)
         return len(self.ids)
 
     def _note(self, transaction: Transaction, operation: str) -> None:
         count = sum(len(part.places) for part in self._parts)
-        details: dict[str, object] = {"kind": self._table.name, "operation": operation, "records": len(self.ids)}
+        details: dict[str, object] = {
+            "kind": self._table.name,
+            "operation": operation,
+            "records": len(self.ids),
+        }
         transaction.notes.append(("commit", {**details, "vectors": count}))
 
     def _write(self, transaction: Transaction, operation: str, versions: Mapping[str, int] | None) -> None:
@@ -309,7 +307,9 @@ def _checked(name: str | None, where: str) -> str | None:
     try:
         return check_id(name)
     except ValueError as error:
-        raise ValidationError(f"{where}.id: derived from its fields it would be {name!r}, but {error}; give an id") from None
+        raise ValidationError(
+            f"{where}.id: derived from its fields it would be {name!r}, but {error}; give an id"
+        ) from None
 
 
 def _conflict(table: RecordTable[Any], error: Exception) -> Exception:

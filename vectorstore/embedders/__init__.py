@@ -55,9 +55,7 @@ def as_embedder(value: object) -> Embedder | None:
     if isinstance(value, str):
         return _by_name(value)
     if isinstance(value, type):
-        raise ValidationError(
-            f"embedder: {_EXPECTED}, got the class {value.__name__}; make one: {value.__name__}()"
-        )
+        raise ValidationError(f"embedder: {_EXPECTED}, got the class {value.__name__}; make one: {value.__name__}()")
     if _is_embedder(value):
         return cast(Embedder, value)
     if callable(value):
@@ -74,9 +72,7 @@ def as_embedder(value: object) -> Embedder | None:
 def _is_embedder(value: object) -> bool:
     """As isinstance(value, Embedder), but that asks for the identity (Python 3.11), which may download."""
     absent = object()
-    return inspect.getattr_static(value, "identity", absent) is not absent and callable(
-        getattr(value, "embed", None)
-    )
+    return inspect.getattr_static(value, "identity", absent) is not absent and callable(getattr(value, "embed", None))
 
 
 def _by_name(name: str) -> Embedder:

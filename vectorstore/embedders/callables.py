@@ -149,9 +149,7 @@ class CallableEmbedder:
         self._refuse(finite, batch, "a number that is not finite in float32")
         if not self._unmeasured.normalised:
             return values.astype(np.float32)
-        self._refuse(
-            np.any(values, axis=1), batch, "only zeros, which have no direction; or pass normalise=False"
-        )
+        self._refuse(np.any(values, axis=1), batch, "only zeros, which have no direction; or pass normalise=False")
         # Squares of very small numbers would all be 0, so each row is first scaled by its largest number.
         wide = values.astype(np.float64)
         scaled = wide / np.abs(wide).max(axis=1, keepdims=True)
@@ -162,9 +160,7 @@ class CallableEmbedder:
         """Raise for the first row that is not good, quoting its text."""
         if not good.all():
             row = int(np.argmin(good))
-            raise EmbedderError(
-                f"{self!r}: row {row} of {len(batch)}, for the text {batch[row][:80]!r}, holds {what}"
-            )
+            raise EmbedderError(f"{self!r}: row {row} of {len(batch)}, for the text {batch[row][:80]!r}, holds {what}")
 
 
 def _name_of(function: EmbedFunction) -> str:

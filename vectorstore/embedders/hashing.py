@@ -103,9 +103,7 @@ def _embed_chunk(texts: list[str], dim: int) -> Matrix:
     counts = np.array([len(feature) // 4 for feature in features])
     codes = np.frombuffer(b"".join(features), dtype=np.uint32)
     cells = np.repeat(np.arange(len(texts)) * dim, counts) + (codes >> 2) % dim
-    sums = np.bincount(cells, weights=_WEIGHTS[codes & 3], minlength=len(texts) * dim).reshape(
-        len(texts), dim
-    )
+    sums = np.bincount(cells, weights=_WEIGHTS[codes & 3], minlength=len(texts) * dim).reshape(len(texts), dim)
     # Also a text whose features cancel each other out to the last one has no direction of its own.
     sums[~sums.any(axis=1)] = 1.0
     rows: Matrix = (sums / np.sqrt(np.square(sums).sum(axis=1, keepdims=True))).astype(np.float32)

@@ -112,9 +112,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         ValidationError: one string instead of a sequence, an item that is no string, or a lone surrogate.
     """
     if isinstance(texts, str | bytes):
-        raise ValidationError(
-            f"texts: expected a sequence of strings, got one {type(texts).__name__}; pass [text]"
-        )
+        raise ValidationError(f"texts: expected a sequence of strings, got one {type(texts).__name__}; pass [text]")
     checked = list(texts)
     for position, text in enumerate(checked):
         if not isinstance(text, str):

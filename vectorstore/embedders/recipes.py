@@ -83,9 +83,7 @@ def load_embed_recipe(path: str | Path) -> EmbedRecipe:
     return EmbedRecipe(**parsed, options=given)
 
 
-def _check_keys(
-    where: str, table: Mapping[str, object], allowed: Mapping[str, type], *, required: bool
-) -> None:
+def _check_keys(where: str, table: Mapping[str, object], allowed: Mapping[str, type], *, required: bool) -> None:
     """Refuse keys that are unknown, missing (if all are required) or of another type."""
     unknown = sorted(set(table) - set(allowed))
     if unknown:

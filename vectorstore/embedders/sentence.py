@@ -72,9 +72,7 @@ class SentenceEmbedder:
         if not isinstance(model, str) or not model:
             raise ValidationError(f"SentenceEmbedder.model: expected a name or a folder, got {model!r}")
         if precision not in ("float32", "bfloat16"):
-            raise ValidationError(
-                f"SentenceEmbedder.precision: expected 'float32' or 'bfloat16', got {precision!r}"
-            )
+            raise ValidationError(f"SentenceEmbedder.precision: expected 'float32' or 'bfloat16', got {precision!r}")
         self._name = model
         self._batch_size = check_positive("SentenceEmbedder.batch_size", batch_size)
         self._device = device
@@ -87,9 +85,7 @@ class SentenceEmbedder:
         self._identity: EmbedderIdentity | None = None
         if is_default(model):
             # Known without a file, so that a store opens without its model; loading proves both.
-            self._identity = EmbedderIdentity(
-                DEFAULT_MODEL, VERSION, DEFAULT_DIGEST, DEFAULT_DIM, normalised=True
-            )
+            self._identity = EmbedderIdentity(DEFAULT_MODEL, VERSION, DEFAULT_DIGEST, DEFAULT_DIM, normalised=True)
 
     def __repr__(self) -> str:
         return f"SentenceEmbedder({self._name!r}, precision={self._precision!r})"
@@ -227,8 +223,7 @@ def _load(folder: str, device: str | None) -> SentenceTransformer:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise EmbedderError(
-            f"sentence-transformers cannot be imported ({error}); pip install sentence-transformers,"
-            " or pass embedder="
+            f"sentence-transformers cannot be imported ({error}); pip install sentence-transformers, or pass embedder="
         ) from error
     try:
         with _quiet():
@@ -279,7 +274,5 @@ def _dim_of(model: SentenceTransformer) -> int:
     named: Any = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
     dim = named()
     if dim is None:
-        raise EmbedderError(
-            "the model does not tell its dimension; pass CallableEmbedder(model.encode, model=name)"
-        )
+        raise EmbedderError("the model does not tell its dimension; pass CallableEmbedder(model.encode, model=name)")
     return int(dim)

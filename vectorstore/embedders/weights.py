@@ -130,9 +130,7 @@ def weights_digest(folder: Path) -> str:
         )
     if len(digests) == 1:
         return next(iter(digests.values()))
-    return hashlib.sha256(
-        "".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()
-    ).hexdigest()
+    return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()
 
 
 def configured_dim(folder: Path) -> int | None:

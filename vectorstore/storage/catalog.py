@@ -8,6 +8,7 @@ loaded is out of date. What it never does: know what a record or a vector means.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import uuid
@@ -41,6 +42,7 @@ from vectorstore.storage.connection import (
 from vectorstore.storage.lock import WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS
 
+log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
 LOCK = "store.lock"
 
@@ -232,8 +234,12 @@ class Catalog:
             connection.execute("COMMIT")
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Transaction]:
+    def write(self, undo: Callable[[], None] | None = None) -> Iterator[Transaction]:
         """A write transaction; nested calls of the same thread join it. Commits on leaving, rolls back on error.
+
+        Args:
+            undo: takes back what was prepared outside (files that no row names yet). Called when the transaction
+                certainly did not happen, and never when it did or when nobody knows.
 
         Raises:
             ReadOnlyStore, StoreBusy, StoreGone, StoreClosed: nothing was written.
@@ -242,34 +248,36 @@ class Catalog:
         if self.in_transaction:
             assert self._current is not None  # set together with the owner
             with self._nested(self._current):
+                if undo is not None:
+                    self._current.undo.append(undo)
                 yield self._current
             return
-        self.guard()
-        if self.read_only:
-            raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
-        self._lock.acquire()
         try:
             transaction = self._begin()
+        except BaseException:
+            if undo is not None:
+                undo()
+            raise
+        try:
+            if undo is not None:
+                transaction.undo.append(undo)
             try:
                 with _translated(self.root):
                     yield transaction
                 self.guard()
             except BaseException:
                 self._rollback()
-                for action in transaction.undo:
-                    action()
+                _run(transaction.undo)
                 raise
             try:
                 self._commit(self._writer_connection())
             except StoreBusy:
-                for action in transaction.undo:
-                    action()
+                _run(transaction.undo)
                 raise
         finally:
             self._owner = self._current = None
             self._lock.release()
-        for action in transaction.after:
-            action()
+        _run(transaction.after)
         if self.on_commit is not None:
             self.on_commit(transaction)
 
@@ -283,29 +291,35 @@ class Catalog:
         except BaseException:
             transaction.connection.execute("ROLLBACK TO nested")
             transaction.connection.execute("RELEASE nested")
-            for action in transaction.undo[undo:]:
-                action()
+            _run(transaction.undo[undo:])
             del transaction.undo[undo:], transaction.after[after:], transaction.notes[notes:]
             raise
         transaction.connection.execute("RELEASE nested")
 
     def _begin(self) -> Transaction:
-        connection = self._writer_connection()
-        with _translated(self.root):
-            connection.execute("BEGIN IMMEDIATE")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != FORMAT:
-                connection.execute("ROLLBACK")
-                raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
-            seq = connection.execute("UPDATE state SET seq = seq + 1 RETURNING seq").fetchone()[0]
+        self.guard()
+        if self.read_only:
+            raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
+        self._lock.acquire()
+        try:
+            connection = self._writer_connection()
+            with _translated(self.root):
+                connection.execute("BEGIN IMMEDIATE")
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                if version != FORMAT:
+                    raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
+                seq = connection.execute("UPDATE state SET seq = seq + 1 RETURNING seq").fetchone()[0]
+        except BaseException:
+            self._rollback()
+            self._lock.release()
+            raise
         self._owner = threading.get_ident()
         self._current = Transaction(connection, seq, to_micros(self.clock()))
         return self._current
 
     def _rollback(self) -> None:
-        connection = self._writer_connection()
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        if self._writer is not None and self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
 
     def _commit(self, connection: Connection) -> None:
         """The commit point; a durable effect, so a crash test stops here too."""
@@ -317,7 +331,7 @@ class Catalog:
             if code.startswith(("SQLITE_BUSY", "SQLITE_FULL")):
                 raise StoreBusy(f"{self.root}: the commit was refused ({error}); nothing was written") from error
             raise OutcomeUnknown(
-                f"{self.root}: the commit failed ({error}); it may or may not be there after a restart: look, then retry"
+                f"{self.root}: the commit failed ({error}); it may be there after a restart or not: look, then retry"
             ) from error
 
     # -- whole-file services ---------------------------------------------------------------------------------------
@@ -365,6 +379,15 @@ class Catalog:
         self._readers.clear()
         self._writer = None
         self._lock.close()
+
+
+def _run(actions: list[Callable[[], None]]) -> None:
+    """Tidy up after a decided transaction; a file that cannot be unlinked is litter, swept later, and no failure."""
+    for action in actions:
+        try:
+            action()
+        except OSError as error:
+            log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)
 
 
 @contextlib.contextmanager

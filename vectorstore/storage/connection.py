@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlite_utils import Database
-from sqlite_utils.utils import sqlite3
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's or pysqlite3: it decides
 
 from vectorstore.errors import CorruptError, NotAStore, StoreError
 
@@ -35,7 +35,12 @@ def connect(uri: str, *, timeout: float, query_only: bool = False) -> Connection
     """
     try:
         connection = sqlite3.connect(
-            uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+            uri,
+            uri=True,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
     except OperationalError as error:
         raise StoreError(f"{uri}: SQLite cannot open it: {error}") from error

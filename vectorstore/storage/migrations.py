@@ -15,19 +15,19 @@ MIGRATIONS = Migrations("vectorstore")
 @MIGRATIONS()
 def m001_catalog(db: Database) -> None:
     """State, kinds, spaces, segments, vectors, pending vectors and artifacts."""
-    db["state"].create(
+    db.table("state").create(
         {"one": int, "seq": int, "next_vid": int, "store": str, "created_at": int},
         pk="one",
         not_null={"seq", "next_vid", "store", "created_at"},
         strict=True,
     )
-    db["kinds"].create(
+    db.table("kinds").create(
         {"name": str, "signature": str, "declaration": str, "json_schema": str},
         pk="name",
         not_null={"signature", "declaration", "json_schema"},
         strict=True,
     )
-    db["spaces"].create(
+    db.table("spaces").create(
         {
             "id": int,
             "name": str,
@@ -45,8 +45,8 @@ def m001_catalog(db: Database) -> None:
         foreign_keys=[("kind", "kinds", "name")],
         strict=True,
     )
-    db["spaces"].create_index(["name"], unique=True)
-    db["segments"].create(
+    db.table("spaces").create_index(["name"], unique=True)
+    db.table("segments").create(
         {
             "id": int,
             "space": int,
@@ -63,8 +63,8 @@ def m001_catalog(db: Database) -> None:
         foreign_keys=[("space", "spaces", "id")],
         strict=True,
     )
-    db["segments"].create_index(["file"], unique=True)
-    db["vectors"].create(
+    db.table("segments").create_index(["file"], unique=True)
+    db.table("vectors").create(
         {
             "vid": int,
             "space": int,
@@ -83,14 +83,14 @@ def m001_catalog(db: Database) -> None:
     db.execute("CREATE INDEX vectors_live ON vectors(record, space) WHERE retired IS NULL")
     db.execute("CREATE INDEX vectors_retired ON vectors(space, retired) WHERE retired IS NOT NULL")
     db.execute("CREATE INDEX vectors_text ON vectors(text_hash, space) WHERE text_hash IS NOT NULL")
-    db["pending"].create(
+    db.table("pending").create(
         {"vid": int, "space": int, "vector": bytes},
         pk="vid",
         not_null={"space", "vector"},
         foreign_keys=[("vid", "vectors", "vid")],
         strict=True,
     )
-    db["artifacts"].create(
+    db.table("artifacts").create(
         {
             "id": int,
             "space": int,
@@ -109,11 +109,23 @@ def m001_catalog(db: Database) -> None:
             "seconds": float,
         },
         pk="id",
-        not_null={"space", "type", "recipe", "segments", "rows", "points", "library", "file", "size", "sha256", "stat"},
+        not_null={
+            "space",
+            "type",
+            "recipe",
+            "segments",
+            "rows",
+            "points",
+            "library",
+            "file",
+            "size",
+            "sha256",
+            "stat",
+        },
         foreign_keys=[("space", "spaces", "id")],
         strict=True,
     )
-    db["artifacts"].create_index(["space", "type"], unique=True)
+    db.table("artifacts").create_index(["space", "type"], unique=True)
 
 
 FORMAT = 1

@@ -129,8 +129,10 @@ def insert_vectors(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> N
     )
 
 
-def live_vectors(connection: Connection, space: int, records: Sequence[int]) -> dict[int, tuple[int, bytes | None, int]]:
-    """record -> (vid, text_hash, updates) of the live vector, for those that have one."""
+def live_vectors(
+    connection: Connection, space: int, records: Sequence[int]
+) -> dict[int, tuple[int, bytes | None, int]]:
+    """Record -> (vid, text_hash, updates) of the live vector, for those that have one."""
     found = connection.execute(
         "SELECT v.record, v.vid, v.text_hash, v.updates FROM json_each(?) j "
         "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? AND v.retired IS NULL",
@@ -241,7 +243,9 @@ def drop_segments(connection: Connection, ids: Iterable[int]) -> None:
 
 def restat(connection: Connection, table: str, row: int, stat: str) -> None:
     """Remember that the file with this stat was verified whole."""
-    connection.execute(f"UPDATE {'segments' if table == 'segments' else 'artifacts'} SET stat = ? WHERE id = ?", (stat, row))
+    connection.execute(
+        f"UPDATE {'segments' if table == 'segments' else 'artifacts'} SET stat = ? WHERE id = ?", (stat, row)
+    )
 
 
 def artifact_of(connection: Connection, space: int, kind: str) -> ArtifactRow | None:

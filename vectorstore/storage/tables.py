@@ -69,7 +69,9 @@ class RecordTable(Generic[R]):
         new = [column for column in self.schema.columns if column.name not in stored]
         for column in new:
             if column.required or (column.default is None and not column.nullable):
-                raise SchemaChangedError(f"{self.name}.{column.name}: a new field needs a default; stored records lack it")
+                raise SchemaChangedError(
+                    f"{self.name}.{column.name}: a new field needs a default; stored records lack it"
+                )
             if column.unique or column.folded or column.embedded:
                 raise SchemaChangedError(
                     f"{self.name}.{column.name}: a new field cannot be unique, folded or embedded; "
@@ -86,7 +88,7 @@ class RecordTable(Generic[R]):
         for column in self.schema.folded:
             columns[column.key] = str
         columns["digest"] = bytes
-        db[self.name].create(
+        db.table(self.name).create(
             columns,
             pk="row",
             not_null={"digest"} | {column.name for column in self.schema.columns if not column.nullable},
@@ -96,7 +98,7 @@ class RecordTable(Generic[R]):
         references = [column for column in self.schema.columns if column.ref is not None]
         connection.execute(f"CREATE UNIQUE INDEX {quote(self.name + '_id')} ON {self.table}(id)")
         if references:
-            db[self.name].transform(
+            db.table(self.name).transform(
                 add_foreign_keys=[(column.name, column.ref, "id") for column in references if column.ref]
             )
         for column in self.schema.columns:
@@ -111,7 +113,7 @@ class RecordTable(Generic[R]):
         connection.execute(f"CREATE INDEX {quote(self.name + '_tags_row')} ON {self.tags}(row)")
         if self.schema.text_columns:
             names = [column.name for column in self.schema.text_columns]
-            db[self.name].enable_fts(names, fts_version="FTS5", tokenize=TOKENIZER, create_triggers=False)
+            db.table(self.name).enable_fts(names, fts_version="FTS5", tokenize=TOKENIZER, create_triggers=False)
         self._record(connection)
 
     def _index(self, connection: Connection, column: Column, what: str) -> None:
@@ -134,10 +136,13 @@ class RecordTable(Generic[R]):
             if digest(values) != seal
         ]
         if broken:
-            raise CorruptError(f"{self.name}: rows {broken[:5]} are damaged; the kind was not migrated; restore a backup")
+            raise CorruptError(
+                f"{self.name}: rows {broken[:5]} are damaged; the kind was not migrated; restore a backup"
+            )
         rows = connection.execute(f"SELECT row, {self._listed} FROM {self.table}").fetchall()
         connection.executemany(
-            f"UPDATE {self.table} SET digest = ? WHERE row = ?", ((digest(values), row) for row, *values in rows)
+            f"UPDATE {self.table} SET digest = ? WHERE row = ?",
+            ((digest(values), row) for row, *values in rows),
         )
         self._record(connection)
 
@@ -265,7 +270,7 @@ class RecordTable(Generic[R]):
         return self.schema.decode(values)
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, tuple[int, R]]:
-        """id -> (row, record) for those that exist, deleted ones included."""
+        """Id -> (row, record) for those that exist, deleted ones included."""
         found = connection.execute(
             f"SELECT t.row, t.digest, {self._prefixed} FROM json_each(?) j CROSS JOIN {self.table} t ON t.id = j.value",
             (json.dumps(list(ids)),),
@@ -277,7 +282,7 @@ class RecordTable(Generic[R]):
         return ", ".join(f"t.{quote(name)}" for name in self.schema.names)
 
     def by_vids(self, connection: Connection, vids: Sequence[int]) -> dict[int, R]:
-        """vid -> live record."""
+        """Vid -> live record."""
         marks = ",".join("?" * len(vids))
         found = connection.execute(
             f"SELECT v.vid, t.row, t.digest, {self._prefixed} FROM vectors v "
@@ -287,17 +292,19 @@ class RecordTable(Generic[R]):
         return {vid: self.decode(row, seal, values) for vid, row, seal, *values in found}
 
     def by_rows(self, connection: Connection, rows: Sequence[int]) -> dict[int, R]:
-        """row -> record, deleted ones included."""
+        """Row -> record, deleted ones included."""
         found = connection.execute(
-            f"SELECT t.row, t.digest, {self._prefixed} FROM json_each(?) j CROSS JOIN {self.table} t ON t.row = j.value",
+            f"SELECT t.row, t.digest, {self._prefixed} "
+            f"FROM json_each(?) j CROSS JOIN {self.table} t ON t.row = j.value",
             (json.dumps(list(rows)),),
         ).fetchall()
         return {row: self.decode(row, seal, values) for row, seal, *values in found}
 
     def existing(self, connection: Connection, ids: Iterable[str]) -> dict[str, tuple[int, bool]]:
-        """id -> (row, is deleted) for those that exist."""
+        """Id -> (row, is deleted) for those that exist."""
         found = connection.execute(
-            f"SELECT t.id, t.row, t.deleted_at IS NOT NULL FROM json_each(?) j CROSS JOIN {self.table} t ON t.id = j.value",
+            f"SELECT t.id, t.row, t.deleted_at IS NOT NULL "
+            f"FROM json_each(?) j CROSS JOIN {self.table} t ON t.id = j.value",
             (json.dumps(list(ids)),),
         ).fetchall()
         return {name: (row, bool(deleted)) for name, row, deleted in found}
@@ -354,7 +361,8 @@ class RecordTable(Generic[R]):
         by = f"{key} {direction}" if order is None else f"{key} {direction}, {number} ASC"
         listed = ", ".join(f"{self.table}.{quote(name)}" for name in self.schema.names)
         found = connection.execute(
-            f"SELECT {number}, {key}, {self.table}.digest, {listed} FROM {self.table} WHERE {sql} ORDER BY {by} LIMIT ?",
+            f"SELECT {number}, {key}, {self.table}.digest, {listed} "
+            f"FROM {self.table} WHERE {sql} ORDER BY {by} LIMIT ?",
             (*values, limit),
         ).fetchall()
         return [(row, value, self.decode(row, seal, fields)) for row, value, seal, *fields in found]
@@ -383,7 +391,9 @@ class RecordTable(Generic[R]):
 
     def by_context(self, connection: Connection) -> dict[str, int]:
         """Live records by context."""
-        return dict(connection.execute(f"SELECT context, count(*) FROM {self.table} WHERE {LIVE} GROUP BY 1 ORDER BY 1"))
+        return dict(
+            connection.execute(f"SELECT context, count(*) FROM {self.table} WHERE {LIVE} GROUP BY 1 ORDER BY 1")
+        )
 
     def all_rows(self, connection: Connection) -> Iterator[tuple[int, bytes, list[Value]]]:
         """(row, seal, values) of every row, for a check; values are not verified."""

@@ -3,7 +3,8 @@
 from vectorstore.sync.check import CheckReport, Finding, RepairReport, check, has_litter, repair, sweep
 from vectorstore.sync.compact import CompactReport, compact
 from vectorstore.sync.core import Progress, SnapshotMoved, SpaceState, Sync
-from vectorstore.sync.publish import Quality, RebuildReport, publish, rebuild, snapshot, wants_index
+from vectorstore.sync.publish import snapshot, wants_index
+from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
 from vectorstore.sync.write import Origin, Staged, attach, ensure_space, flush, stage
 
 __all__ = [
@@ -25,8 +26,8 @@ __all__ = [
     "ensure_space",
     "flush",
     "has_litter",
-    "publish",
     "rebuild",
+    "refresh",
     "repair",
     "snapshot",
     "stage",

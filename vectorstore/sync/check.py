@@ -7,15 +7,17 @@ rows it claims; full text and tags against the rows. `repair` mends only what ca
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from vectorstore.errors import CorruptError, DerivedError, VectorstoreError
 from vectorstore.files import TEMPORARY, sha256
-from vectorstore.records import digest
 from vectorstore.recipes import IndexRecipe
+from vectorstore.records import digest
 from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.catalog import Transaction
@@ -116,7 +118,7 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
         yield Finding("schema", f"{kind} {name}", "was not made by vectorstore", f"drop it, or {mend}")
 
 
-def _rows(connection: Connection, table: RecordTable) -> tuple[list[Finding], int]:  # type: ignore[type-arg]
+def _rows(connection: Connection, table: RecordTable[Any]) -> tuple[list[Finding], int]:
     findings, count = [], 0
     for row, seal, values in table.all_rows(connection):
         count += 1
@@ -133,7 +135,9 @@ def _rows(connection: Connection, table: RecordTable) -> tuple[list[Finding], in
         f"SELECT t.row, j.value FROM {table.table} t, json_each(t.tags) j "
         f"EXCEPT SELECT row, tag FROM {table.tags} LIMIT 5"
     ).fetchall():
-        findings.append(Finding("text", f"{table.name}_tags", f"row {missing} lacks tag {tag!r}", _REPAIR, derived=True))
+        findings.append(
+            Finding("text", f"{table.name}_tags", f"row {missing} lacks tag {tag!r}", _REPAIR, derived=True)
+        )
     for extra, tag in connection.execute(
         f"SELECT row, tag FROM {table.tags} EXCEPT "
         f"SELECT t.row, j.value FROM {table.table} t, json_each(t.tags) j LIMIT 5"
@@ -147,7 +151,7 @@ _REPAIR = "run: vectorstore check --repair"
 
 def _space(sync: Sync, connection: Connection, space: SpaceRow, totals: dict[str, int]) -> Iterator[Finding]:
     table = sync.table(space.kind)
-    claimed: list[np.ndarray] = []  # type: ignore[type-arg]
+    claimed: list[np.ndarray] = []
     opened: dict[int, Segment] = {}
     folder = sync.folder("embeddings", space.name)
     for row in rows.segments_of(connection, space.id):
@@ -178,14 +182,15 @@ def _space(sync: Sync, connection: Connection, space: SpaceRow, totals: dict[str
     if len(twice):
         yield Finding("vectors", space.name, f"vids {twice[:5].tolist()} are in two places", "restore a backup")
     live = connection.execute(
-        "SELECT vid, record FROM vectors WHERE space = ? AND retired IS NULL ORDER BY record, vid", (space.id,)
+        "SELECT vid, record FROM vectors WHERE space = ? AND retired IS NULL ORDER BY record, vid",
+        (space.id,),
     ).fetchall()
     totals["vectors"] += len(live)
     vids = np.array([vid for vid, _ in live], dtype=np.int64)
     absent = vids[~np.isin(vids, places)]
     if len(absent) and len(opened) == len(rows.segments_of(connection, space.id)):
         yield Finding("vectors", space.name, f"vids {absent[:5].tolist()} are in no file", "upsert their records again")
-    double = [record for (_, record), (_, after) in zip(live, live[1:], strict=False) if record == after]
+    double = [record for (_, record), (_, after) in itertools.pairwise(live) if record == after]
     if double:
         yield Finding("vectors", space.name, f"records in rows {double[:5]} have two live vectors", "restore a backup")
     orphans = connection.execute(
@@ -194,13 +199,16 @@ def _space(sync: Sync, connection: Connection, space: SpaceRow, totals: dict[str
         (space.id,),
     ).fetchall()
     if orphans:
-        yield Finding("vectors", space.name, f"vids {[vid for (vid,) in orphans]} belong to no live record", "restore a backup")
+        yield Finding(
+            "vectors",
+            space.name,
+            f"vids {[vid for (vid,) in orphans]} belong to no live record",
+            "restore a backup",
+        )
     yield from _index(sync, connection, space, opened, totals)
 
 
-def _ids(
-    connection: Connection, table: str, space: int, segment: Segment, where: str, mend: str
-) -> Iterator[Finding]:
+def _ids(connection: Connection, table: str, space: int, segment: Segment, where: str, mend: str) -> Iterator[Finding]:
     """The ids beside the vectors are those of the records that the catalog links them to."""
     vids = segment.vids
     if not len(vids):
@@ -323,10 +331,10 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
             if what == "embeddings" and match and int(match[1]) >= transaction.seq:
                 continue
             folder = sync.folder(what, space)
-            if name.endswith(TEMPORARY) or match or what == "indexes":
-                if folder.age(name) >= older_than:
-                    folder.remove(name)
-                    removed.append(f"{what}/{space}/{name}")
+            ours = name.endswith(TEMPORARY) or match or what == "indexes"
+            if ours and folder.age(name) >= older_than:
+                folder.remove(name)
+                removed.append(f"{what}/{space}/{name}")
     return removed
 
 
@@ -345,9 +353,7 @@ class RepairReport:
     dry_run: bool
 
 
-def repair(
-    sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]], int] | None = None
-) -> RepairReport:
+def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]], int] | None = None) -> RepairReport:
     """Make derived things again: full text, tags, indexes; sweep litter; re-embed the records of lost segments.
 
     Args:
@@ -404,9 +410,7 @@ def _rebuild_index(sync: Sync, space_name: str) -> None:
         return  # the space is searched exactly; the next publish tries again
 
 
-def _replace_segment(
-    sync: Sync, space_name: str, file: str, reembed: Callable[[SpaceRow, list[str]], int]
-) -> None:
+def _replace_segment(sync: Sync, space_name: str, file: str, reembed: Callable[[SpaceRow, list[str]], int]) -> None:
     """Drop a lost segment and write new vectors for its live records, in one transaction."""
     with sync.catalog.write() as transaction:
         space = rows.space_by_name(transaction.connection, space_name)
@@ -426,7 +430,7 @@ def _replace_segment(
 def _lost_ids(transaction: Transaction, sync: Sync, space: SpaceRow, segment: int) -> list[str]:
     """Ids of live records whose vectors are in no other segment and not pending."""
     connection = transaction.connection
-    elsewhere: list[np.ndarray] = [rows.pending_vectors(connection, space.id, space.dim, 0)[0]]  # type: ignore[type-arg]
+    elsewhere: list[np.ndarray] = [rows.pending_vectors(connection, space.id, space.dim, 0)[0]]
     folder = sync.folder("embeddings", space.name)
     for row in rows.segments_of(connection, space.id):
         if row.id == segment:

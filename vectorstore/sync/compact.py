@@ -17,6 +17,7 @@ import numpy as np
 
 from vectorstore.errors import StoreBusy
 from vectorstore.files import FileInfo
+from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Progress, Sync
@@ -56,6 +57,7 @@ def compact(
     space_name: str,
     also: Callable[[Transaction], None] | None = None,
     progress: Progress | None = None,
+    recipe: IndexRecipe | None = None,
 ) -> CompactReport | None:
     """Rewrite a space without its retired vectors; None when it has no vectors.
 
@@ -64,6 +66,7 @@ def compact(
         space_name: which space.
         also: done in the same transaction, such as erasing the records of a purge.
         progress: told (segments written, segments to write).
+        recipe: build this index over the result; None builds the current one's recipe again, if there is one.
 
     Raises:
         StoreBusy: other writers changed the layout five times while this was rewriting.
@@ -76,7 +79,7 @@ def compact(
                 with sync.catalog.write() as transaction:
                     also(transaction)
             return None
-        report = _attempt(sync, space_name, live, also, progress)
+        report = _attempt(sync, space_name, live, also, progress, recipe)
         if report is not None:
             return report
     raise StoreBusy(f"{space_name}: other writers changed it during every one of five compactions; try again later")
@@ -88,19 +91,22 @@ def _attempt(
     live: Live,
     also: Callable[[Transaction], None] | None,
     progress: Progress | None,
+    recipe: IndexRecipe | None,
 ) -> CompactReport | None:
     old, masks = _to_rewrite(live)
     kept = [segment for segment in live.segments[:-1] if segment.id not in {o.id for o in old}]
     folder = sync.folder("embeddings", space_name)
     written: list[tuple[FileInfo, Segment]] = []
-    undo = [lambda: [folder.remove(info.name) for info, _ in written]]
+
+    def discard() -> None:
+        for info, _ in written:
+            folder.remove(info.name)
+
     try:
         step = rows_per_segment(live.dim)
         total = -(-sum(int(mask.sum()) for mask in masks) // step)
         for ids, vectors, vids in _survivors(old, masks, step):
-            info = folder.publish(
-                file_name(live.seq, uuid.uuid4().hex[:16]), segment_chunks(ids, vectors, vids)
-            )
+            info = folder.publish(file_name(live.seq, uuid.uuid4().hex[:16]), segment_chunks(ids, vectors, vids))
             made = open_segment(
                 folder.read(info.name), id=-1, file=info.name, rows=len(vids), dim=live.dim, first_vid=None
             )
@@ -111,46 +117,43 @@ def _attempt(
         started = time.perf_counter()
         index: Index | None = None
         curve: Curve | None = None
-        if live.index is not None and old and sum(segment.rows for segment in segments):
-            index, curve = build_index(live.index.recipe, segments, live.metric, None)
+        chosen = recipe or (live.index.recipe if live.index is not None else None)
+        if chosen is not None and old and sum(segment.rows for segment in segments):
+            index, curve = build_index(chosen, segments, live.metric, None)
         data = to_bytes(index) if index is not None else None
         seconds = time.perf_counter() - started
-        with sync.catalog.write() as transaction:
-            space = rows.space_by_name(transaction.connection, space_name)
-            if space is None or space.layout != live.layout:
-                for action in undo:
-                    transaction.after.append(action)  # type: ignore[arg-type]
-                return None
-            if also is not None:
-                also(transaction)
-            if old:
-                gone = np.concatenate([s.vids[~mask] for s, mask in zip(old, masks, strict=True)])
-                rows.drop_segments(transaction.connection, [segment.id for segment in old])
-                rows.drop_vectors(transaction.connection, gone)
-                new = [
-                    rows.insert_segment(transaction.connection, space.id, made.rows, None, info, transaction.seq)
-                    for info, made in written
-                ]
-                if index is not None and curve is not None and data is not None:
-                    order = [*(segment.id for segment in kept), *new]
-                    commit_index(sync, transaction, space_name, live, order, index, curve, data, seconds)
-                elif rows.artifact_of(transaction.connection, space.id, INDEX) is not None:
-                    retire_index(sync, transaction, space_name)
-                rows.touch_layout(transaction.connection, space.id, transaction.seq)
-                transaction.after += [partial(folder.remove, segment.file) for segment in old]
-                transaction.notes.append(("persist", {"space": space_name, "rows": sum(s.rows for s in segments)}))
-            else:
-                gone = np.empty(0, np.int64)
     except BaseException:
-        for info, _ in written:
-            folder.remove(info.name)
+        discard()
         raise
-    return CompactReport(
-        space_name, len(gone), live.live_rows, len(live.segments) - 1, len(kept) + len(written)
-    )
+    with sync.catalog.write(undo=discard) as transaction:
+        space = rows.space_by_name(transaction.connection, space_name)
+        if space is None or space.layout != live.layout:
+            transaction.after.append(discard)
+            return None
+        if also is not None:
+            also(transaction)
+        if old:
+            gone = np.concatenate([s.vids[~mask] for s, mask in zip(old, masks, strict=True)])
+            rows.drop_segments(transaction.connection, [segment.id for segment in old])
+            rows.drop_vectors(transaction.connection, gone)
+            new = [
+                rows.insert_segment(transaction.connection, space.id, made.rows, None, info, transaction.seq)
+                for info, made in written
+            ]
+            if index is not None and curve is not None and data is not None:
+                order = [*(segment.id for segment in kept), *new]
+                commit_index(sync, transaction, space_name, live, order, index, curve, data, seconds)
+            elif rows.artifact_of(transaction.connection, space.id, INDEX) is not None:
+                retire_index(sync, transaction, space_name)
+            rows.touch_layout(transaction.connection, space.id, transaction.seq)
+            transaction.after += [partial(folder.remove, segment.file) for segment in old]
+            transaction.notes.append(("persist", {"space": space_name, "rows": sum(s.rows for s in segments)}))
+        else:
+            gone = np.empty(0, np.int64)
+    return CompactReport(space_name, len(gone), live.live_rows, len(live.segments) - 1, len(kept) + len(written))
 
 
-def _to_rewrite(live: Live) -> tuple[list[Segment], list[np.ndarray]]:  # type: ignore[type-arg]
+def _to_rewrite(live: Live) -> tuple[list[Segment], list[np.ndarray]]:
     """Segments with retired rows, and small ones if there are several; with a mask of the rows to keep."""
     chosen, masks = [], []
     small = [segment for segment in live.segments[:-1] if segment.rows < SMALL_ROWS]
@@ -166,7 +169,7 @@ def _to_rewrite(live: Live) -> tuple[list[Segment], list[np.ndarray]]:  # type: 
 
 def _survivors(
     old: list[Segment],
-    masks: list[np.ndarray],  # type: ignore[type-arg]
+    masks: list[np.ndarray],
     step: int,
 ) -> Iterator[tuple[list[str], Matrix, Vids]]:
     """(ids, vectors, vids) of the rows to keep, by ascending vid, at most `step` rows at a time."""

@@ -19,8 +19,8 @@ import numpy as np
 
 from vectorstore.errors import CorruptError, DerivedError, NotFound
 from vectorstore.files import Buffer, DiskFolder, Folder, MemoryFolder, sha256
-from vectorstore.records.where import Node
 from vectorstore.recipes import IndexRecipe
+from vectorstore.records.where import Node
 from vectorstore.storage import Catalog, Connection, RecordTable, SegmentRow, SpaceRow
 from vectorstore.storage import spaces as rows
 from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, as_matrix, from_bytes, open_segment
@@ -29,7 +29,7 @@ from vectorstore.vectors.arrays import Matrix, lengths
 log = logging.getLogger("vectorstore")
 Progress = Callable[[int, int], None]
 INDEX = "index"
-_FILTERS_KEPT = 64
+_FILTER_BYTES = 16 * 1024 * 1024
 
 
 class SnapshotMoved(Exception):
@@ -123,9 +123,7 @@ class SpaceState:
         else:
             pending = base.segments[-1]
             if len(vids):
-                pending = _pending(
-                    np.concatenate([pending.vids, vids]), np.concatenate([pending.vectors, vectors])
-                )
+                pending = _pending(np.concatenate([pending.vids, vids]), np.concatenate([pending.vectors, vectors]))
             grown = base.grow(
                 seq=seq,
                 segments=[*base.segments[:-1], *(self._open(space, row) for row in new), pending],
@@ -164,7 +162,10 @@ class SpaceState:
         try:
             buffer = self._verified_bytes("indexes", artifact.file, artifact.size, artifact.sha256, artifact.stat)
             index = from_bytes(
-                buffer, IndexRecipe.from_dict(artifact.recipe, artifact.file), rows=artifact.rows, dim=space.dim
+                buffer,
+                IndexRecipe.from_dict(artifact.recipe, artifact.file),
+                rows=artifact.rows,
+                dim=space.dim,
             )
         except (CorruptError, DerivedError) as error:
             problem = f"the index cannot be used ({error}); answers are exact; run: vectorstore rebuild"
@@ -180,9 +181,7 @@ class SpaceState:
                 f"embeddings/{self.name}/{row.file}: {error}; it held {row.rows} vectors of {space.kind}; "
                 "restore it from a backup, or run: vectorstore check --repair"
             ) from None
-        return open_segment(
-            buffer, id=row.id, file=row.file, rows=row.rows, dim=space.dim, first_vid=row.first_vid
-        )
+        return open_segment(buffer, id=row.id, file=row.file, rows=row.rows, dim=space.dim, first_vid=row.first_vid)
 
     def _verified_bytes(self, what: str, file: str, size: int, digest: str, stat: str) -> Buffer:
         """The bytes of a file, hashed unless its inode, size and time are those of a verified one."""
@@ -216,7 +215,7 @@ class SpaceState:
         if not private:
             with self._lock:
                 self._filters[key] = found
-                while len(self._filters) > _FILTERS_KEPT:
+                while len(self._filters) > 1 and sum(kept.bytes for kept in self._filters.values()) > _FILTER_BYTES:
                     self._filters.popitem(last=False)
         return found
 

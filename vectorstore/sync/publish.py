@@ -7,68 +7,20 @@ newer one meanwhile; both are checked in the transaction that publishes it. The 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
-import numpy as np
-
-from vectorstore.errors import RecallTooLow, Superseded, ValidationError
+from vectorstore.errors import RecallTooLow, Superseded
+from vectorstore.files import sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Progress, Sync
-from vectorstore.sync.write import flush
 from vectorstore.vectors import LIBRARY, Curve, Index, Live, Segment, build, measure, to_bytes
-from vectorstore.vectors.measure import held_out, truth
 
 PUBLISH_ROWS = 10_000
 """Below so many vectors an exact scan takes about half a millisecond and no index is published by itself."""
 
 
-@dataclass(frozen=True)
-class Quality:
-    """How a space answers: recall@10 against exact, median milliseconds a query on one thread, bytes of the index."""
-
-    recipe: str
-    recall: float
-    milliseconds: float
-    bytes: int
-
-
-@dataclass(frozen=True)
-class RebuildReport:
-    """What a rebuild changed."""
-
-    space: str
-    rows: int
-    seconds: float
-    before: Quality
-    after: Quality
-
-
-def rebuild(sync: Sync, space_name: str, recipe: IndexRecipe, progress: Progress | None = None) -> RebuildReport:
-    """Build the recipe's index over all vectors of a space and make it current.
-
-    Raises:
-        ValidationError: the space has no vectors.
-        RecallTooLow: the measured recall is below the recipe's minimum; the old index stays.
-        Superseded: somebody compacted or published meanwhile; try again.
-    """
-    flush(sync, space_name)
-    live = snapshot(sync, space_name)
-    if live is None or not live.live_rows:
-        raise ValidationError(f"{space_name}: there are no vectors to index; add records with text or vectors first")
-    before = quality(sync, space_name, live)
-    started = time.perf_counter()
-    publish(sync, space_name, recipe, live, progress)
-    seconds = time.perf_counter() - started
-    after = snapshot(sync, space_name)
-    assert after is not None  # it had vectors before
-    return RebuildReport(space_name, live.live_rows, seconds, before, quality(sync, space_name, after))
-
-
-def publish(
-    sync: Sync, space_name: str, recipe: IndexRecipe, live: Live, progress: Progress | None = None
-) -> None:
+def publish(sync: Sync, space_name: str, recipe: IndexRecipe, live: Live, progress: Progress | None = None) -> None:
     """Build, measure, write and swap in an index over a snapshot's segments; pending vectors stay in the tail."""
     if recipe.factory == "exact":
         with sync.catalog.write() as transaction:
@@ -81,7 +33,9 @@ def publish(
     data = to_bytes(index)
     seconds = time.perf_counter() - started
     with sync.catalog.write() as transaction:
-        pass_on = commit_index(sync, transaction, space_name, live, [s.id for s in segments], index, curve, data, seconds)
+        pass_on = commit_index(
+            sync, transaction, space_name, live, [s.id for s in segments], index, curve, data, seconds
+        )
         transaction.notes.append(("publish", pass_on))
 
 
@@ -111,7 +65,7 @@ def commit_index(
     segments: list[int],
     index: Index,
     curve: Curve,
-    data: np.ndarray,  # type: ignore[type-arg]  # uint8 bytes
+    data: memoryview,
     seconds: float,
 ) -> dict[str, object]:
     """Name the index in the catalog, if what it was built over still stands.
@@ -129,11 +83,9 @@ def commit_index(
     if current is not None and current.built_seq > live.seq:
         raise Superseded(f"{space_name}: a newer index was published meanwhile; it was kept")
     folder = sync.folder("indexes", space_name)
-    import hashlib
-
-    token = hashlib.sha256(data).hexdigest()[:8]
+    token = sha256(data)[:8]
     name = f"{index.recipe.name}.{transaction.seq}.{token}.faiss"
-    info = folder.publish(name, [memoryview(data)])
+    info = folder.publish(name, [data])
     transaction.undo.append(lambda: folder.remove(name))
     if current is not None:
         transaction.after.append(lambda: folder.remove(current.file))
@@ -184,25 +136,3 @@ def wants_index(live: Live | None) -> bool:
         return False
     indexed = live.index.rows if live.index is not None else 0
     return live.rows - indexed >= max(PUBLISH_ROWS, indexed // 4)
-
-
-def quality(sync: Sync, space_name: str, live: Live, queries: int = 100) -> Quality:
-    """Recall@10 and latency over held-out queries, through the plan that a search would take."""
-    with sync.catalog.read() as connection:
-        space = rows.space_by_name(connection, space_name)
-        artifact = None if space is None else rows.artifact_of(connection, space.id, INDEX)
-    sample = held_out(live.segments, live.metric, queries)[0]
-    k = min(10, live.live_rows)
-    seconds, shares = [], []
-    for query in sample:
-        started = time.perf_counter()
-        found = live.search(query, k)
-        seconds.append(time.perf_counter() - started)
-        expected = live.search(query, k, exact=True)
-        shares.append(len(np.intersect1d(found.vids, expected.vids)) / k)
-    recipe = live.index.recipe.name if live.index is not None else "exact"
-    size = artifact.size if artifact is not None and live.index is not None else 0
-    return Quality(recipe, float(np.mean(shares)), float(np.median(seconds)) * 1000, size)
-
-
-__all__ = ["PUBLISH_ROWS", "Quality", "RebuildReport", "publish", "rebuild", "snapshot", "truth", "wants_index"]

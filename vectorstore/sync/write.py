@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -78,7 +79,6 @@ def attach(
     """
     connection = transaction.connection
     space = ensure_space(sync, transaction, staged.space, kind, staged.vectors.shape[1], metric)
-    transaction.undo.append(lambda: staged.discard(sync))
     earlier = rows.live_vectors(connection, space.id, records)
     rows.retire(connection, [vid for vid, _, _ in earlier.values()], transaction.seq)
     first = rows.take_vids(connection, len(records))
@@ -89,7 +89,9 @@ def attach(
         connection,
         (
             (vid, space.id, record, text, origin.source, origin.confidence, count)
-            for vid, record, text, count in zip(range(first, first + len(records)), records, hashes, updates, strict=True)
+            for vid, record, text, count in zip(
+                range(first, first + len(records)), records, hashes, updates, strict=True
+            )
         ),
     )
     if not staged.files:
@@ -100,9 +102,7 @@ def attach(
         first += count
 
 
-def ensure_space(
-    sync: Sync, transaction: Transaction, name: str, kind: str, dim: int, metric: str
-) -> SpaceRow:
+def ensure_space(sync: Sync, transaction: Transaction, name: str, kind: str, dim: int, metric: str) -> SpaceRow:
     """The space, made if absent.
 
     Raises:
@@ -112,7 +112,9 @@ def ensure_space(
     if space is None:
         return rows.create_space(transaction.connection, name, kind, dim, metric, transaction.seq, transaction.now)
     if space.dim != dim:
-        raise SpaceMismatch(f"{name}: the space has {space.dim} dimensions, the vectors have {dim}; nothing was written")
+        raise SpaceMismatch(
+            f"{name}: the space has {space.dim} dimensions, the vectors have {dim}; nothing was written"
+        )
     return space
 
 
@@ -141,20 +143,16 @@ def flush(sync: Sync, space_name: str) -> int:
         if keep.any():
             chunks = segment_chunks([ids[int(vid)] for vid in vids[keep]], vectors[keep], vids[keep])
             info = folder.publish(file_name(generation, uuid.uuid4().hex[:16]), chunks)
-        with sync.catalog.write() as transaction:
-            if info is not None:
-                transaction.undo.append(lambda name=info.name: folder.remove(name))  # type: ignore[misc]
+        discard = (lambda: None) if info is None else partial(folder.remove, info.name)
+        with sync.catalog.write(undo=discard) as transaction:
             present = rows.pending_vectors(transaction.connection, space.id, space.dim, 0)[0]
             if not np.isin(vids, present).all():  # purged, or flushed by somebody else
-                if info is not None:
-                    transaction.after.append(lambda name=info.name: folder.remove(name))  # type: ignore[misc]
+                transaction.after.append(discard)
                 continue
             rows.drop_pending(transaction.connection, vids)
             rows.drop_vectors(transaction.connection, vids[~keep])
             if info is not None:
-                rows.insert_segment(
-                    transaction.connection, space.id, int(keep.sum()), None, info, transaction.seq
-                )
+                rows.insert_segment(transaction.connection, space.id, int(keep.sum()), None, info, transaction.seq)
             rows.touch_layout(transaction.connection, space.id, transaction.seq)
             transaction.notes.append(("persist", {"space": space_name, "rows": int(keep.sum())}))
         return len(vids)

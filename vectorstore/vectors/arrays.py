@@ -16,7 +16,9 @@ METRICS = ("cosine", "ip", "l2")
 MAX_DIM = 65_536
 
 
-def as_matrix(values: Any, where: str, *, dim: int | None = None, metric: str = "cosine", row: int | None = None) -> Matrix:
+def as_matrix(
+    values: Any, where: str, *, dim: int | None = None, metric: str = "cosine", row: int | None = None
+) -> Matrix:
     """The values as a C-contiguous (n, d) float32 matrix, checked.
 
     Args:
@@ -62,7 +64,8 @@ def as_matrix(values: Any, where: str, *, dim: int | None = None, metric: str = 
 
 def lengths(matrix: Matrix) -> Matrix:
     """(n,) float32 Euclidean norms of the rows, computed in float64."""
-    return np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)).astype(np.float32)
+    norms: Matrix = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)).astype(np.float32)
+    return norms
 
 
 def as_unit(vectors: Matrix) -> Matrix:

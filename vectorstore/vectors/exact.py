@@ -108,18 +108,19 @@ def final_scores(query: Matrix, rows: Matrix, metric: str) -> Scores:
     point = query.astype(np.float64)
     if metric == "l2":
         wide -= point
-        return -np.sqrt(np.square(wide).sum(axis=1))
+        distances: Scores = np.sqrt(np.square(wide).sum(axis=1))
+        return -distances
     products: Scores = (wide * point).sum(axis=1)
     if metric == "ip":
         return products
     lengths = np.sqrt(np.square(wide).sum(axis=1)) * np.sqrt(np.square(point).sum())
-    return np.clip(products / lengths, -1.0, 1.0)
+    cosines: Scores = np.clip(products / lengths, -1.0, 1.0)
+    return cosines
 
 
 def best(scores: Scores, vids: Vids, k: int) -> Positions:
     """Places of the k best, best first; ties by smaller vid."""
     return np.lexsort((vids, -scores))[:k]
-
 
 
 def gather(segments: Sequence[Segment], offsets: Positions, positions: Positions) -> Matrix:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import faiss
 import numpy as np
@@ -23,6 +24,7 @@ from vectorstore.vectors.segments import Segment
 
 LIBRARY = f"faiss {faiss.__version__}"
 BLOCK = 16_384
+Codes = npt.NDArray[np.uint8]
 _MAGIC = (b"IxHE", b"IxHe", b"IxPT", b"Ixrr", b"Ixrq", b"IxRF", b"Ix", b"IH", b"Iw")
 
 faiss.set_deserialization_loop_limit(200_000_000)
@@ -44,6 +46,21 @@ class Index:
         _, positions = self.native.search(queries, min(count, self.rows), params=parameters)
         return np.asarray(positions, dtype=np.int64)
 
+    @cached_property
+    def codes(self) -> Codes | None:
+        """(rows, width) uint8 binary codes, where they lie; None for indexes that have no such codes."""
+        if not isinstance(self.native, faiss.IndexLSH):
+            return None
+        codes = self.native.codes
+        flat: Codes = faiss.rev_swig_ptr(codes.data(), codes.size())
+        return flat.reshape(self.rows, self.native.code_size)
+
+    def candidates_among(self, queries: Matrix, codes: Codes, count: int) -> Positions:
+        """(q, count) places in some of the index's codes, nearest first: the index restricted to those rows."""
+        faiss.omp_set_num_threads(1)
+        _, places = faiss.knn_hamming(self.native.sa_encode(queries), codes, min(count, len(codes)))
+        return np.asarray(places, dtype=np.int64)
+
 
 def build(recipe: IndexRecipe, segments: Sequence[Segment], metric: str, seed: int = 0) -> Index:
     """An index over all rows of the segments, in order.
@@ -64,7 +81,9 @@ def build(recipe: IndexRecipe, segments: Sequence[Segment], metric: str, seed: i
                 native.add(_as_indexed(segment.vectors[start : start + BLOCK], metric))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1][-300:]
-        raise RecipeError(f"{recipe.name}: FAISS cannot build {recipe.factory!r} over {rows} x {dim}: {reason}") from error
+        raise RecipeError(
+            f"{recipe.name}: FAISS cannot build {recipe.factory!r} over {rows} x {dim}: {reason}"
+        ) from error
     return Index(recipe, native, rows)
 
 
@@ -92,9 +111,9 @@ def _parameters(native: faiss.Index, point: Point, count: int) -> faiss.SearchPa
     return None
 
 
-def to_bytes(index: Index) -> npt.NDArray[np.uint8]:
+def to_bytes(index: Index) -> memoryview:
     """The index as FAISS serialises it."""
-    return np.asarray(faiss.serialize_index(index.native), dtype=np.uint8)
+    return np.asarray(faiss.serialize_index(index.native), dtype=np.uint8).data
 
 
 def from_bytes(buffer: Buffer, recipe: IndexRecipe, *, rows: int, dim: int) -> Index:
@@ -117,8 +136,7 @@ def from_bytes(buffer: Buffer, recipe: IndexRecipe, *, rows: int, dim: int) -> I
 
 def same_codes(index: Index, position: int, vectors: Matrix, metric: str) -> bool | None:
     """Whether the stored codes of rows from `position` on are those of the vectors; None if it cannot be told."""
-    if not isinstance(index.native, faiss.IndexLSH):
+    if index.codes is None:
         return None
-    width = index.native.code_size
-    codes = faiss.vector_to_array(index.native.codes).reshape(-1, width)[position : position + len(vectors)]
-    return bool(np.array_equal(codes, index.native.sa_encode(_as_indexed(vectors, metric))))
+    stored = index.codes[position : position + len(vectors)]
+    return bool(np.array_equal(stored, index.native.sa_encode(_as_indexed(vectors, metric))))

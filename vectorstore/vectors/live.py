@@ -29,12 +29,16 @@ from vectorstore.vectors.exact import (
     prepare,
     slack,
 )
-from vectorstore.vectors.index import Index
+from vectorstore.vectors.index import Codes, Index
 from vectorstore.vectors.measure import Curve, OperatingPoint
 from vectorstore.vectors.segments import Segment
 
-EXACT_FILTER_ROWS = 20_000
-"""At most so many allowed rows are scored exactly; more go through the index. Measured: benchmarks/lifecycle.py."""
+EXACT_FILTER_NUMBERS = 1_500_000
+"""At most so many numbers (allowed rows x dimensions) are scored exactly: 4,000 rows of 384, about half a
+millisecond. Measured: benchmarks/lifecycle.py."""
+
+SUBSET_BYTES = 8 * 1024 * 1024
+"""A filter may keep a copy of its rows' codes of at most this size; bigger ones filter the whole index's proposals."""
 
 MAX_SHARE = 0.25
 """When the index would have to propose more than this share of its rows, the exact scan is cheaper."""
@@ -44,9 +48,30 @@ _POOL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="vectorstore-search
 
 @dataclass(frozen=True, eq=False)
 class Allowed:
-    """Positions that a filter lets through, ascending, none retired."""
+    """Positions that a filter lets through, ascending, none retired; made for one snapshot."""
 
     positions: Positions
+    index: Index | None = None
+
+    @cached_property
+    def indexed(self) -> int:
+        """How many of the positions the index covers; they come first."""
+        return 0 if self.index is None else int(np.searchsorted(self.positions, self.index.rows))
+
+    @cached_property
+    def codes(self) -> Codes | None:
+        """The index's codes of the allowed rows alone, if the index has codes and they are few enough."""
+        if self.index is None or self.index.codes is None:
+            return None
+        if self.indexed * self.index.codes.shape[1] > SUBSET_BYTES:
+            return None
+        return self.index.codes[self.positions[: self.indexed]]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that keeping this costs, codes included."""
+        width = 0 if self.index is None or self.index.codes is None else self.index.codes.shape[1]
+        return self.positions.nbytes + min(self.indexed * width, SUBSET_BYTES)
 
     def among(self, positions: Positions) -> npt.NDArray[np.bool_]:
         """Which of the positions are allowed."""
@@ -100,6 +125,13 @@ class Live:
         """Retired positions."""
         return 0 if self.dead is None else int(np.count_nonzero(self.dead))
 
+    @cached_property
+    def dead_indexed(self) -> int:
+        """Retired positions that the index still holds."""
+        if self.dead is None or self.index is None:
+            return 0
+        return int(np.count_nonzero(self.dead[: self.index.rows]))
+
     @property
     def live_rows(self) -> int:
         """Positions that can be found."""
@@ -137,7 +169,8 @@ class Live:
     def allow(self, vids: Vids) -> Allowed:
         """The positions of vids that a filter lets through."""
         positions = np.sort(self.positions_of(np.sort(vids)))
-        return Allowed(positions if self.dead is None else positions[~self.dead[positions]])
+        kept = positions if self.dead is None else positions[~self.dead[positions]]
+        return Allowed(kept, self.index)
 
     def retire(self, vids: Vids) -> npt.NDArray[np.bool_] | None:
         """The mask of retired positions with some more of them."""
@@ -159,7 +192,13 @@ class Live:
     # -- search ----------------------------------------------------------------------------------------------------
 
     def search(
-        self, query: Matrix, k: int, *, allowed: Allowed | None = None, recall: float = 0.99, exact: bool = False
+        self,
+        query: Matrix,
+        k: int,
+        *,
+        allowed: Allowed | None = None,
+        recall: float = 0.99,
+        exact: bool = False,
     ) -> Found:
         """The k best live vectors for one query; see the module's docstring for the contract.
 
@@ -182,7 +221,13 @@ class Live:
         return self._through_index(query, prepared, k, allowed, point, None)
 
     def search_many(
-        self, queries: Matrix, k: int, *, allowed: Allowed | None = None, recall: float = 0.99, exact: bool = False
+        self,
+        queries: Matrix,
+        k: int,
+        *,
+        allowed: Allowed | None = None,
+        recall: float = 0.99,
+        exact: bool = False,
     ) -> list[Found]:
         """The same answers as `search` for each row of (q, d) queries, with shared work and two threads."""
         matching = None if allowed is None else len(allowed.positions)
@@ -198,43 +243,74 @@ class Live:
             if point is None:
                 return [self._exact(queries[place], prepared[place], k, allowed, reason) for place in places]
             assert self.index is not None  # a point was chosen from its curve
-            count = self._fetch(point, allowed)
-            proposals = self.index.candidates(prepared[places], point.effort, count) if count else [None] * len(places)
+            first: Sequence[Positions | None] = [None] * len(places)
+            if len(places) and (allowed is None or allowed.codes is None):
+                count = self._fetch(point, allowed)
+                first = list(self.index.candidates(prepared[places], point.effort, count)) if count else first
             return [
-                self._through_index(queries[place], prepared[place], k, allowed, point, proposal)
-                for place, proposal in zip(places, proposals, strict=True)
+                self._through_index(queries[place], prepared[place], k, allowed, point, proposed)
+                for place, proposed in zip(places, first, strict=True)
             ]
 
         answers = list(_POOL.map(one_half, halves))
         return answers[0] + answers[1]
 
-    def _choose(
-        self, k: int, recall: float, exact: bool, matching: int | None
-    ) -> tuple[OperatingPoint | None, str]:
+    def _choose(self, k: int, recall: float, exact: bool, matching: int | None) -> tuple[OperatingPoint | None, str]:
         if exact or recall >= 1.0:
             return None, "exact answers were asked for"
         if self.index is None or self.curve is None:
             return None, self.index_problem or f"no index is published over these {self.rows} vectors"
-        if matching is not None and matching <= EXACT_FILTER_ROWS:
-            return None, f"the filter allows {matching} vectors, at most {EXACT_FILTER_ROWS} are scored exactly"
+        if matching is not None and matching * self.dim <= EXACT_FILTER_NUMBERS:
+            return None, f"the filter allows {matching} vectors, few enough to score them all exactly"
         point = self.curve.cheapest(recall, k)
         if point is None:
             return None, f"no measured point of {self.index.recipe.name} reaches recall {recall:g} at k={k}"
         if point.candidates > MAX_SHARE * self.index.rows:
-            return None, f"{point.candidates} candidates of {self.index.rows} rows would cost more than an exact scan"
+            return (
+                None,
+                f"{point.candidates} candidates of {self.index.rows} rows would cost more than an exact scan",
+            )
         return point, ""
 
     def _fetch(self, point: OperatingPoint, allowed: Allowed | None) -> int:
-        """How many to ask the index for, so that enough survive the filter and the retired."""
-        assert self.index is not None
+        """How many to ask the index for, so that enough survive the filter and the retired; 0: too many."""
+        assert self.index is not None  # a point was chosen from its curve
         indexed = self.index.rows
         share = 1.0
-        if self.dead is not None:
-            share -= float(np.count_nonzero(self.dead[:indexed])) / indexed
         if allowed is not None:
-            share = float(np.searchsorted(allowed.positions, indexed)) / indexed
+            share = allowed.indexed / indexed
+        elif self.dead is not None:
+            share -= self.dead_indexed / indexed
         wanted = point.candidates if share >= 1.0 else int(point.candidates / max(share, 1e-9) * 1.2) + 16
         return wanted if wanted <= MAX_SHARE * indexed else 0
+
+    def _propose(
+        self, prepared: Matrix, allowed: Allowed | None, point: OperatingPoint, first: Positions | None
+    ) -> tuple[Positions | None, int]:
+        """(candidate positions, ascending; how many the index proposed), or None when an exact scan is cheaper.
+
+        With `point.candidates` survivors of filter and retirement these are what an index over the surviving rows
+        alone would have proposed, so its measured recall holds. `first` is what a batch has already asked for.
+        """
+        assert self.index is not None
+        query = prepared.reshape(1, -1)
+        if allowed is not None and allowed.codes is not None:
+            # Twice the candidates: the scan is short, and a filter should cost no recall.
+            places = self.index.candidates_among(query, allowed.codes, 2 * point.candidates)[0]
+            return allowed.positions[np.sort(places[places >= 0])], len(places)
+        enough = min(point.candidates, self.index.rows - self.dead_indexed if allowed is None else allowed.indexed)
+        count = self._fetch(point, allowed)
+        while count:
+            proposed = self.index.candidates(query, point.effort, count)[0] if first is None else first
+            kept = proposed[proposed >= 0]
+            if self.dead is not None:
+                kept = kept[~self.dead[kept]]
+            if allowed is not None:
+                kept = kept[allowed.among(kept)]
+            if len(kept) >= enough:
+                return np.sort(kept), len(proposed)
+            first, count = None, count * 2 if count * 2 <= MAX_SHARE * self.index.rows else 0
+        return None, 0
 
     def _through_index(
         self,
@@ -243,34 +319,19 @@ class Live:
         k: int,
         allowed: Allowed | None,
         point: OperatingPoint,
-        proposal: Positions | None,
+        first: Positions | None,
     ) -> Found:
         assert self.index is not None
-        indexed = self.index.rows
-        present = indexed if self.dead is None else indexed - int(np.count_nonzero(self.dead[:indexed]))
+        kept, proposed = self._propose(prepared, allowed, point, first)
+        if kept is None:
+            return self._exact(query, prepared, k, allowed, "the index would have to propose too many candidates")
         if allowed is not None:
-            present = int(np.searchsorted(allowed.positions, indexed))
-        count = self._fetch(point, allowed)
-        proposed = 0
-        while count:
-            if proposal is None:
-                proposal = self.index.candidates(prepared.reshape(1, -1), point.effort, count)[0]
-            proposed = len(proposal)
-            kept = proposal[proposal >= 0]
-            if self.dead is not None:
-                kept = kept[~self.dead[kept]]
-            if allowed is not None:
-                kept = kept[allowed.among(kept)]
-            # With so many survivors this is what an index over the allowed rows alone would have proposed.
-            if len(kept) >= min(point.candidates, present):
-                break
-            proposal, count = None, count * 2 if count * 2 <= MAX_SHARE * indexed else 0
-        if not count:
-            return self._exact(query, prepared, k, allowed, "too few candidates survived the filter")
-        tail = np.arange(indexed, self.rows) if allowed is None else allowed.positions[present:]
-        if allowed is None and self.dead is not None and len(tail):
-            tail = tail[~self.dead[tail]]
-        positions = np.concatenate([np.sort(kept), tail])
+            tail = allowed.positions[allowed.indexed :]
+        else:
+            tail = np.arange(self.index.rows, self.rows)
+            if self.dead is not None and len(tail):
+                tail = tail[~self.dead[tail]]
+        positions = np.concatenate([kept, tail]) if len(tail) else kept
         vids, scores = self._rank(query, prepared, k, positions)
         plan = Plan(
             "index" if allowed is None else "index + filter",
@@ -299,9 +360,7 @@ class Live:
         step = max(1, min(len(queries), 32 * 1024 * 1024 // max(1, self.rows * 4)))
         for start in range(0, len(queries), step):
             block = prepared[start : start + step]
-            values = np.concatenate(
-                [closeness_many(block, segment, self.metric) for segment in self.segments], axis=1
-            )
+            values = np.concatenate([closeness_many(block, segment, self.metric) for segment in self.segments], axis=1)
             for place in range(len(block)):
                 vids, scores = self._finish(queries[start + place], block[place], k, values[place], None)
                 answers.append(Found(vids, scores, True, 1.0, plan))
@@ -315,7 +374,9 @@ class Live:
             for segment, offset, low, high in zip(self.segments, self.offsets, bounds, bounds[1:], strict=False)
             if high > low
         ]
-        return self._finish(query, prepared, k, np.concatenate(values) if values else np.empty(0, np.float32), positions)
+        return self._finish(
+            query, prepared, k, np.concatenate(values) if values else np.empty(0, np.float32), positions
+        )
 
     def _finish(
         self, query: Matrix, prepared: Matrix, k: int, values: Matrix, positions: Positions | None
@@ -335,4 +396,4 @@ class Live:
         return vids[order], scores[order]
 
 
-__all__ = ["EXACT_FILTER_ROWS", "Allowed", "Found", "Live"]
+__all__ = ["EXACT_FILTER_NUMBERS", "Allowed", "Found", "Live"]

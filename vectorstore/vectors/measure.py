@@ -17,7 +17,7 @@ import numpy as np
 from vectorstore.recipes import Point
 from vectorstore.vectors.arrays import Matrix, Positions, as_unit
 from vectorstore.vectors.exact import closeness_many, prepare
-from vectorstore.vectors.index import Index
+from vectorstore.vectors.index import BLOCK, Index
 from vectorstore.vectors.segments import Segment
 
 QUERIES = 192
@@ -83,7 +83,10 @@ def held_out(segments: Sequence[Segment], metric: str, count: int = QUERIES, see
     noise = as_unit(random.standard_normal(rows.shape).astype(np.float32))
     size = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
     middle = as_unit(rows) + as_unit(others) if metric == "cosine" else (rows + others) / 2
-    return [np.ascontiguousarray(middle, np.float32), np.ascontiguousarray(rows + _NOISE * size * noise, np.float32)]
+    return [
+        np.ascontiguousarray(middle, np.float32),
+        np.ascontiguousarray(rows + _NOISE * size * noise, np.float32),
+    ]
 
 
 def _pick(segments: Sequence[Segment], positions: Positions) -> Matrix:
@@ -94,25 +97,24 @@ def _pick(segments: Sequence[Segment], positions: Positions) -> Matrix:
     )
 
 
-def truth(segments: Sequence[Segment], queries: Matrix, metric: str, k: int) -> tuple[Positions, Matrix]:
-    """((q, k) exact nearest positions, (q,) closeness of the k-th), by matrix products over blocks."""
+def truth(segments: Sequence[Segment], queries: Matrix, metric: str, k: int) -> Positions:
+    """(q, k) exact nearest positions, nearest first, by matrix products over blocks."""
     prepared = np.stack([prepare(query, metric) for query in queries])
-    best = np.full((len(queries), 0), 0, np.int64)
+    best = np.empty((len(queries), 0), np.int64)
     value = np.empty((len(queries), 0), np.float32)
     offset = 0
     for segment in segments:
-        for start in range(0, segment.rows, 8192):
-            part = Segment(0, segment.vectors[start : start + 8192], segment.norms[start : start + 8192], 0, None)
+        for start in range(0, segment.rows, BLOCK):
+            part = Segment(0, segment.vectors[start : start + BLOCK], segment.norms[start : start + BLOCK], 0, None)
             scores = closeness_many(prepared, part, metric)
             value = np.concatenate([value, scores], axis=1)
-            best = np.concatenate(
-                [best, np.broadcast_to(np.arange(offset, offset + part.rows), scores.shape)], axis=1
-            )
+            here = np.broadcast_to(np.arange(offset, offset + part.rows), scores.shape)
+            best = np.concatenate([best, here], axis=1)
             keep = min(k, value.shape[1])
             order = np.argpartition(-value, keep - 1, axis=1)[:, :keep]
             value, best = np.take_along_axis(value, order, 1), np.take_along_axis(best, order, 1)
             offset += part.rows
-    return best, value.min(axis=1)
+    return np.take_along_axis(best, np.argsort(-value, axis=1, kind="stable"), 1)
 
 
 def measure(
@@ -123,30 +125,39 @@ def measure(
 ) -> Curve:
     """The operating curve of an index over the rows of the segments.
 
-    Cost: an exact search of 384 queries, and one index search of them for each effort.
+    Efforts that differ only in `candidates` share one search: fewer candidates are a prefix of more.
+
+    Cost: an exact search of 384 queries, and one index search of them for each kind of effort.
     """
-    sets = held_out(segments, metric)
     depths = [depth for depth in DEPTHS if depth * 4 <= index.rows] or [min(DEPTHS[0], index.rows)]
-    curve: dict[int, list[tuple[Point, int, float]]] = {depth: [] for depth in depths}
+    sets = held_out(segments, metric)
     prepared = [np.stack([prepare(query, metric) for query in queries]) for queries in sets]
+    truths = [truth(segments, queries, metric, max(depths)) for queries in sets]
+    curve: dict[int, list[tuple[Point, int, float]]] = {depth: [] for depth in depths}
+    groups: dict[tuple[int, int], list[Point]] = {}
+    for effort in index.recipe.points:
+        groups.setdefault((effort.get("efSearch", 0), effort.get("nprobe", 0)), []).append(effort)
+    for done, efforts in enumerate(groups.values(), 1):
+        most = min(max(max(effort["candidates"], max(depths)) for effort in efforts), index.rows)
+        proposals = [index.candidates(queries, efforts[-1], most) for queries in prepared]
+        for effort in efforts:
+            for depth in depths:
+                candidates = max(effort["candidates"], depth)
+                if candidates <= index.rows:
+                    recall = min(
+                        _lower_bound(proposed[:, :candidates], expected[:, :depth])
+                        for proposed, expected in zip(proposals, truths, strict=True)
+                    )
+                    curve[depth].append((dict(effort), candidates, round(recall, 5)))
+        if progress is not None:
+            progress(done, len(groups))
     for depth in depths:
-        truths = [truth(segments, queries, metric, depth)[0] for queries in sets]
-        for place, effort in enumerate(index.recipe.points):
-            candidates = max(effort["candidates"], depth)
-            if candidates > index.rows:
-                continue
-            shares = []
-            for queries, expected in zip(prepared, truths, strict=True):
-                proposed = index.candidates(queries, effort, candidates)
-                found = np.array(
-                    [len(np.intersect1d(a, b)) / depth for a, b in zip(proposed, expected, strict=True)]
-                )
-                shares.append(float(found.mean() - found.std() / np.sqrt(len(found))))
-            curve[depth].append((dict(effort), candidates, round(max(0.0, min(shares)), 5)))
-            if progress is not None:
-                progress(depths.index(depth) * len(index.recipe.points) + place + 1, len(depths) * len(index.recipe.points))
-            if min(shares) >= 0.9999:
-                break
         if not curve[depth]:
-            curve[depth].append(({"candidates": index.rows}, index.rows, 1.0))
+            curve[depth].append(({**index.recipe.points[-1], "candidates": index.rows}, index.rows, 1.0))
     return Curve({depth: tuple(points) for depth, points in curve.items()}, 2 * QUERIES)
+
+
+def _lower_bound(proposed: Positions, expected: Positions) -> float:
+    """Mean share of the expected positions that were proposed, less one standard error, at least 0."""
+    shares = np.array([np.isin(wanted, found).mean() for found, wanted in zip(proposed, expected, strict=True)])
+    return max(0.0, float(shares.mean() - shares.std() / np.sqrt(len(shares))))

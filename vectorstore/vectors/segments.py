@@ -61,13 +61,13 @@ def segment_chunks(ids: Sequence[str], vectors: Matrix, vids: Vids | None = None
         name = f"{member}.npy".encode()
         stream = io.BytesIO()
         np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-        head, data = stream.getvalue(), memoryview(np.ascontiguousarray(array)).cast("B")
+        head, data = stream.getvalue(), np.ascontiguousarray(array).data.cast("B")
         size = len(head) + len(data)
         crc = zlib.crc32(data, zlib.crc32(head))
         start = offset + _LOCAL.size + len(name)
         padding = -(start + 4) % ALIGNMENT  # 4: the extra field's own header; npy heads are multiples of 64 long
         extra = struct.pack("<2H", 0xD935, padding) + b"\0" * padding
-        yield _LOCAL.pack(b"PK\3\4", 20, 0, 0, 0, _DATE, crc, size, size, len(name), len(extra)) + name + extra + head
+        yield (_LOCAL.pack(b"PK\3\4", 20, 0, 0, 0, _DATE, crc, size, size, len(name), len(extra)) + name + extra + head)
         yield data
         fields = (20, 20, 0, 0, 0, _DATE, crc, size, size, len(name), 0, 0, 0, 0, 0, offset)
         central += _CENTRAL.pack(b"PK\1\2", *fields) + name
@@ -135,7 +135,9 @@ def open_segment(buffer: Buffer, *, id: int, file: str, rows: int, dim: int, fir
         raise CorruptError(f"{file} is damaged: {error}; it held {rows} vectors; restore it from a backup") from error
     expected = {"ids", "vectors", "norms"} | (set() if first_vid is not None else {"vids"})
     if set(arrays) != expected:
-        raise CorruptError(f"{file} has members {sorted(arrays)}, expected {sorted(expected)}; restore it from a backup")
+        raise CorruptError(
+            f"{file} has members {sorted(arrays)}, expected {sorted(expected)}; restore it from a backup"
+        )
     vids = arrays.get("vids")
     good = (
         arrays["vectors"].shape == (rows, dim)

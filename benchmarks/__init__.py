@@ -1,0 +1,1 @@
+"""Measuring scripts. They are not installed with the package."""

@@ -1,0 +1,224 @@
+"""The verbs that are stopped at every durable step: what is there before, what they do, what must be there after."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import vectorstore as vs
+from tests.crash.model import Model, fields_of, matrix_of, vector_of
+
+
+class Note(vs.Record, table="notes"):
+    """A kind of the user's."""
+
+    title: Annotated[str, vs.EMBEDDED]
+
+
+class LongerNote(vs.Record, table="notes"):
+    """The same kind, with an optional field that it gained later."""
+
+    title: Annotated[str, vs.EMBEDDED]
+    stars: Annotated[int | None, vs.INDEXED] = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One acknowledged call, on the store and on the model."""
+
+    act: Callable[[vs.Store], object]
+    apply: Callable[[Model], object]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Steps over a prepared store. `opening` is True when opening it is itself the first acknowledged step."""
+
+    prepare: Sequence[Step]
+    steps: Sequence[Step]
+    kinds: tuple[type[vs.Record], ...] = ()
+    before: tuple[type[vs.Record], ...] = ()
+    empty: bool = False
+    spoil: Callable[[Path], None] | None = None
+
+
+def names(prefix: str, count: int, start: int = 0) -> list[str]:
+    return [f"{prefix}{number:04d}" for number in range(start, start + count)]
+
+
+def _put(model: Model, ids: Iterable[str], revision: int, domain: str | None, vectors: bool = True) -> None:
+    for name in ids:
+        fields = fields_of(name, revision)
+        model.put(name, fields["definition"], vector_of(name, revision) if vectors else None, domain)
+
+
+def add(ids: list[str], domain: str | None = None, revision: int = 0) -> Step:
+    records = [fields_of(name, revision, domain) for name in ids]
+    return Step(
+        lambda store: store.concepts.add(records, vectors=matrix_of(ids, revision)),
+        lambda model: _put(model, ids, revision, domain),
+    )
+
+
+def upsert(ids: list[str], revision: int, domain: str | None = None) -> Step:
+    records = [fields_of(name, revision, domain) for name in ids]
+    return Step(
+        lambda store: store.concepts.upsert(records, vectors=matrix_of(ids, revision)),
+        lambda model: _put(model, ids, revision, domain),
+    )
+
+
+def update(ids: list[str], revision: int, domain: str | None = None, vectors: bool = True) -> Step:
+    changes = [{**fields_of(name, revision), "domain": domain} for name in ids]
+    given = matrix_of(ids, revision) if vectors else None
+    return Step(
+        lambda store: store.concepts.update(changes, vectors=given),
+        lambda model: _put(model, ids, revision, domain, vectors),
+    )
+
+
+def delete(ids: list[str]) -> Step:
+    return Step(lambda store: store.concepts.delete(ids), lambda model: model.delete(ids))
+
+
+def delete_domain(domain: str) -> Step:
+    return Step(
+        lambda store: store.concepts.delete(where={"domain": domain}),
+        lambda model: model.delete([n for n, entry in model.live.items() if entry.domain == domain]),
+    )
+
+
+def restore(ids: list[str]) -> Step:
+    return Step(lambda store: store.concepts.restore(ids), lambda model: model.restore(ids))
+
+
+def purge(ids: list[str] | None = None) -> Step:
+    def forget(model: Model) -> None:
+        for name in list(model.gone) if ids is None else ids:
+            model.gone.pop(name, None)
+
+    return Step(lambda store: store.concepts.purge(ids, older_than=timedelta(0)), forget)
+
+
+def upkeep(act: Callable[[vs.Store], object]) -> Step:
+    """Something that must not change any answer."""
+    return Step(act, lambda model: None)
+
+
+def notes(ids: list[str], **fields: Any) -> Step:
+    return upkeep(lambda store: store["notes"].upsert([{"id": n, "title": f"note {n}", **fields} for n in ids]))
+
+
+def together(*steps: Step) -> Step:
+    """Several calls as one transaction."""
+
+    def act(store: vs.Store) -> None:
+        with store.transaction():
+            for step in steps:
+                step.act(store)
+
+    return Step(act, lambda model: [step.apply(model) for step in steps])
+
+
+def given_up(*steps: Step) -> Step:
+    """A transaction that the caller rolls back."""
+
+    def act(store: vs.Store) -> None:
+        try:
+            with store.transaction():
+                for step in steps:
+                    step.act(store)
+                raise LookupError
+        except LookupError:
+            return
+
+    return upkeep(act)
+
+
+def rebuild(recipe: str) -> Step:
+    return upkeep(lambda store: store.rebuild("concepts", recipe))
+
+
+def _litter(root: Path) -> None:
+    """What crashes leave: a torn temporary file, and whole files that no row names."""
+    long_ago = time.time() - 86_400
+    for folder, name in (
+        ("embeddings/concepts", ".0123456789abcdef0123456789abcdef.tmp"),
+        ("embeddings/concepts", f"{1:012d}-0123456789abcdef.npz"),
+        ("indexes/concepts", "simhash512.1.01234567.faiss"),
+    ):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder / name).write_bytes(b"litter")
+        os.utime(root / folder / name, (long_ago, long_ago))
+
+
+def _lose_index(root: Path) -> None:
+    for path in (root / "indexes" / "concepts").iterdir():
+        path.unlink()
+
+
+A_FEW = [add(names("a", 40), "few")]
+MANY = [
+    add(names("m", 1100), "many"),
+    add(names("n", 600), "more"),
+    upkeep(lambda store: store.flush()),
+    add(names("p", 300), "pending"),
+    delete(names("m", 30)),
+    update(names("m", 20, 50), 1, "changed"),
+]
+INDEXED = [*MANY, rebuild("simhash512"), add(names("q", 60), "tail"), delete(names("n", 15))]
+
+VERBS: dict[str, Verb] = {
+    "create": Verb([], [upkeep(lambda store: None), add(names("a", 3))], empty=True),
+    "create and add large": Verb([], [add(names("l", 1030))], empty=True),
+    "add small": Verb(A_FEW, [add(names("b", 1)), add(names("c", 5)), add(names("d", 1))]),
+    "add large": Verb(A_FEW, [add(names("l", 1030), "large")]),
+    "upsert": Verb(INDEXED, [upsert(names("a", 8) + names("m", 8, 100), 2), upsert(names("n", 1030, 200), 3)]),
+    "update": Verb(INDEXED, [update(names("m", 5, 40), 2), update(names("q", 5), 2, "no new vector", False)]),
+    "delete": Verb(INDEXED, [delete(names("m", 40, 20)), delete_domain("tail"), delete(["nobody"])]),
+    "restore": Verb(
+        [*MANY, delete_domain("many")], [restore(names("m", 20)), restore(names("m", 1080, 20))]
+    ),
+    "purge": Verb(INDEXED, [purge(names("m", 10)), purge()]),
+    "flush": Verb(MANY, [upkeep(lambda store: store.flush())]),
+    "publish": Verb(MANY, [upkeep(lambda store: store.publish("concepts"))]),
+    "rebuild": Verb(INDEXED, [rebuild("simhash512"), rebuild("exact")]),
+    "compact": Verb(INDEXED, [upkeep(lambda store: store.compact())]),
+    "transaction": Verb(
+        A_FEW,
+        [
+            together(add(names("t", 4)), delete(names("a", 3)), notes(names("x", 2))),
+            together(add(names("u", 1030)), update(names("a", 2, 10), 1)),
+            given_up(add(names("v", 1030)), delete(names("a", 9, 20))),
+        ],
+        kinds=(Note,),
+        before=(Note,),
+    ),
+    "migrate": Verb(
+        [*A_FEW, notes(names("x", 30))],
+        [notes(["y"], stars=5)],
+        kinds=(LongerNote,),
+        before=(Note,),
+    ),
+    "sweep": Verb(INDEXED, [upkeep(lambda store: store.sweep(0))], spoil=_litter),
+    "repair": Verb(INDEXED, [upkeep(lambda store: store.repair(dry_run=False))], spoil=_lose_index),
+    "close": Verb(A_FEW, [add(names("w", 700))]),
+}
+
+
+def states(verb: Verb) -> list[Model]:
+    """The model after 0, 1, 2, ... acknowledged steps."""
+    model = Model()
+    for step in verb.prepare:
+        step.apply(model)
+    found = [model]
+    for step in verb.steps:
+        model = model.copy()
+        step.apply(model)
+        found.append(model)
+    return found

@@ -1,0 +1,110 @@
+"""After a crash: reopen without any manual step, compare with the model, check, sweep, write again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlite_utils.utils import sqlite3
+
+import vectorstore as vs
+from tests.crash.model import Model, fields_of, matrix_of, vector_of
+
+QUERIES = ("one", "two", "three")
+
+
+def problems_of(root: Path, kinds: Sequence[type[vs.Record]], allowed: Sequence[Model]) -> list[str]:
+    """Everything that is not as it must be; the store must be in one of the allowed states as a whole."""
+    problems: list[str] = []
+    with vs.open(root, embedder=None, kinds=kinds, auto_publish=False) as store:
+        model = state_of(store, allowed)
+        if model is None:
+            problems.append(f"the records are in none of the allowed states: {difference(store, allowed[0])}")
+            model = allowed[0]
+        else:
+            problems += answers(store, model)
+        report = store.check()
+        problems += [f"check found: {finding}" for finding in report.findings]
+        store.sweep(0)
+        problems += [f"litter after sweep: {name}" for name in litter(store, root)]
+        store.concepts.add([fields_of("after the crash", 0)], vectors=matrix_of(["after the crash"], 0))
+        after = model.copy()
+        after.put("after the crash", "after the crash as of 0", vector_of("after the crash", 0))
+        if state_of(store, [after]) is None:
+            problems.append("the following write did not arrive")
+        else:
+            problems += [f"after the following write: {problem}" for problem in answers(store, after)]
+        problems += [f"check after the following write: {finding}" for finding in store.check().findings]
+    for path in sorted(root.glob("*.backup.sqlite*")):
+        problems += backup_problems(path)
+    return problems
+
+
+def state_of(store: vs.Store, allowed: Sequence[Model]) -> Model | None:
+    """Which of the allowed states the records are in, deleted ones counted."""
+    found = summary(store)
+    gone = store.stats()["kinds"]["concepts"]["deleted"]
+    return next((m for m in allowed if m.summary() == found and len(m.gone) == gone), None)
+
+
+def summary(store: vs.Store) -> dict[str, tuple[str, str | None, int]]:
+    return {record.id: (record.definition, record.domain, record.version) for record in store.concepts.stream()}
+
+
+def difference(store: vs.Store, model: Model) -> str:
+    found, expected = summary(store), model.summary()
+    lost = [name for name in expected if found.get(name) != expected[name]]
+    extra = [name for name in found if name not in expected]
+    gone = store.stats()["kinds"]["concepts"]["deleted"]
+    return (
+        f"{len(lost)} lost or changed ({lost[:3]}), {len(extra)} too many ({extra[:3]}), "
+        f"{gone} deleted instead of {len(model.gone)}"
+    )
+
+
+def answers(store: vs.Store, model: Model) -> list[str]:
+    """Where a search differs from brute force: ids, order, scores."""
+    problems = []
+    for word in QUERIES:
+        query = vector_of(word, 0)
+        expected = model.ranked(query)
+        for options in ({"exact": True}, {"recall": 1.0}):
+            hits = store.concepts.search(query, k=len(expected) + 5, **options)
+            if [(hit.id, hit.score) for hit in hits] != expected:
+                problems.append(f"search({word}, {options}) differs from brute force")
+        scores = dict(expected)
+        hits = store.concepts.search(query, k=10)
+        if len(hits) != min(10, len(expected)):
+            problems.append(f"search({word}) is short: {len(hits)} hits of {len(expected)}")
+        if any(scores.get(hit.id) != hit.score for hit in hits):
+            problems.append(f"search({word}) gave a wrong score")
+    return problems
+
+
+def litter(store: vs.Store, root: Path) -> list[str]:
+    """Files of the store's folder that nothing names."""
+    with store._catalog.read() as connection:
+        found = connection.execute(
+            "SELECT 'embeddings/' || s.name || '/' || f.file FROM segments f JOIN spaces s ON s.id = f.space "
+            "UNION SELECT 'indexes/' || s.name || '/' || f.file FROM artifacts f JOIN spaces s ON s.id = f.space"
+        ).fetchall()
+    named = {name for (name,) in found}
+    named |= {"store.lock", "catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"}
+    here = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    missing = sorted(f"{name} (missing)" for name in named - here if "/" in name)
+    return missing + sorted(name for name in here - named if not name.endswith(".backup.sqlite"))
+
+
+def backup_problems(path: Path) -> list[str]:
+    """A file that is called a backup is a whole one."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        if connection.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+            return [f"{path.name} is damaged"]
+        if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
+            return [f"{path.name} is no catalog"]
+    except sqlite3.DatabaseError as error:
+        return [f"{path.name}: {error}"]
+    finally:
+        connection.close()
+    return []
