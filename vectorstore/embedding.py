@@ -120,6 +120,7 @@ class Embedding:
         if space.model is None:
             model = json.dumps(self.embedder.identity.to_dict())
             rows.pin_model(transaction.connection, space.id, model, PROBE, probe.tobytes())
+            transaction.after.append(lambda: self._checked.add(space.name))
 
     def probe(self) -> Matrix:
         """(d,) the probe text's vector."""

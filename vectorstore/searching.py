@@ -46,7 +46,6 @@ class Searcher(Generic[R]):
         self._table = table
         self._embedding = embedding
         self._metric = metric
-        self._state = sync.state(table.name)
 
     def search(self, query: Any, k: int, where: Where | None, recall: float | None, exact: bool, mode: Mode) -> Hits[R]:
         """One query; see `Collection.search`."""
@@ -59,7 +58,7 @@ class Searcher(Generic[R]):
         while True:
             with self._sync.catalog.read() as connection:
                 try:
-                    live = self._state.current(connection)
+                    live = self._sync.state(self._table.name).current(connection)
                 except SnapshotMoved:
                     continue
                 allowed = self._allowed(connection, live, node)
@@ -81,7 +80,7 @@ class Searcher(Generic[R]):
         while True:
             with self._sync.catalog.read() as connection:
                 try:
-                    live = self._state.current(connection)
+                    live = self._sync.state(self._table.name).current(connection)
                 except SnapshotMoved:
                     continue
                 allowed = self._allowed(connection, live, node)
@@ -169,7 +168,7 @@ class Searcher(Generic[R]):
         while True:
             with self._sync.catalog.read() as connection:
                 try:
-                    live = self._state.current(connection)
+                    live = self._sync.state(self._table.name).current(connection)
                 except SnapshotMoved:
                     continue
                 found = self._table.existing(connection, [name]).get(name)
@@ -193,7 +192,7 @@ class Searcher(Generic[R]):
     def _allowed(self, connection: Connection, live: Live | None, node: Node | None) -> Allowed | None:
         if node is None or live is None:
             return None
-        return self._state.allowed(connection, live, self._table, node)
+        return self._sync.state(self._table.name).allowed(connection, live, self._table, node)
 
     def _one(
         self, live: Live | None, vector: Matrix, k: int, allowed: Allowed | None, recall: float, exact: bool
@@ -232,7 +231,7 @@ class Searcher(Generic[R]):
         while True:
             with self._sync.catalog.read() as connection:
                 try:
-                    live = self._state.current(connection)
+                    live = self._sync.state(self._table.name).current(connection)
                 except SnapshotMoved:
                     continue
                 matches = self._match(connection, query, node, depth)

@@ -472,6 +472,7 @@ class Store:
                 self._flush_on_close()
         finally:
             self._catalog.close()
+            self._sync.close()
 
     def _flush_on_close(self) -> None:
         with self._catalog.read() as connection:

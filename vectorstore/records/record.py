@@ -91,7 +91,7 @@ class Record(pydantic.BaseModel):
         try:
             super().__init__(**fields)
         except pydantic.ValidationError as error:
-            raise readable(error, type(self).__name__) from None
+            raise readable(error, type(self).__name__) from error
 
     def __init_subclass__(cls, *, table: str = "", **keywords: Any) -> None:
         """Take the table name from the class statement."""
@@ -131,10 +131,14 @@ class Record(pydantic.BaseModel):
             extra = {key: value for key, value in fields.items() if key not in known}
             fields = {key: value for key, value in fields.items() if key in known}
             fields["extra"] = {**(fields.get("extra") or {}), **extra}
+        if not all(isinstance(key, str) for key in fields):
+            raise ValidationError(f"{where}: expected text as keys, got {list(fields)!r}")
         try:
-            return cls.model_validate(fields)
-        except pydantic.ValidationError as error:
-            raise readable(error, where) from None
+            return cls(**fields)
+        except ValidationError as error:
+            if isinstance(error.__cause__, pydantic.ValidationError):
+                raise readable(error.__cause__, where) from None
+            raise
 
     def derived_id(self) -> str | None:
         """The id that follows from the record's own fields, or None for a ULID."""

@@ -44,17 +44,21 @@ def connect(uri: str, *, timeout: float, query_only: bool = False) -> Connection
         )
     except OperationalError as error:
         raise StoreError(f"{uri}: SQLite cannot open it: {error}") from error
-    for pragma in (
-        "foreign_keys=ON",
-        "synchronous=FULL",
-        "trusted_schema=OFF",
-        "cell_size_check=ON",
-        "temp_store=MEMORY",
-        "secure_delete=ON",
-        f"cache_size=-{_CACHE_KIB}",
-        f"query_only={'ON' if query_only else 'OFF'}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in (
+            "foreign_keys=ON",
+            "synchronous=FULL",
+            "trusted_schema=OFF",
+            "cell_size_check=ON",
+            "temp_store=MEMORY",
+            "secure_delete=ON",
+            f"cache_size=-{_CACHE_KIB}",
+            f"query_only={'ON' if query_only else 'OFF'}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except DatabaseError as error:
+        connection.close()
+        raise refusal(error, uri) from error
     return connection
 
 
@@ -81,10 +85,15 @@ def header(connection: Connection, path: object) -> tuple[int, int, int]:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         objects = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    except OperationalError as error:
-        raise StoreError(f"{path}: SQLite cannot read it: {error}") from error
     except DatabaseError as error:
-        if "not a database" in str(error):
-            raise NotAStore(f"{path} is not a SQLite database; it was left as it is") from error
-        raise CorruptError(f"{path} is damaged: {error}; it was left as it is; restore a backup") from error
+        raise refusal(error, path) from error
     return application, version, objects
+
+
+def refusal(error: DatabaseError, where: object) -> StoreError | CorruptError:
+    """Our error for a file that SQLite cannot use."""
+    if "not a database" in str(error):
+        return NotAStore(f"{where} is not a SQLite database; it was left as it is")
+    if isinstance(error, OperationalError):
+        return StoreError(f"{where}: SQLite cannot read it: {error}")
+    return CorruptError(f"{where} is damaged: {error}; it was left as it is; restore a backup")

@@ -229,11 +229,12 @@ def insert_segment(
     connection: Connection, space: int, rows: int, first_vid: int | None, info: FileInfo, seq: int
 ) -> int:
     """Name a published segment: from the commit on it is part of the store."""
-    cursor = connection.execute(
-        "INSERT INTO segments(space, file, rows, first_vid, size, sha256, stat, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (space, info.name, rows, first_vid, info.size, info.sha256, info.stat, seq),
+    number = take_vids(connection, 1)  # an id that was dropped must never name another file
+    connection.execute(
+        f"INSERT INTO segments({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (number, space, info.name, rows, first_vid, info.size, info.sha256, info.stat, seq),
     )
-    return int(cursor.lastrowid or 0)
+    return number
 
 
 def drop_segments(connection: Connection, ids: Iterable[int]) -> None:

@@ -67,6 +67,12 @@ class Sync:
                 self._folders[(what, space)] = found
             return found
 
+    def close(self) -> None:
+        """Let go of every snapshot, so that no file stays mapped once the last reader is done."""
+        with self._lock:
+            self._states.clear()
+            self._folders.clear()
+
     def state(self, space: str) -> SpaceState:
         """The state of a space; made on first use, whether or not the space exists yet."""
         with self._lock:

@@ -1,0 +1,85 @@
+"""What all tests share: scratch stores, small data, a frozen clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import vectorstore as vs
+
+Matrix = npt.NDArray[np.float32]
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **units: float) -> None:
+        self.now += timedelta(**units)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["disk", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a store lives: the same tests hold on disk and in memory."""
+    return tmp_path / "kb" if request.param == "disk" else ":memory:"
+
+
+@pytest.fixture
+def store(place: Path | str, clock: Clock) -> Iterator[vs.Store]:
+    with vs.open(place, embedder="hash:64", clock=clock, auto_publish=False) as opened:
+        yield opened
+        assert opened.check().findings == ()
+
+
+@pytest.fixture
+def open_store(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., vs.Store]]:
+    """Opens the same store on disk again and again; all are closed at the end."""
+    opened: list[vs.Store] = []
+
+    def make(**options: object) -> vs.Store:
+        options = {"embedder": None, "clock": clock, "auto_publish": False, **options}
+        opened.append(vs.open(tmp_path / "kb", **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def clustered(rows: int, dim: int, *, groups: int = 40, seed: int = 0) -> Matrix:
+    """Rows around some centres, as real embeddings lie; not of length one."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((groups, dim))
+    data = centres[random.integers(0, groups, rows)] + 0.4 * random.standard_normal((rows, dim))
+    return data.astype(np.float32)
+
+
+def brute_force(queries: Matrix, data: Matrix, metric: str) -> npt.NDArray[np.float64]:
+    """(q, n) similarities in float64, bigger is nearer: cosine, inner product, minus the Euclidean distance."""
+    wide, points = data.astype(np.float64), queries.astype(np.float64)
+    if metric == "l2":
+        return -np.sqrt(((points[:, None, :] - wide[None, :, :]) ** 2).sum(axis=2))
+    products = (points[:, None, :] * wide[None, :, :]).sum(axis=2)
+    if metric == "ip":
+        return products
+    return products / (np.linalg.norm(points, axis=1)[:, None] * np.linalg.norm(wide, axis=1)[None, :])
+
+
+def order_of(similarities: npt.NDArray[np.float64], k: int) -> list[int]:
+    """Places of the k best, ties by smaller place."""
+    return np.lexsort((np.arange(len(similarities)), -similarities))[:k].tolist()

@@ -1,0 +1,5 @@
+"""`python -m vectorstore.cli`: the same as the script `vectorstore`."""
+
+from vectorstore.cli import main
+
+main()
