@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import vectorstore as vs
 from vectorstore.data import wordnet_sample
 
 Matrix = npt.NDArray[np.float32]
@@ -103,10 +104,9 @@ def _embedded(name: str, texts: Sequence[str], progress: Callable[[str], None]) 
     path = folder / f"wordnet-{name}-minilm.npy"
     if path.exists() and len(kept := np.load(path)) >= len(texts):
         return np.asarray(kept[: len(texts)], dtype=np.float32)
-    from vectorstore import SentenceEmbedder  # noqa: PLC0415 - torch is heavy, and not needed with --data
 
     progress(f"embedding {len(texts)} texts with {MODEL}; kept in {folder}")
-    vectors = unit(SentenceEmbedder().embed(texts))
+    vectors = unit(vs.SentenceEmbedder().embed(texts))
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.npy")
     np.save(partial, vectors)
@@ -131,7 +131,7 @@ def prepare(source: Source, size: int, folder: Path) -> dict[str, Any]:
     copies = max(0, size - len(source.base))
     topic = _topic(tags, size)
     masks = {**filters, "topic": np.array(tags[topic])}
-    np.savez(folder / "truth.npz", **_truth(base, source.queries, masks))
+    np.savez(folder / "truth.npz", allow_pickle=False, **_truth(base, source.queries, masks))
     return {
         "rows": size,
         "dim": int(base.shape[1]),
@@ -176,10 +176,10 @@ def _buckets(size: int, random: np.random.Generator) -> npt.NDArray[np.str_]:
     return names
 
 
-_VOCABULARY = (
-    "a of the in or to and that with from by for is on having small large used made person place "
-    "plant animal water light body act state quality form part group time move change give take".split()
-)
+_VOCABULARY = """
+    a of the in or to and that with from by for is on having small large used made person place
+    plant animal water light body act state quality form part group time move change give take
+""".split()
 
 
 def _made_up(row: int) -> dict[str, Any]:
@@ -226,10 +226,7 @@ def _topic(tagged: dict[str, list[int]], size: int) -> str:
 def _truth(base: Matrix, queries: Matrix, masks: dict[str, npt.NDArray[np.int64]]) -> dict[str, Matrix]:
     """For all rows and each set of rows: (q,) the similarity of the exact K-th row, by blocks of matrix products."""
     sets = {"all": None, **masks}
-    return {
-        name: _kth(queries, base if rows is None else base[rows])
-        for name, rows in sets.items()
-    }
+    return {name: _kth(queries, base if rows is None else base[rows]) for name, rows in sets.items()}
 
 
 def _kth(queries: Matrix, rows: Matrix) -> Matrix:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def filters(job: dict[str, Any]) -> dict[str, Any]:
             seconds, answers = interleave(
                 {
                     "unfiltered": lambda query: concepts.search(query, k=K),
-                    "filtered": lambda query, where=where: concepts.search(query, k=K, where=where),
+                    "filtered": partial(concepts.search, k=K, where=where),
                 },
                 queries,
             )

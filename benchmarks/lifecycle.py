@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)  # run as a script, this folder would come first and hide modules of the same names
+if not __package__:
+    sys.path[0] = str(ROOT)  # run as a script, this folder would come first and hide modules of the same names
 
 from benchmarks import plot, report  # noqa: E402 - the path above is theirs
 from benchmarks.dataset import NOISE, SEED, Source, load_source, note, prepare  # noqa: E402
@@ -153,7 +154,7 @@ def _machine() -> dict[str, Any]:
         "cpu": cpu,
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "load_at_start": os.getloadavg()[0],
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 
-def open(job: dict[str, Any]) -> dict[str, Any]:  # noqa: A001 - named as the stage
+def open(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of the imports, of opening, and of the first search by vector with its records."""
     started = time.perf_counter()
-    import numpy as np  # noqa: PLC0415 - measured
+    import numpy as np
 
-    import vectorstore as vs  # noqa: PLC0415 - measured
+    import vectorstore as vs
 
     opener = vs.open  # brings the engines in
     imported = time.perf_counter()

@@ -49,7 +49,7 @@ def flat(base: Matrix) -> Answer:
     """Exact search by FAISS."""
     index = faiss.IndexFlatIP(base.shape[1])
     index.add(base)
-    return lambda query: index.search(query[None], K)[1][0].tolist()  # type: ignore[no-any-return]
+    return lambda query: index.search(query[None], K)[1][0].tolist()
 
 
 def numpy_exact(base: Matrix) -> Answer:
@@ -58,7 +58,7 @@ def numpy_exact(base: Matrix) -> Answer:
     def answer(query: Matrix) -> list[int]:
         products = base @ query
         best = np.argpartition(-products, K)[:K] if len(products) > K else np.arange(len(products))
-        return best[np.argsort(-products[best])].tolist()  # type: ignore[no-any-return]
+        return best[np.argsort(-products[best])].tolist()
 
     return answer
 
@@ -66,7 +66,7 @@ def numpy_exact(base: Matrix) -> Answer:
 def recipe_only(path: Path, candidates: int) -> Answer:
     """The recipe's index alone: its proposals, with nothing done to them."""
     index = faiss.read_index(str(path))
-    return lambda query: index.search(query[None], candidates)[1][0].tolist()  # type: ignore[no-any-return]
+    return lambda query: index.search(query[None], candidates)[1][0].tolist()
 
 
 def recipe_reranked(path: Path, base: Matrix, candidates: int) -> Answer:
@@ -77,7 +77,7 @@ def recipe_reranked(path: Path, base: Matrix, candidates: int) -> Answer:
         proposed = index.search(query[None], candidates)[1][0]
         proposed = proposed[proposed >= 0]
         products = base[proposed] @ query
-        return proposed[np.argsort(-products)[:K]].tolist()  # type: ignore[no-any-return]
+        return proposed[np.argsort(-products)[:K]].tolist()
 
     return answer
 
@@ -86,4 +86,4 @@ def hnsw(path: Path) -> Answer:
     """The graph index with a search depth that gives a recall of about 0.99."""
     index = faiss.read_index(str(path))
     index.hnsw.efSearch = HNSW_SEARCH
-    return lambda query: index.search(query[None], K)[1][0].tolist()  # type: ignore[no-any-return]
+    return lambda query: index.search(query[None], K)[1][0].tolist()

@@ -69,6 +69,15 @@ def clustered(rows: int, dim: int, *, groups: int = 40, seed: int = 0) -> Matrix
     return data.astype(np.float32)
 
 
+def queries_like(data: Matrix, count: int, seed: int) -> Matrix:
+    """Queries that lie as the data does but are none of it: rows with noise of half their length."""
+    random = np.random.default_rng(seed)
+    rows = data[random.integers(0, len(data), count)]
+    noise = random.standard_normal(rows.shape)
+    noise *= 0.5 * np.linalg.norm(rows, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
+    return (rows + noise).astype(np.float32)
+
+
 def brute_force(queries: Matrix, data: Matrix, metric: str) -> npt.NDArray[np.float64]:
     """(q, n) similarities in float64, bigger is nearer: cosine, inner product, minus the Euclidean distance."""
     wide, points = data.astype(np.float64), queries.astype(np.float64)

@@ -197,6 +197,17 @@ def make_folder(path: Path) -> None:
     _sync_folder(path.parent)
 
 
+def publish_file(temporary: Path, final: Path) -> None:
+    """Give a whole file its final, new name, durably."""
+    handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _sync(handle)
+    finally:
+        os.close(handle)
+    _rename(temporary, final)
+    _sync_folder(final.parent)
+
+
 def sha256(buffer: Buffer) -> str:
     """Hex digest of all bytes; about 1 GB/s."""
     return hashlib.sha256(buffer).hexdigest()

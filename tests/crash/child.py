@@ -96,7 +96,7 @@ def one(verb: Verb, folder: Path, stop: int | None, side: str, mutation: str | N
 
     def look() -> None:
         try:
-            problems = problems_of(root, verb.kinds, allowed)
+            problems = problems_of(verb, root, allowed)
         except BaseException:
             problems = [traceback.format_exc()]
         result.write_text(json.dumps(problems))

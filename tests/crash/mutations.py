@@ -20,13 +20,18 @@ def commit_first() -> None:
     def publish_late(folder: files.DiskFolder, name: str, chunks: Iterable[files.Buffer]) -> files.FileInfo:
         data = b"".join(bytes(chunk) for chunk in chunks)
         late.append((folder, name, [data]))
-        return files.FileInfo(name, len(data), hashlib.sha256(data).hexdigest(), "0:0:0")
+        return files.FileInfo(name, len(data), hashlib.sha256(data).hexdigest(), "none")
 
     def commit_then_publish(catalog: Catalog, connection: Any) -> None:
         commit(catalog, connection)
         while late:
             publish(*late.pop())
 
+    def trusting(folder: files.DiskFolder, name: str) -> str | None:
+        return "none" if any(name == waiting[1] for waiting in late) else stat(folder, name)
+
+    stat = files.DiskFolder.stat
+    files.DiskFolder.stat = trusting  # type: ignore[method-assign]
     files.DiskFolder.publish = publish_late  # type: ignore[method-assign]
     Catalog._commit = commit_then_publish  # type: ignore[method-assign]
 

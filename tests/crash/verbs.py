@@ -37,7 +37,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Verb:
-    """Steps over a prepared store. `opening` is True when opening it is itself the first acknowledged step."""
+    """Steps over a prepared store.
+
+    `before` are the kinds it is prepared with, `spoil` damages it then, `again` is what its user would repeat after
+    the crash, such as a repair that was cut short.
+    """
 
     prepare: Sequence[Step]
     steps: Sequence[Step]
@@ -45,6 +49,7 @@ class Verb:
     before: tuple[type[vs.Record], ...] = ()
     empty: bool = False
     spoil: Callable[[Path], None] | None = None
+    again: Callable[[vs.Store], object] | None = None
 
 
 def names(prefix: str, count: int, start: int = 0) -> list[str]:
@@ -162,6 +167,10 @@ def _lose_index(root: Path) -> None:
         path.unlink()
 
 
+def _mend(store: vs.Store) -> object:
+    return store.repair(dry_run=False)
+
+
 A_FEW = [add(names("a", 40), "few")]
 MANY = [
     add(names("m", 1100), "many"),
@@ -206,7 +215,7 @@ VERBS: dict[str, Verb] = {
         before=(Note,),
     ),
     "sweep": Verb(INDEXED, [upkeep(lambda store: store.sweep(0))], spoil=_litter),
-    "repair": Verb(INDEXED, [upkeep(lambda store: store.repair(dry_run=False))], spoil=_lose_index),
+    "repair": Verb(INDEXED, [upkeep(_mend)], spoil=_lose_index, again=_mend),
     "close": Verb(A_FEW, [add(names("w", 700))]),
 }
 

@@ -9,14 +9,19 @@ from sqlite_utils.utils import sqlite3
 
 import vectorstore as vs
 from tests.crash.model import Model, fields_of, matrix_of, vector_of
+from tests.crash.verbs import Verb
 
 QUERIES = ("one", "two", "three")
 
 
-def problems_of(root: Path, kinds: Sequence[type[vs.Record]], allowed: Sequence[Model]) -> list[str]:
+def problems_of(verb: Verb, root: Path, allowed: Sequence[Model]) -> list[str]:
     """Everything that is not as it must be; the store must be in one of the allowed states as a whole."""
     problems: list[str] = []
-    with vs.open(root, embedder=None, kinds=kinds, auto_publish=False) as store:
+    if not verb.empty and verb.kinds == verb.before:
+        problems += [f"read-only: {problem}" for problem in at_first_sight(verb, root, allowed)]
+    with vs.open(root, embedder=None, kinds=verb.kinds, auto_publish=False) as store:
+        if verb.again is not None:
+            verb.again(store)
         model = state_of(store, allowed)
         if model is None:
             problems.append(f"the records are in none of the allowed states: {difference(store, allowed[0])}")
@@ -38,6 +43,16 @@ def problems_of(root: Path, kinds: Sequence[type[vs.Record]], allowed: Sequence[
     for path in sorted(root.glob("*.backup.sqlite*")):
         problems += backup_problems(path)
     return problems
+
+
+def at_first_sight(verb: Verb, root: Path, allowed: Sequence[Model]) -> list[str]:
+    """What a reader meets that may change nothing."""
+    with vs.open(root, embedder=None, kinds=verb.kinds, read_only=True) as store:
+        model = state_of(store, allowed)
+        findings = [f"check found: {f}" for f in store.check().findings if verb.again is None or not f.derived]
+        if model is None:
+            return [*findings, "the records are in none of the allowed states"]
+        return findings + answers(store, model)
 
 
 def state_of(store: vs.Store, allowed: Sequence[Model]) -> Model | None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from vectorstore.cli import demo, records, searching, upkeep
 from vectorstore.cli.app import app
 
-upkeep.register(app)
-records.register(app)
-searching.register(app)
-demo.register(app)
+for part in (demo, records, searching, upkeep):
+    part.register(app)
 
 
 def main() -> None:

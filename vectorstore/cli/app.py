@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer._click.exceptions import ClickException
 from typer.core import TyperGroup
 
 import vectorstore as vs
@@ -49,11 +48,12 @@ EXIT_CODES: tuple[tuple[type[VectorstoreError], int], ...] = (
 )
 """Error class -> exit code; the first class that fits counts."""
 
-EPILOG = """\
-[bold]Exit codes[/]: 0 well · 1 check has findings · 2 bad arguments or data, nothing was written · 3 no such record
-or kind · 4 in conflict with what is there · 5 the store cannot be used · 6 the store is damaged · 7 the embedder is
-missing or another one than the store's · 8 no index that is good enough · 70 unforeseen · 130 interrupted.
-Results go to stdout, messages and progress to stderr; with --json stdout is JSON alone."""
+EPILOG = (
+    "[bold]Exit codes[/]: 0 well · 1 check has findings · 2 bad arguments or data, nothing was written · 3 no such "
+    "record or kind · 4 in conflict with what is there · 5 the store cannot be used · 6 the store is damaged · "
+    "7 the embedder is missing, or another one than the store's · 8 no index that is good enough · 70 unforeseen · "
+    "130 interrupted. Results go to stdout, messages and progress to stderr; with --json stdout is JSON alone."
+)
 
 
 class Door(TyperGroup):
@@ -67,9 +67,10 @@ class Door(TyperGroup):
             fail(str(error), exit_code(error))
         except KeyboardInterrupt:
             fail("interrupted; the store holds what was committed, and nothing half-done", INTERRUPTED)
-        except (ClickException, typer.Exit, typer.Abort, BrokenPipeError):
-            raise
         except Exception as error:
+            # Typer's own way out: usage errors and Exit carry a code. A closed pipe (`| head`) is its business too.
+            if hasattr(error, "exit_code") or isinstance(error, typer.Abort | BrokenPipeError):
+                raise
             if os.environ.get("VECTORSTORE_TRACEBACK"):
                 traceback.print_exc()
             fail(

@@ -27,7 +27,7 @@ from vectorstore.errors import (
     StoreError,
     StoreGone,
 )
-from vectorstore.files import make_folder
+from vectorstore.files import TEMPORARY, make_folder, publish_file
 from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
     Connection,
@@ -342,12 +342,21 @@ class Catalog:
         return seq
 
     def backup(self, target: Path) -> None:
-        """A consistent copy by SQLite's own backup; never by copying files, which would drop its locks."""
-        copy = connect(file_uri(target, "rwc"), timeout=self._timeout)
+        """A consistent copy by SQLite's own backup; never by copying files, which would drop its locks.
+
+        It has its name only when it is whole: a crash leaves a temporary file, which is swept.
+        """
+        temporary = target.with_name(f".{target.name}{TEMPORARY}")
         try:
-            self._writer_connection().backup(copy, pages=-1)
-        finally:
-            copy.close()
+            copy = connect(file_uri(temporary, "rwc"), timeout=self._timeout)
+            try:
+                self._writer_connection().backup(copy, pages=-1)
+            finally:
+                copy.close()
+            publish_file(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def checkpoint(self) -> None:
         """Move the WAL into the main file and empty it, as far as readers allow."""

@@ -301,21 +301,29 @@ def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[
                 )
             )
         else:
-            litter.append(f"{what}/{space}/{name}")
+            litter.append(_path(what, space, name))
     return litter, lost
 
 
 def _unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Iterator[tuple[str, str, str]]:
-    for space in spaces:
-        artifact = rows.artifact_of(connection, space.id, INDEX)
-        named = {
-            "embeddings": {row.file for row in rows.segments_of(connection, space.id)},
-            "indexes": set() if artifact is None else {artifact.file},
-        }
+    """(folder, space, name) of files that no row names, those of a space whose first write was cut short too."""
+    made = {space.name: space for space in spaces}
+    for space_name in dict.fromkeys([*made, *sync.tables]):
+        named: dict[str, set[str]] = {"embeddings": set(), "indexes": set()}
+        if space_name in made:
+            artifact = rows.artifact_of(connection, made[space_name].id, INDEX)
+            named["embeddings"] = {row.file for row in rows.segments_of(connection, made[space_name].id)}
+            named["indexes"] = set() if artifact is None else {artifact.file}
         for what, names in named.items():
-            for name in sync.folder(what, space.name).names():
+            for name in sync.folder(what, space_name).names():
                 if name not in names:
-                    yield what, space.name, name
+                    yield what, space_name, name
+    if sync.catalog.root is not None:  # backups that were cut short lie beside the catalog
+        yield from (("", "", name) for name in sync.folder("", "").names() if TEMPORARY in name)
+
+
+def _path(what: str, space: str, name: str) -> str:
+    return "/".join(part for part in (what, space, name) if part)
 
 
 def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
@@ -331,10 +339,10 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
             if what == "embeddings" and match and int(match[1]) >= transaction.seq:
                 continue
             folder = sync.folder(what, space)
-            ours = name.endswith(TEMPORARY) or match or what == "indexes"
+            ours = TEMPORARY in name or match or what == "indexes"
             if ours and folder.age(name) >= older_than:
                 folder.remove(name)
-                removed.append(f"{what}/{space}/{name}")
+                removed.append(_path(what, space, name))
     return removed
 
 

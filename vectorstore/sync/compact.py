@@ -22,7 +22,7 @@ from vectorstore.storage import Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Progress, Sync
 from vectorstore.sync.publish import build_index, commit_index, retire_index, snapshot
-from vectorstore.sync.write import flush
+from vectorstore.sync.write import flush, name_segment
 from vectorstore.vectors import (
     Curve,
     Index,
@@ -102,11 +102,12 @@ def _attempt(
         for info, _ in written:
             folder.remove(info.name)
 
+    generation = live.seq - sync.catalog.in_transaction
     try:
         step = rows_per_segment(live.dim)
         total = -(-sum(int(mask.sum()) for mask in masks) // step)
         for ids, vectors, vids in _survivors(old, masks, step):
-            info = folder.publish(file_name(live.seq, uuid.uuid4().hex[:16]), segment_chunks(ids, vectors, vids))
+            info = folder.publish(file_name(generation, uuid.uuid4().hex[:16]), segment_chunks(ids, vectors, vids))
             made = open_segment(
                 folder.read(info.name), id=-1, file=info.name, rows=len(vids), dim=live.dim, first_vid=None
             )
@@ -137,7 +138,7 @@ def _attempt(
             rows.drop_segments(transaction.connection, [segment.id for segment in old])
             rows.drop_vectors(transaction.connection, gone)
             new = [
-                rows.insert_segment(transaction.connection, space.id, made.rows, None, info, transaction.seq)
+                name_segment(sync, transaction, space, made.rows, None, info)
                 for info, made in written
             ]
             if index is not None and curve is not None and data is not None:

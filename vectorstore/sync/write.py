@@ -14,9 +14,9 @@ from functools import partial
 
 import numpy as np
 
-from vectorstore.errors import SpaceMismatch
+from vectorstore.errors import SpaceMismatch, StoreError
 from vectorstore.files import FileInfo
-from vectorstore.storage import SpaceRow, Transaction
+from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import Sync
 from vectorstore.vectors import Matrix, file_name, rows_per_segment, segment_chunks
@@ -55,7 +55,7 @@ def stage(sync: Sync, space: str, ids: Sequence[str], vectors: Matrix, origin: O
     if len(vectors) < DIRECT_ROWS:
         return staged
     with sync.catalog.read() as connection:
-        generation = sync.catalog.seq(connection)
+        generation = committed_seq(sync, connection)
     step = rows_per_segment(vectors.shape[1])
     try:
         for start in range(0, len(vectors), step):
@@ -98,8 +98,29 @@ def attach(
         rows.insert_pending(connection, space.id, range(first, first + len(records)), staged.vectors)
         return
     for count, info in staged.files:
-        rows.insert_segment(connection, space.id, count, first, info, transaction.seq)
+        name_segment(sync, transaction, space, count, first, info)
         first += count
+
+
+def committed_seq(sync: Sync, connection: Connection) -> int:
+    """The last commit's number, for the names of files: a transaction's own would speak of lost commits if it fails."""
+    return sync.catalog.seq(connection) - sync.catalog.in_transaction
+
+
+def name_segment(
+    sync: Sync, transaction: Transaction, space: SpaceRow, count: int, first_vid: int | None, info: FileInfo
+) -> int:
+    """Make a published segment part of the store; its row's id.
+
+    Raises:
+        StoreError: it waited so long for its transaction that a sweep took it for litter; nothing was written.
+    """
+    if sync.folder("embeddings", space.name).stat(info.name) != info.stat:
+        raise StoreError(
+            f"embeddings/{space.name}/{info.name} was removed before it could be committed (by a sweep, perhaps); "
+            "nothing was written; try again"
+        )
+    return rows.insert_segment(transaction.connection, space.id, count, first_vid, info, transaction.seq)
 
 
 def ensure_space(sync: Sync, transaction: Transaction, name: str, kind: str, dim: int, metric: str) -> SpaceRow:
@@ -136,7 +157,7 @@ def flush(sync: Sync, space_name: str) -> int:
                     (space.id,),
                 ).fetchall()
             )
-            generation = sync.catalog.seq(connection)
+            generation = committed_seq(sync, connection)
         keep = np.array([int(vid) not in dead for vid in vids], dtype=bool)
         info: FileInfo | None = None
         folder = sync.folder("embeddings", space_name)
@@ -152,7 +173,7 @@ def flush(sync: Sync, space_name: str) -> int:
             rows.drop_pending(transaction.connection, vids)
             rows.drop_vectors(transaction.connection, vids[~keep])
             if info is not None:
-                rows.insert_segment(transaction.connection, space.id, int(keep.sum()), None, info, transaction.seq)
+                name_segment(sync, transaction, space, int(keep.sum()), None, info)
             rows.touch_layout(transaction.connection, space.id, transaction.seq)
             transaction.notes.append(("persist", {"space": space_name, "rows": int(keep.sum())}))
         return len(vids)
