@@ -176,17 +176,17 @@ def _buckets(size: int, random: np.random.Generator) -> npt.NDArray[np.str_]:
     return names
 
 
-_VOCABULARY = """
+_WORDS = """
     a of the in or to and that with from by for is on having small large used made person place
     plant animal water light body act state quality form part group time move change give take
-""".split()
+"""
 
 
 def _made_up(row: int) -> dict[str, Any]:
     """A text as long as WordNet's (its mean is 1.8 lemmas and 11 words of definition), always the same for a row."""
     random = np.random.default_rng(row)
     lemmas = [f"word{row}", f"term{int(random.integers(1000))}"][: int(random.integers(1, 3))]
-    words = random.choice(_VOCABULARY, int(random.integers(5, 18)))
+    words = random.choice(_WORDS.split(), int(random.integers(5, 18)))
     topic = f"topic.{int(random.zipf(1.6)) % 40}"
     return {"id": f"made-{row}", "lemmas": lemmas, "domain": topic, "definition": " ".join(words)}
 

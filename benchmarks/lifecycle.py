@@ -33,7 +33,6 @@ from benchmarks.dataset import NOISE, SEED, Source, load_source, note, prepare  
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SEARCHING = ("open", "search", "many", "filters", "text", "memory")
-OPENS = 5
 HNSW_ROWS = 120_000
 """Beyond so many rows the graph takes minutes to build, and is left out."""
 
@@ -42,16 +41,19 @@ def main(arguments: list[str] | None = None) -> None:
     options = _options(arguments)
     work = Path(tempfile.mkdtemp(prefix="lifecycle-", dir=options.work))
     try:
-        results = measure(options, work)
+        measure(options, work)
     finally:
         if not options.keep:
             shutil.rmtree(work, ignore_errors=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "lifecycle.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    table = report.table(results)
-    (options.out / "lifecycle.md").write_text(table, encoding="utf-8")
-    plot.draw(results, options.out / "lifecycle.png")
-    print(table)
+    print((options.out / "lifecycle.md").read_text(encoding="utf-8"))
+
+
+def write(results: dict[str, Any], out: Path) -> None:
+    """The figures, the table and the picture of what has been measured so far."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "lifecycle.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (out / "lifecycle.md").write_text(report.table(results), encoding="utf-8")
+    plot.draw(results, out / "lifecycle.png")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -60,6 +62,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder with wordnet-minilm-384.base.f16.npy and .queries.npz")
     parser.add_argument("--texts", type=Path, help="gzipped JSON lines, line i for row i of the data")
     parser.add_argument("--queries", type=int, default=1000, help="at most so many")
+    parser.add_argument("--repeats", type=int, default=5, help="of opening and of batches")
     parser.add_argument("--no-hnsw", action="store_true", help="leave the graph index out; its build is slow")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the three results go")
     parser.add_argument("--work", type=Path, help="where stores are made and removed again")
@@ -67,8 +70,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """All figures, by size; plain data."""
+def measure(options: argparse.Namespace, work: Path) -> None:
+    """Measure size by size, smallest first, and write the results after each: a run that is cut short keeps them."""
     wanted = options.sizes.split(",")
     numbers = [int(size) for size in wanted if size != "full"]
     source = load_source(
@@ -82,8 +85,8 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     for size in sizes:
         begun = time.perf_counter()
         results["sizes"][str(size)] = _one_size(options, source, size, work)
+        write(results, options.out)
         note(f"{size}: done in {time.perf_counter() - begun:.0f} s")
-    return results
 
 
 def _one_size(options: argparse.Namespace, source: Source, size: int, work: Path) -> dict[str, Any]:
@@ -92,14 +95,20 @@ def _one_size(options: argparse.Namespace, source: Source, size: int, work: Path
     note(f"{size}: preparing data and exact answers")
     data = prepare(source, size, folder)
     hnsw = not options.no_hnsw and size <= HNSW_ROWS
-    job = {"folder": str(folder), "store": str(folder / "store"), "data": data, "hnsw": hnsw, "repeats": 5}
+    job = {
+        "folder": str(folder),
+        "store": str(folder / "store"),
+        "data": data,
+        "hnsw": hnsw,
+        "repeats": options.repeats,
+    }
     found: dict[str, Any] = {"data": data}
     for stage in ("add", "add_published", "index"):
         found[stage] = _child(stage, job)
     for leftover in ("store-dicts", "store-published"):
         shutil.rmtree(folder / leftover)
     found["disk"] = _disk(folder / "store")
-    found["open"] = [_child("open", job) for _ in range(OPENS)]
+    found["open"] = [_child("open", job) for _ in range(options.repeats)]
     for stage in ("search", "many", "filters", "text"):
         found[stage] = _child(stage, job)
     contestants = ["store", "flat", *(["hnsw"] if hnsw else [])]

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from benchmarks.report import by_size, judged
 
@@ -60,15 +61,20 @@ def _by_size(axes: Axes, sizes: Sizes, title: str) -> None:
     axes.set_xlabel("records")
 
 
+def _log_values(axes: Axes, bottom: float, top: float | None = None) -> None:
+    axes.set_yscale("log")
+    axes.set_ylim(bottom, top)
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _times(axes: Axes, sizes: Sizes) -> None:
     _by_size(axes, sizes, "Search, k = 10, one thread: p50 in ms")
     for name, (label, colour, style) in CONTESTANTS.items():
         points = [(size, found["search"][name]["p50_ms"]) for size, found in sizes.items() if name in found["search"]]
         if points:
             axes.plot(*zip(*points, strict=True), style, color=colour, label=label, linewidth=1.6, markersize=5)
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.01)
-    axes.yaxis.set_major_formatter("{x:g}")
+    _log_values(axes, 0.01)
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -80,7 +86,7 @@ def _recalls(axes: Axes, sizes: Sizes) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), style, color=colour, label=label, linewidth=1.6, markersize=5)
     axes.axhline(0.99, color="black", linewidth=0.8, linestyle=":")
-    axes.annotate("asked for: 0.99", (0.98, 0.99), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes.annotate("asked for: 0.99", (0.98, 0.99), xycoords=("axes fraction", "data"), ha="right", va="top")
     lowest = min(line.get_ydata().min() for line in axes.lines[:-1])  # type: ignore[union-attr]
     axes.set_ylim(min(0.98, lowest - 0.002), 1.001)
     axes.legend(frameon=False, fontsize=8, loc="lower left")
@@ -107,14 +113,13 @@ def _rates(axes: Axes, sizes: Sizes) -> None:
     ):
         values = [found[stage][name] for found in sizes.values()]
         axes.plot(list(sizes), values, style, color=colour, label=label, linewidth=1.6, markersize=5)
-    axes.set_yscale("log")
-    axes.set_ylim(100, 200_000)
+    _log_values(axes, 100, 200_000)
     axes.legend(frameon=False, fontsize=8, loc="center right")
 
 
 def _growth(axes: Axes, sizes: Sizes) -> None:
     axes.set_title(
-        f"Adding to {max(sizes):,} records, batch by batch: records a second",
+        f"Adding up to {max(sizes):,}: records a second",
         loc="left",
         fontweight="bold",
         fontsize=9.5,
@@ -124,9 +129,11 @@ def _growth(axes: Axes, sizes: Sizes) -> None:
     axes.plot([batch["start"] for batch in batches], rates, "o-", color=STORE, markersize=4, linewidth=1.4)
     axes.grid(True, color="#e6e6e6", linewidth=0.8)
     axes.set_ylim(0, max(rates) * 1.15)
+    axes.set_xlim(-0.02 * max(sizes), max(sizes))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("records already there")
+    axes.set_xlabel("records already there, batches of 10,000")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
 
 
 def _memory(axes: Axes, sizes: Sizes) -> None:
@@ -147,5 +154,5 @@ def _memory(axes: Axes, sizes: Sizes) -> None:
             if points:
                 text = f"{label}, {words}"
                 axes.plot(*zip(*points, strict=True), style, color=colour, label=text, linewidth=1.6, markersize=5)
-    axes.set_ylim(0, 2.6)
+    axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8)

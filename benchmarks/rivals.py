@@ -58,7 +58,8 @@ def numpy_exact(base: Matrix) -> Answer:
     def answer(query: Matrix) -> list[int]:
         products = base @ query
         best = np.argpartition(-products, K)[:K] if len(products) > K else np.arange(len(products))
-        return best[np.argsort(-products[best])].tolist()
+        nearest: list[int] = best[np.argsort(-products[best])].tolist()
+        return nearest
 
     return answer
 
@@ -77,7 +78,8 @@ def recipe_reranked(path: Path, base: Matrix, candidates: int) -> Answer:
         proposed = index.search(query[None], candidates)[1][0]
         proposed = proposed[proposed >= 0]
         products = base[proposed] @ query
-        return proposed[np.argsort(-products)[:K]].tolist()
+        nearest: list[int] = proposed[np.argsort(-products)[:K]].tolist()
+        return nearest
 
     return answer
 

@@ -20,7 +20,6 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r
 class Context(Record, table="contexts"):
     """A namespace: the same name in two contexts is two records. Its id is its name."""
 
-    context: str = "default"
     name: Annotated[Name, FOLDED, INDEXED]
     parent: Annotated[str | None, Ref("contexts")] = None
     description: str = ""

@@ -11,6 +11,7 @@ Everything else (columns, indexes, filters, full-text columns, JSON schema, CLI)
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -45,7 +46,7 @@ def _jsonable(value: dict[str, Any]) -> dict[str, Any]:
             stack.extend((f"{path}.{key}", inner) for key, inner in item.items())
         elif isinstance(item, list):
             stack.extend((f"{path}[{place}]", inner) for place, inner in enumerate(item))
-        elif isinstance(item, float) and not -1e308 <= item <= 1e308:
+        elif isinstance(item, float) and not math.isfinite(item):
             raise ValueError(f"JSON has no {item!r} (at {path.lstrip('.')}); use null")
     return value
 

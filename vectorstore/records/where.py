@@ -124,6 +124,8 @@ def _term(key: object, value: Any, schema: Schema[Any], at: str) -> Term:
         raise WhereError(f"{schema.table}.{at}: no field {name!r}; the fields are: {known}, and extra.<key>")
     if path and (column.type != "json" or not all(path)):
         raise WhereError(f"{schema.table}.{at}: {name} has no inner fields; only JSON fields have")
+    if any('"' in step for step in path):
+        raise WhereError(f"{schema.table}.{at}: a key in a path cannot hold a double quote")
     allowed = OPERATORS["path" if path else column.type]
     operator = operator or ("eq" if "eq" in allowed else "has")
     if operator not in allowed:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -72,7 +72,8 @@ def compact(
         StoreBusy: other writers changed the layout five times while this was rewriting.
     """
     for _ in range(5):
-        flush(sync, space_name)
+        before = snapshot(sync, space_name)
+        flush(sync, space_name)  # drops retired vectors that were still waiting in the catalog
         live = snapshot(sync, space_name)
         if live is None:
             if also is not None:
@@ -81,7 +82,7 @@ def compact(
             return None
         report = _attempt(sync, space_name, live, also, progress, recipe)
         if report is not None:
-            return report
+            return replace(report, vectors_removed=0 if before is None else before.dead_rows)
     raise StoreBusy(f"{space_name}: other writers changed it during every one of five compactions; try again later")
 
 

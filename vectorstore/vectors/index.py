@@ -24,6 +24,8 @@ from vectorstore.vectors.segments import Segment
 
 LIBRARY = f"faiss {faiss.__version__}"
 BLOCK = 16_384
+_THREADED_ROWS = 50_000
+_THREADS = faiss.omp_get_max_threads()
 Codes = npt.NDArray[np.uint8]
 _MAGIC = (b"IxHE", b"IxHe", b"IxPT", b"Ixrr", b"Ixrq", b"IxRF", b"Ix", b"IH", b"Iw")
 
@@ -70,7 +72,8 @@ def build(recipe: IndexRecipe, segments: Sequence[Segment], metric: str, seed: i
     """
     rows = sum(segment.rows for segment in segments)
     dim = segments[0].vectors.shape[1]
-    faiss.omp_set_num_threads(faiss.omp_get_max_threads())
+    # OpenMP's threads wait for each other by spinning: on a busy machine small builds get slower with two.
+    faiss.omp_set_num_threads(_THREADS if rows >= _THREADED_ROWS else 1)
     kind = faiss.METRIC_L2 if metric == "l2" or "LSH" in recipe.factory else faiss.METRIC_INNER_PRODUCT
     try:
         native = faiss.index_factory(dim, recipe.factory, kind)

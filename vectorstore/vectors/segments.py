@@ -9,6 +9,7 @@ too. Reading trusts nothing: exact member set, stored, exact dtypes and shapes, 
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 import zipfile
@@ -27,6 +28,13 @@ from vectorstore.vectors.arrays import Matrix, Vids, lengths
 ALIGNMENT = 64
 MAX_BYTES = 256 * 1024 * 1024
 NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.npz")
+_NPY_HEAD = re.compile(
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '(<f4|<i8|<U\d{1,5})', 'fortran_order': False, "
+    rb"'shape': \((\d{1,12}),(?: (\d{1,6}))?\), \} *\n",
+    re.DOTALL,
+)
+"""What numpy writes before our arrays; a pattern, because numpy's own reader evaluates the text."""
+
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
@@ -167,13 +175,14 @@ def _members(buffer: Buffer) -> dict[str, npt.NDArray[Any]]:
             end = start + info.file_size
             if end > len(buffer):
                 raise ValueError(f"member {info.filename} reaches past the end of the file")
-            head = io.BytesIO(bytes(buffer[start : min(end, start + 1024)]))
-            if np.lib.format.read_magic(head) != (1, 0):
-                raise ValueError(f"member {info.filename} has another npy version")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(head, max_header_size=1000)
-            count = int(np.prod(shape, dtype=object))
-            if fortran or dtype.hasobject or count * dtype.itemsize != end - start - head.tell():
+            head = _NPY_HEAD.match(bytes(buffer[start : min(end, start + 512)]))
+            if head is None or len(head[0]) != 10 + int.from_bytes(head[1], "little"):
+                raise ValueError(f"member {info.filename} is no plain npy array")
+            dtype = np.dtype(head[2].decode())
+            shape = tuple(int(part) for part in head.group(3, 4) if part is not None)
+            count = math.prod(shape)
+            if count * dtype.itemsize != end - start - len(head[0]):
                 raise ValueError(f"member {info.filename} does not have the size that its header claims")
-            array = np.frombuffer(buffer, dtype, count, start + head.tell()).reshape(shape)
+            array = np.frombuffer(buffer, dtype, count, start + len(head[0])).reshape(shape)
             arrays[info.filename.removesuffix(".npy")] = array
     return arrays

@@ -1,0 +1,122 @@
+"""Segment files: readable by numpy, aligned, and never trusted."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import clustered
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vectorstore as vs
+from vectorstore.files import DiskFolder, MemoryFolder
+from vectorstore.vectors import open_segment, segment_chunks
+
+IDS = ["a", "ü" * 100, "c c"]
+
+
+def bytes_of(vids: np.ndarray | None = None) -> bytes:  # type: ignore[type-arg]
+    return b"".join(bytes(chunk) for chunk in segment_chunks(IDS, clustered(3, 5), vids))
+
+
+def test_numpy_opens_a_segment_without_pickle(tmp_path: Path) -> None:
+    path = tmp_path / "one.npz"
+    path.write_bytes(bytes_of(np.array([4, 7, 9])))
+    with np.load(path, allow_pickle=False) as archive:
+        assert set(archive) == {"ids", "vectors", "norms", "vids"}
+        assert archive["ids"].tolist() == IDS
+        assert archive["vectors"].tobytes() == clustered(3, 5).tobytes()
+        assert archive["vids"].tolist() == [4, 7, 9]
+        assert archive["norms"] == pytest.approx(np.linalg.norm(clustered(3, 5), axis=1))
+    assert zipfile.ZipFile(path).testzip() is None
+
+
+def test_arrays_lie_where_they_are_used_at_multiples_of_64(tmp_path: Path) -> None:
+    info = DiskFolder(tmp_path).publish("one.npz", segment_chunks(IDS, clustered(3, 5)))
+    buffer = DiskFolder(tmp_path).read(info.name)
+    segment = open_segment(buffer, id=1, file="one.npz", rows=3, dim=5, first_vid=10)
+    base = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
+
+    assert segment.vids.tolist() == [10, 11, 12]
+    for array in (segment.vectors, segment.norms):
+        assert (array.__array_interface__["data"][0] - base) % 64 == 0
+        assert not array.flags.owndata and not array.flags.writeable
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, len(bytes_of()) - 1), st.integers(0, 7))
+def test_a_flipped_bit_is_an_error_or_changes_values_only(place: int, bit: int) -> None:
+    """The digest in the catalog catches every flip; without it a file still cannot crash or lie about its shape."""
+    data = bytearray(bytes_of())
+    data[place] ^= 1 << bit
+    try:
+        segment = open_segment(bytes(data), id=1, file="f", rows=3, dim=5, first_vid=0)
+    except vs.CorruptError as error:
+        assert "f" in str(error)
+    else:
+        assert segment.vectors.shape == (3, 5) and segment.norms.shape == (3,)
+
+
+@pytest.mark.parametrize("length", [0, 1, 30, 100, 500, -1])
+def test_a_truncated_segment_is_an_error(length: int) -> None:
+    with pytest.raises(vs.CorruptError, match="f is damaged"):
+        open_segment(bytes_of()[:length], id=1, file="f", rows=3, dim=5, first_vid=0)
+
+
+def test_other_archives_are_refused() -> None:
+    vectors = clustered(3, 5)
+    for arrays, compressed in (
+        ({"ids": np.array(IDS), "vectors": vectors, "norms": vectors[:, 0]}, True),
+        ({"ids": np.array(IDS), "vectors": vectors}, False),
+        ({"ids": np.array(IDS), "vectors": vectors.astype(np.float64), "norms": vectors[:, 0]}, False),
+        ({"ids": np.array(IDS), "vectors": vectors[:2], "norms": vectors[:, 0]}, False),
+        ({"ids": np.array(IDS, dtype=object), "vectors": vectors, "norms": vectors[:, 0]}, False),
+        ({"ids": np.array(IDS), "vectors": np.asfortranarray(vectors), "norms": vectors[:, 0]}, False),
+        ({"ids": np.array(IDS), "vectors": vectors, "norms": vectors[:, 0], "more": vectors}, False),
+    ):
+        stream = io.BytesIO()
+        (np.savez_compressed if compressed else np.savez)(stream, **arrays)  # type: ignore[arg-type]
+        with pytest.raises(vs.CorruptError):
+            open_segment(stream.getvalue(), id=1, file="f", rows=3, dim=5, first_vid=0)
+
+
+def test_published_names_are_never_reused(tmp_path: Path) -> None:
+    folder = DiskFolder(tmp_path / "a" / "b")
+    first = folder.publish("one", [b"first"])
+    with pytest.raises(FileExistsError):
+        folder.publish("one", [b"second"])
+
+    assert bytes(folder.read("one")) == b"first" and folder.names() == ["one"]
+    assert first.size == 5 and folder.stat("one") == first.stat
+
+
+def test_a_failing_source_leaves_no_file(tmp_path: Path) -> None:
+    def chunks():  # type: ignore[no-untyped-def]
+        yield b"some"
+        raise RuntimeError("source")
+
+    with pytest.raises(RuntimeError, match="source"):
+        DiskFolder(tmp_path).publish("one", chunks())
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(vs.CorruptError, match="cannot be read"):
+        DiskFolder(tmp_path).read("link")
+
+
+def test_a_map_stays_valid_after_removal(tmp_path: Path) -> None:
+    for folder in (DiskFolder(tmp_path), MemoryFolder()):
+        folder.publish("one", [b"bytes"])
+        buffer = folder.read("one")
+        folder.remove("one")
+        folder.remove("one")
+
+        assert bytes(buffer) == b"bytes" and folder.names() == []
