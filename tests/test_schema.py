@@ -51,7 +51,8 @@ class Everything(vs.Record, table="everything"):
     maybe=st.none() | st.integers(-(2**63), 2**63 - 1),
     real=st.floats(allow_nan=False, allow_infinity=False),
     flag=st.booleans(),
-    moment=st.none() | st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)),
+    moment=st.none()
+    | st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)),
     color=st.sampled_from(Color),
     parts=st.lists(st.builds(Part, name=texts, weight=st.floats(0, 1)), max_size=2),
     extra=st.dictionaries(texts, json_values, max_size=3),
@@ -68,7 +69,18 @@ def test_any_record_comes_back_equal(**fields: Any) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.fixed_dictionaries({"name": texts.filter(str.strip), "definition": texts, "extra": st.dictionaries(texts, json_values, max_size=3)}), max_size=5))
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "name": texts.filter(str.strip),
+                "definition": texts,
+                "extra": st.dictionaries(texts, json_values, max_size=3),
+            }
+        ),
+        max_size=5,
+    )
+)
 def test_any_concept_survives_the_catalog(rows: list[dict[str, Any]]) -> None:
     with vs.open(":memory:", embedder=None) as store:
         wanted = [vs.Concept(id=str(place), **row) for place, row in enumerate(rows)]
@@ -113,8 +125,15 @@ def test_a_kind_without_a_table_says_what_to_write() -> None:
 
 def test_builtin_kinds_embed_readable_texts() -> None:
     concept = vs.Concept(name="king", lemmas=["king", "male monarch"], definition="a ruler")
-    analogy = vs.Analogy(a="man", b="king", c="woman", d="queen", source_domain="royal", target_domain="military",
-                         concept_mappings=[{"source": "king", "target": "general"}])
+    analogy = vs.Analogy(
+        a="man",
+        b="king",
+        c="woman",
+        d="queen",
+        source_domain="royal",
+        target_domain="military",
+        concept_mappings=[{"source": "king", "target": "general"}],
+    )
 
     assert concept.embedding_text() == "king, male monarch: a ruler"
     assert analogy.embedding_text() == "man is to king as woman is to queen; royal and military; king is like general"

@@ -44,7 +44,7 @@ def test_exact_search_equals_brute_force(open_store: Callable[..., vs.Store], me
     data = with_duplicates(3000, 20)
     store = open_store(metric=metric)
     records = [{"id": f"c{place}", "name": "x"} for place in range(3000)]
-    for size in {"pending": 500, "flushed": 700, "segment": 3000, "indexed": 3000, "both": 1100}[layout],:
+    for size in ({"pending": 500, "flushed": 700, "segment": 3000, "indexed": 3000, "both": 1100}[layout],):
         for start in range(0, 3000, size):
             store.concepts.add(records[start : start + size], vectors=data[start : start + size])
     if layout in ("flushed", "indexed"):
@@ -86,7 +86,12 @@ def big_store(open_store: Callable[..., vs.Store], metric: str = "cosine") -> tu
     data = clustered(12_000, 32, groups=150)
     store = open_store(metric=metric)
     records = [
-        {"id": f"c{place}", "name": "x", "domain": f"half{place % 2}", "tags": [f"t{place % 10}", f"h{place % 100}", f"k{place % 1000}"]}
+        {
+            "id": f"c{place}",
+            "name": "x",
+            "domain": f"half{place % 2}",
+            "tags": [f"t{place % 10}", f"h{place % 100}", f"k{place % 1000}"],
+        }
         for place in range(12_000)
     ]
     store.concepts.add(records[:11_000], vectors=data[:11_000])
@@ -142,7 +147,9 @@ def test_filtered_search_is_never_short_and_keeps_recall(open_store: Callable[..
     assert plans["none"] == "empty" and plans["k9"] == "filtered exact"
 
 
-def test_a_wide_filter_goes_through_the_index(open_store: Callable[..., vs.Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_filter_goes_through_the_index(
+    open_store: Callable[..., vs.Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both ways to do it: the codes of the allowed rows alone, and proposals of the whole index sieved."""
     from vectorstore.vectors import live
 
@@ -164,7 +171,13 @@ def test_a_wide_filter_goes_through_the_index(open_store: Callable[..., vs.Store
 def test_batches_equal_single_searches(open_store: Callable[..., vs.Store]) -> None:
     store, data = big_store(open_store)
     queries = queries_like(data, 60, seed=6)
-    for arguments in ({}, {"k": 3, "where": {"tags__has": "t3"}}, {"exact": True}, {"where": {"domain": "half0"}}, {"recall": 0.9, "k": 120}):
+    for arguments in (
+        {},
+        {"k": 3, "where": {"tags__has": "t3"}},
+        {"exact": True},
+        {"where": {"domain": "half0"}},
+        {"recall": 0.9, "k": 120},
+    ):
         many = store.concepts.search_many(queries, **arguments)  # type: ignore[arg-type]
         for query, hits in zip(queries, many, strict=True):
             single = store.concepts.search(query, **arguments)  # type: ignore[arg-type]
@@ -173,7 +186,9 @@ def test_batches_equal_single_searches(open_store: Callable[..., vs.Store]) -> N
 
 
 def test_a_batch_may_mix_texts_ids_and_records(store: vs.Store) -> None:
-    store.concepts.add([{"name": "king", "definition": "a male monarch"}, {"name": "queen", "definition": "a female monarch"}])
+    store.concepts.add(
+        [{"name": "king", "definition": "a male monarch"}, {"name": "queen", "definition": "a female monarch"}]
+    )
     king = store.concepts.get("default:king")
     many = store.concepts.search_many(["monarch", vs.Id("default:king"), king])
 
@@ -215,7 +230,9 @@ def test_the_plan_says_what_was_done_and_parts_sum_to_the_score(store: vs.Store)
     assert store.concepts.search("thing", k=5).scanned == 30
 
 
-@pytest.mark.parametrize("text", ['"', "AND OR NOT", "a* b^ (c", "NEAR(x y)", "name:king", "--; DROP TABLE concepts", "ü 🦜", "'", "{}[]"])
+@pytest.mark.parametrize(
+    "text", ['"', "AND OR NOT", "a* b^ (c", "NEAR(x y)", "name:king", "--; DROP TABLE concepts", "ü 🦜", "'", "{}[]"]
+)
 def test_no_user_text_breaks_full_text_search(store: vs.Store, text: str) -> None:
     store.concepts.add([{"name": "king"}, {"name": "drop table"}])
     for mode in ("text", "hybrid"):
@@ -258,7 +275,9 @@ def test_another_handle_sees_a_commit_at_its_next_search(open_store: Callable[..
             assert f"default:word{number}" not in reader.concepts.search(f"word{number}").ids
 
 
-def test_searching_inside_a_transaction_publishes_nothing_that_is_rolled_back(open_store: Callable[..., vs.Store]) -> None:
+def test_searching_inside_a_transaction_publishes_nothing_that_is_rolled_back(
+    open_store: Callable[..., vs.Store],
+) -> None:
     store = open_store(embedder="hash")
     store.concepts.add({"name": "king"})
     with pytest.raises(RuntimeError), store.transaction():
@@ -278,10 +297,10 @@ def test_background_publishing_happens_and_changes_no_answer(open_store: Callabl
     store = open_store(auto_publish=True)
     for start in range(0, 14_000, 2000):
         store.concepts.add(
-            [{"id": f"c{place}", "name": "x"} for place in range(start, start + 2000)], vectors=data[start : start + 2000]
+            [{"id": f"c{place}", "name": "x"} for place in range(start, start + 2000)],
+            vectors=data[start : start + 2000],
         )
-    if store._background is not None:
-        store._background.join()
+    store._maintainer.wait()
     hits = store.concepts.search(data[5], k=5)
 
     assert store.stats()["kinds"]["concepts"]["index"]["rows"] >= 10_000

@@ -397,7 +397,10 @@ def test_known_texts_are_not_embedded_again(tmp_path: Path) -> None:
         seen.clear()
         store.concepts.upsert([{"name": "king", "quality": 0.5}, {"id": "third", "name": "queen"}])
         assert seen == []
-        assert store.concepts.vectors(["default:king", "third"]).tolist()[0] == store.concepts.vectors(["twin"])[0].tolist()
+        assert (
+            store.concepts.vectors(["default:king", "third"]).tolist()[0]
+            == store.concepts.vectors(["twin"])[0].tolist()
+        )
 
 
 def test_metrics_are_per_space_and_kept(tmp_path: Path) -> None:
@@ -416,11 +419,13 @@ def test_metrics_are_per_space_and_kept(tmp_path: Path) -> None:
 
 def test_the_same_name_in_two_contexts_stays_two_records(store: vs.Store) -> None:
     store.contexts.add(vs.Context(name="finance", description="money"))
-    store.concepts.add([
-        {"name": "bank", "context": "finance", "synset": "bank.n.01"},
-        {"name": "bank", "context": "geography", "synset": "bank.n.09"},
-        {"name": "bank", "context": "geography", "synset": "bank.n.10"},
-    ])
+    store.concepts.add(
+        [
+            {"name": "bank", "context": "finance", "synset": "bank.n.01"},
+            {"name": "bank", "context": "geography", "synset": "bank.n.09"},
+            {"name": "bank", "context": "geography", "synset": "bank.n.10"},
+        ]
+    )
 
     assert [context.id for context in store.contexts] == ["default", "finance", "geography"]
     assert [concept.id for concept in store.concepts.find({"name": "Bank", "context": "geography"})] == [

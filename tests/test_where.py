@@ -20,17 +20,22 @@ DOMAINS = [None, "a", "b", "b%", "B"]
 TAGS = ["t", "u", "t u", "ü"]
 QUALITIES = [None, 0.0, 0.25, 0.5, 1.0]
 
-records = st.fixed_dictionaries({
-    "name": st.sampled_from([name for name in NAMES if name]),
-    "domain": st.sampled_from(DOMAINS),
-    "quality": st.sampled_from(QUALITIES),
-    "tags": st.lists(st.sampled_from(TAGS), max_size=3),
-    "lemmas": st.lists(st.sampled_from(["one", "two"]), max_size=2),
-    "extra": st.fixed_dictionaries({}, optional={
-        "n": st.sampled_from([None, 1, 2, 2.5, "two", True]),
-        "list": st.lists(st.sampled_from([1, "one", None]), max_size=2),
-    }),
-})
+records = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from([name for name in NAMES if name]),
+        "domain": st.sampled_from(DOMAINS),
+        "quality": st.sampled_from(QUALITIES),
+        "tags": st.lists(st.sampled_from(TAGS), max_size=3),
+        "lemmas": st.lists(st.sampled_from(["one", "two"]), max_size=2),
+        "extra": st.fixed_dictionaries(
+            {},
+            optional={
+                "n": st.sampled_from([None, 1, 2, 2.5, "two", True]),
+                "list": st.lists(st.sampled_from([1, "one", None]), max_size=2),
+            },
+        ),
+    }
+)
 
 text_terms = st.builds(
     lambda field, op, value: {f"{field}__{op}" if op else field: value},
@@ -40,13 +45,33 @@ text_terms = st.builds(
 )
 terms = st.one_of(
     text_terms,
-    st.builds(lambda op, v: {f"quality__{op}": v}, st.sampled_from(["eq", "ne", "gt", "gte", "lt", "lte"]), st.sampled_from([0, 0.25, 0.5, 1])),
-    st.builds(lambda f, op, v: {f"{f}__{op}": v}, st.sampled_from(["name", "domain"]), st.sampled_from(["in", "nin"]), st.lists(st.sampled_from(["king", "a", "b", None]), max_size=3)),
+    st.builds(
+        lambda op, v: {f"quality__{op}": v},
+        st.sampled_from(["eq", "ne", "gt", "gte", "lt", "lte"]),
+        st.sampled_from([0, 0.25, 0.5, 1]),
+    ),
+    st.builds(
+        lambda f, op, v: {f"{f}__{op}": v},
+        st.sampled_from(["name", "domain"]),
+        st.sampled_from(["in", "nin"]),
+        st.lists(st.sampled_from(["king", "a", "b", None]), max_size=3),
+    ),
     st.builds(lambda f, v: {f"{f}__isnull": v}, st.sampled_from(["domain", "quality"]), st.booleans()),
     st.builds(lambda f: {f: None}, st.sampled_from(["domain", "quality", "domain__ne"])),
-    st.builds(lambda f, op, v: {f"{f}__{op}": v}, st.sampled_from(["tags", "lemmas", "extra.list"]), st.sampled_from(["has_any", "has_all"]), st.lists(st.sampled_from(["t", "u", "one", 1]), max_size=2)),
-    st.builds(lambda f, v: {f"{f}__has": v}, st.sampled_from(["tags", "lemmas", "extra.list"]), st.sampled_from(["t", "one", "ü"])),
-    st.builds(lambda op, v: {f"extra.n__{op}": v}, st.sampled_from(["eq", "ne", "gt", "lte"]), st.sampled_from([1, 2, 2.5])),
+    st.builds(
+        lambda f, op, v: {f"{f}__{op}": v},
+        st.sampled_from(["tags", "lemmas", "extra.list"]),
+        st.sampled_from(["has_any", "has_all"]),
+        st.lists(st.sampled_from(["t", "u", "one", 1]), max_size=2),
+    ),
+    st.builds(
+        lambda f, v: {f"{f}__has": v},
+        st.sampled_from(["tags", "lemmas", "extra.list"]),
+        st.sampled_from(["t", "one", "ü"]),
+    ),
+    st.builds(
+        lambda op, v: {f"extra.n__{op}": v}, st.sampled_from(["eq", "ne", "gt", "lte"]), st.sampled_from([1, 2, 2.5])
+    ),
 )
 filters = st.recursive(
     terms,
@@ -85,7 +110,13 @@ def _term(key: str, value: Any, record: dict[str, Any]) -> bool:
         return any(present) if operator == "has_any" else all(present)
     if name == "name":
         found = fold(found)
-        value = [v if v is None else fold(v) for v in value] if isinstance(value, list) else None if value is None else fold(value)
+        value = (
+            [v if v is None else fold(v) for v in value]
+            if isinstance(value, list)
+            else None
+            if value is None
+            else fold(value)
+        )
     if operator == "isnull":
         return (found is None) == value
     if operator == "eq":
@@ -102,7 +133,9 @@ def _term(key: str, value: Any, record: dict[str, Any]) -> bool:
         return _ordered(operator, found, value)
     if operator == "glob":
         return fnmatch.fnmatchcase(found, value)
-    return {"contains": value in found, "startswith": found.startswith(value), "endswith": found.endswith(value)}[operator]
+    return {"contains": value in found, "startswith": found.startswith(value), "endswith": found.endswith(value)}[
+        operator
+    ]
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -5,12 +5,10 @@ Every call is all or nothing. Validation and embedding happen before any lock; t
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -18,15 +16,16 @@ import numpy as np
 from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.ids import to_micros
-from vectorstore.records import Record, Row, Where, parse
-from vectorstore.records.where import And, Node, Term
-from vectorstore.results import Hits, Page
+from vectorstore.records import Record, Where, parse
+from vectorstore.records.where import And, Node, Term, with_ids
+from vectorstore.removing import Remover
+from vectorstore.results import Hits, Page, as_cursor, from_cursor
 from vectorstore.searching import Id, Mode, Searcher
-from vectorstore.storage import IntegrityError, RecordTable, Transaction
+from vectorstore.storage import RecordTable
 from vectorstore.storage import spaces as rows
-from vectorstore.sync import Origin, Progress, Sync, attach, compact, stage
+from vectorstore.sync import Progress, Sync
 from vectorstore.vectors import Matrix
-from vectorstore.writing import Batch, Given, Raced, _conflict, as_items
+from vectorstore.writing import Batch, Given, Raced, as_items
 
 R = TypeVar("R", bound=Record)
 RETENTION = timedelta(days=30)
@@ -60,6 +59,7 @@ class Collection(Generic[R]):
         self._sync = sync
         self._table = table
         self._embedding = embedding
+        self._remover = Remover(sync, table, metric)
         self._searcher = Searcher(sync, table, embedding, metric)
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Collection(Generic[R]):
         confidence: float,
         progress: Progress | None,
     ) -> list[str]:
-        given = None if vectors is None else _given(self.name, vectors, source, confidence)
+        given = None if vectors is None else Given.checked(self.name, vectors, source, confidence)
         items = as_items(records)
         for _ in range(_ATTEMPTS):
             batch = self._batch(given)
@@ -158,7 +158,7 @@ class Collection(Generic[R]):
         for place, change in enumerate(wanted):
             if not isinstance(change.get("id"), str):
                 raise ValidationError(f"{self.name}[{place}].id: is required to say which record to update")
-        given = None if vectors is None else _given(self.name, vectors, "caller", 1.0)
+        given = None if vectors is None else Given.checked(self.name, vectors, "caller", 1.0)
         for _ in range(_ATTEMPTS):
             current = self._existing([change["id"] for change in wanted])
             merged = [self._merged(current[change["id"]], change, place) for place, change in enumerate(wanted)]
@@ -208,16 +208,7 @@ class Collection(Generic[R]):
         if dry_run:
             with self._sync.catalog.read() as connection:
                 return self._table.count(connection, node)
-        with self._sync.catalog.write() as transaction:
-            numbers = self._table.matching(transaction.connection, node).tolist()
-            if numbers:
-                self._stamp(transaction, numbers, transaction.now)
-                space = rows.space_by_name(transaction.connection, self.name)
-                if space is not None:
-                    live = rows.live_vectors(transaction.connection, space.id, numbers)
-                    rows.retire(transaction.connection, [vid for vid, _, _ in live.values()], transaction.seq)
-            self._note(transaction, "delete", len(numbers), 0)
-        return len(numbers)
+        return self._remover.delete(node)
 
     def restore(self, ids: str | Iterable[str] | None = None, *, where: Where | None = None) -> int:
         """Bring deleted records back, with their vectors; returns how many.
@@ -226,51 +217,7 @@ class Collection(Generic[R]):
             ConflictError: a unique value was taken meanwhile; nothing was restored.
         """
         node = self._criteria(ids, where, "restore")
-        with self._sync.catalog.write() as transaction:
-            numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
-            if numbers:
-                try:
-                    self._stamp(transaction, numbers, None)
-                except IntegrityError as error:
-                    raise _conflict(self._table, error) from error
-                self._revive(transaction, numbers)
-            self._note(transaction, "restore", len(numbers), len(numbers))
-        return len(numbers)
-
-    def _stamp(self, transaction: Transaction, numbers: Sequence[int], deleted_at: int | None) -> None:
-        records = self._table.by_rows(transaction.connection, numbers)
-        changed: list[tuple[int, Row]] = []
-        for number in numbers:
-            row = self._table.schema.encode(records[number], f"{self.name} row {number}")
-            version = int(row[_VERSION] or 0) + 1
-            stamped = (*row[:_VERSION], version, row[3], transaction.now, deleted_at, *row[_DELETED + 1 :])
-            changed.append((number, stamped))
-        self._table.replace(transaction.connection, changed, text_changed=False)
-
-    def _revive(self, transaction: Transaction, numbers: Sequence[int]) -> None:
-        """Give restored records new vids with the vectors that their last vids name."""
-        connection = transaction.connection
-        space = rows.space_by_name(connection, self.name)
-        live = self._sync.state(self.name).current(connection)
-        if space is None or live is None:
-            return
-        found = connection.execute(
-            "SELECT v.record, max(v.vid), v.text_hash, v.source, v.confidence, v.updates FROM json_each(?) j "
-            "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? GROUP BY v.record",
-            (json.dumps(list(numbers)), space.id),
-        ).fetchall()
-        old = {vid: (record, *rest) for record, vid, *rest in found}
-        vids, vectors = live.vectors_of(np.array(sorted(old), dtype=np.int64))
-        names = {number: record.id for number, record in self._table.by_rows(connection, numbers).items()}
-        for key in {(old[vid][2], old[vid][3]) for vid in vids.tolist()}:
-            chosen = [place for place, vid in enumerate(vids.tolist()) if old[vid][2:4] == key]
-            revived = [int(old[int(vids[place])][0]) for place in chosen]
-            hashes = [old[int(vids[place])][1] for place in chosen]
-            staged = stage(
-                self._sync, self.name, [names[row] for row in revived], vectors[chosen], Origin(*key, hashes)
-            )
-            transaction.undo.append(partial(staged.discard, self._sync))
-            attach(self._sync, transaction, self.name, self.metric, staged, revived)
+        return self._remover.restore(node)
 
     def purge(
         self,
@@ -290,7 +237,7 @@ class Collection(Generic[R]):
 
         Cost: rewrites every segment that holds one of their vectors, and the index.
         """
-        node = _with_ids(self._parse(where), ids, self._table)
+        node = with_ids(self._parse(where), ids, self._table.schema)
         if ids is None:
             limit = to_micros(self._sync.catalog.clock() - older_than)
             column = self._table.schema.by_name["deleted_at"]
@@ -299,33 +246,7 @@ class Collection(Generic[R]):
         with self._sync.catalog.read() as connection:
             if not self._table.count(connection, node, deleted=True):
                 return 0
-        erased: list[int] = []
-
-        def erase(transaction: Transaction) -> None:
-            numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
-            erased.extend(numbers)
-            space = rows.space_by_name(transaction.connection, self.name)
-            if space is not None:
-                gone = transaction.connection.execute(
-                    "SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
-                    (json.dumps(numbers), space.id),
-                ).fetchall()
-                rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
-                rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
-            self._table.erase(transaction.connection, numbers)
-            self._table.optimize_text(transaction.connection)
-            self._note(transaction, "purge", len(numbers), 0)
-
-        try:
-            compact(self._sync, self.name, also=erase, progress=progress)
-        except IntegrityError as error:
-            raise _conflict(self._table, error) from error
-        self._sync.catalog.checkpoint()
-        return len(erased)
-
-    def _note(self, transaction: Transaction, operation: str, records: int, vectors: int) -> None:
-        details = {"kind": self.name, "operation": operation, "records": records, "vectors": vectors}
-        transaction.notes.append(("commit", details))
+        return self._remover.purge(node, progress)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -378,11 +299,11 @@ class Collection(Generic[R]):
         with self._sync.catalog.read() as connection:
             total = self._table.count(connection, node)
             found = self._table.page(
-                connection, node, order=column, descending=descending, limit=limit + 1, after=_cursor(after)
+                connection, node, order=column, descending=descending, limit=limit + 1, after=from_cursor(after)
             )
         more = len(found) > limit
         found = found[:limit]
-        last = _as_cursor(found[-1][1], found[-1][0]) if more else None
+        last = as_cursor(found[-1][1], found[-1][0]) if more else None
         return Page(tuple(record for _, _, record in found), total, last)
 
     def stream(self, where: Where | None = None, *, batch_size: int = 1000) -> Iterator[R]:
@@ -497,41 +418,12 @@ class Collection(Generic[R]):
         return parse(where, self._table.schema)
 
     def _criteria(self, ids: str | Iterable[str] | None, where: Where | None, verb: str) -> Node:
-        node = _with_ids(self._parse(where), ids, self._table)
+        node = with_ids(self._parse(where), ids, self._table.schema)
         if node is None:
             raise ValidationError(
                 f"{self.name}.{verb}: say what: ids=... or where=...; for everything where={{'version__gte': 1}}"
             )
         return node
-
-
-def _with_ids(node: Node | None, ids: str | Iterable[str] | None, table: RecordTable[Any]) -> Node | None:
-    if ids is None:
-        return node
-    named = Term(table.schema.by_name["id"], (), "in", tuple([ids] if isinstance(ids, str) else ids))
-    return named if node is None else And((named, node))
-
-
-def _given(name: str, vectors: Any, source: str, confidence: float) -> Given:
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
-        raise ValidationError(f"{name}.confidence: expected 0..1, got {confidence!r}")
-    return Given(vectors, source, float(confidence))
-
-
-def _as_cursor(value: Any, row: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([value, row]).encode()).decode()
-
-
-def _cursor(text: str | None) -> tuple[Any, int] | None:
-    if text is None:
-        return None
-    try:
-        value, row = json.loads(base64.urlsafe_b64decode(text.encode()))
-        if isinstance(row, int) and (value is None or isinstance(value, str | int | float)):
-            return value, row
-    except (ValueError, TypeError):
-        pass
-    raise ValidationError(f"after: expected the `next` of a page, got {text!r}")
 
 
 __all__ = ["Collection", "Id", "VectorInfo"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, overload
+
+from vectorstore.errors import ValidationError
 
 R = TypeVar("R", covariant=True)
 
@@ -164,3 +168,25 @@ class Page(Sequence[R]):
 
     def __iter__(self) -> Iterator[R]:
         return iter(self.records)
+
+
+def as_cursor(value: Any, row: int) -> str:
+    """Where a page ended: the sort value and row of its last record, as opaque text."""
+    return base64.urlsafe_b64encode(json.dumps([value, row]).encode()).decode()
+
+
+def from_cursor(text: str | None) -> tuple[Any, int] | None:
+    """The inverse of `as_cursor`.
+
+    Raises:
+        ValidationError: the text is not the `next` of a page.
+    """
+    if text is None:
+        return None
+    try:
+        value, row = json.loads(base64.urlsafe_b64decode(text.encode()))
+    except (ValueError, TypeError):
+        value, row = None, None
+    if not isinstance(row, int) or not (value is None or isinstance(value, str | int | float)):
+        raise ValidationError(f"after: expected the `next` of a page, got {text!r}")
+    return value, row

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, overload
@@ -18,16 +17,14 @@ from vectorstore.collection import Collection
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import (
-    DerivedError,
     NotFound,
-    RecipeError,
     SpaceMismatch,
     StoreError,
     ValidationError,
-    VectorstoreError,
 )
 from vectorstore.ids import Clock, from_micros, new_id, utc_now
-from vectorstore.recipes import BUILTIN_RECIPES, IndexRecipe, as_recipe, default_recipe
+from vectorstore.maintenance import Maintainer, statistics
+from vectorstore.recipes import IndexRecipe, as_recipe, default_recipe
 from vectorstore.records import (
     BUILTIN,
     Analogy,
@@ -39,8 +36,6 @@ from vectorstore.records import (
     schema_of,
 )
 from vectorstore.storage import (
-    FORMAT,
-    SQLITE_VERSION,
     Catalog,
     RecordTable,
     SpaceRow,
@@ -60,7 +55,6 @@ from vectorstore.sync import (
     flush,
     has_litter,
     rebuild,
-    refresh,
     repair,
     snapshot,
     sweep,
@@ -72,9 +66,6 @@ R = TypeVar("R", bound=Record)
 Event = Literal["commit", "publish", "rebuild", "fit", "persist"]
 EVENTS: tuple[str, ...] = ("commit", "publish", "rebuild", "fit", "persist")
 Hook = Callable[[Mapping[str, Any]], None]
-FLUSH_ROWS = 4096
-CLOSE_ROWS = 512
-_LOOK_EVERY = 1024
 log = logging.getLogger("vectorstore")
 
 
@@ -99,16 +90,12 @@ class Store:
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
         self.path = root
         self.read_only = read_only
-        self._auto_publish = auto_publish and not read_only
         self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
         self.hook_failures: list[tuple[str, Exception]] = []
-        self._written: dict[str, int] = {}
-        self._background: threading.Thread | None = None
-        self._closing = False
-        self._lock = threading.Lock()
         self._catalog = Catalog(root, read_only=read_only, timeout=timeout, clock=clock, create=create)
         try:
             self._sync = Sync(self._catalog)
+            self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
             self._declare(wanted)
             self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))
             metrics = self._metrics(metric)
@@ -260,57 +247,9 @@ class Store:
         for event, details in transaction.notes:
             self._call(event, {"seq": transaction.seq, **details})
             if event == "commit" and details.get("vectors"):
-                self._maintain(str(details["kind"]), cast(int, details["vectors"]))
+                self._maintainer.written(str(details["kind"]), cast(int, details["vectors"]))
 
     # -- keeping derived things current ----------------------------------------------------------------------------
-
-    def _maintain(self, space: str, vectors: int) -> None:
-        """Flush when many vectors wait; publish in the background when much is scanned exactly."""
-        self._written[space] = self._written.get(space, 0) + vectors
-        if self._written[space] < _LOOK_EVERY:
-            return
-        self._written[space] = 0
-        with self._catalog.read() as connection:
-            found = rows.space_by_name(connection, space)
-            waiting = 0 if found is None else rows.pending_count(connection, found.id)
-        if waiting >= FLUSH_ROWS:
-            flush(self._sync, space)
-        if self._auto_publish and wants_index(snapshot(self._sync, space)):
-            with self._lock:
-                if self._background is None and not self._closing:
-                    self._background = threading.Thread(
-                        target=self._publish_in_background,
-                        args=(space,),
-                        name="vectorstore-publish",
-                        daemon=True,
-                    )
-                    self._background.start()
-
-    def _publish_in_background(self, space: str) -> None:
-        try:
-            self._publish_default(space)
-        except DerivedError as error:
-            log.info("%s: no index was published: %s", space, error)
-        except VectorstoreError:
-            log.exception("%s: publishing an index in the background failed; answers stay exact", space)
-        finally:
-            with self._lock:
-                self._background = None
-
-    def _publish_default(self, space: str) -> None:
-        """The current recipe again, or the default; when its recall is too low, the other built-in one."""
-        live = snapshot(self._sync, space)
-        if live is None:
-            return
-        first = live.index.recipe if live.index is not None else default_recipe(live.metric)
-        others = [recipe for recipe in BUILTIN_RECIPES.values() if recipe.factory != "exact" and recipe != first]
-        for place, recipe in enumerate([first, *others]):
-            try:
-                refresh(self._sync, space, recipe, live)
-                return
-            except (RecipeError, DerivedError):
-                if place == len(others):
-                    raise
 
     def flush(self) -> int:
         """Move all vectors that wait in the catalog into segments; returns how many."""
@@ -326,7 +265,7 @@ class Store:
                 and (kind is not None or live.index is not None or wants_index(live))
                 and live.live_rows
             ):
-                self._publish_default(name)
+                self._maintainer.publish(name)
 
     def rebuild(
         self, kind: str, recipe: IndexRecipe | str | Path | None = None, progress: Progress | None = None
@@ -382,65 +321,7 @@ class Store:
 
     def stats(self) -> dict[str, Any]:
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
-        kinds: dict[str, Any] = {}
-        with self._catalog.read() as connection:
-            spaces = {space.name: space for space in rows.all_spaces(connection)}
-            for name, table in self._sync.tables.items():
-                live = table.count(connection, None)
-                entry: dict[str, Any] = {
-                    "records": live,
-                    "deleted": table.count(connection, None, deleted=True),
-                    "contexts": table.by_context(connection),
-                    "means": table.means(connection),
-                    "vectors": 0,
-                }
-                if name in spaces:
-                    entry |= self._space_stats(connection, spaces[name])
-                kinds[name] = entry
-            seq = self._catalog.seq(connection)
-        return {
-            "path": ":memory:" if self.path is None else str(self.path),
-            "format": FORMAT,
-            "sqlite": SQLITE_VERSION,
-            "seq": seq,
-            "bytes": self._bytes(),
-            "kinds": kinds,
-        }
-
-    def _space_stats(self, connection: Any, space: SpaceRow) -> dict[str, Any]:
-        live = connection.execute(
-            "SELECT count(*) FROM vectors WHERE space = ? AND retired IS NULL", (space.id,)
-        ).fetchone()[0]
-        artifact = rows.artifact_of(connection, space.id, "index")
-        segments = rows.segments_of(connection, space.id)
-        return {
-            "vectors": live,
-            "dim": space.dim,
-            "metric": space.metric,
-            "model": space.model,
-            "segments": len(segments),
-            "segment_bytes": sum(segment.size for segment in segments),
-            "pending": rows.pending_count(connection, space.id),
-            "index": None
-            if artifact is None
-            else {
-                "recipe": artifact.recipe["name"],
-                "rows": artifact.rows,
-                "bytes": artifact.size,
-                "seq": artifact.built_seq,
-            },
-        }
-
-    def _bytes(self) -> int:
-        """Bytes of all files; sizes come from the directory, no file is opened."""
-        if self.path is None:
-            return 0
-        total = 0
-        for folder, _, names in os.walk(self.path):
-            for name in names:
-                with contextlib.suppress(FileNotFoundError):
-                    total += os.stat(os.path.join(folder, name), follow_symlinks=False).st_size
-        return total
+        return statistics(self._sync)
 
     def context_info(self, name: str) -> dict[str, Any]:
         """A context's own record and how many live records of each kind are in it.
@@ -450,9 +331,8 @@ class Store:
         """
         found = self.contexts.get(name)
         if found is None:
-            raise NotFound(
-                f"no context {name!r}; the contexts are: {', '.join(c.id for c in self.contexts.find(limit=20))}"
-            )
+            known = ", ".join(context.id for context in self.contexts.find(limit=20))
+            raise NotFound(f"no context {name!r}; the contexts are: {known}")
         counts = {kind: self.collection(kind).count({"context": name}) for kind in self.kinds if kind != Context.table}
         return {"context": found.model_dump(mode="json"), "records": counts}
 
@@ -460,26 +340,14 @@ class Store:
 
     def close(self) -> None:
         """Finish background work, flush if many vectors wait, close every handle; safe to call twice."""
-        with self._lock:
-            if self._closing:
-                return
-            self._closing = True
-            background = self._background
-        if background is not None:
-            background.join()
+        if not self._maintainer.stop():
+            return
         try:
             if not self.read_only and not self._catalog.in_transaction:
-                self._flush_on_close()
+                self._maintainer.flush_on_close()
         finally:
             self._catalog.close()
             self._sync.close()
-
-    def _flush_on_close(self) -> None:
-        with self._catalog.read() as connection:
-            waiting = {s.name: rows.pending_count(connection, s.id) for s in rows.all_spaces(connection)}
-        for name, count in waiting.items():
-            if count >= CLOSE_ROWS:
-                flush(self._sync, name)
 
     def __enter__(self) -> Self:
         return self

@@ -40,6 +40,13 @@ class Given:
     source: str
     confidence: float
 
+    @classmethod
+    def checked(cls, name: str, vectors: Any, source: str, confidence: float) -> Given:
+        """The same, after a look at the confidence."""
+        if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+            raise ValidationError(f"{name}.confidence: expected 0..1, got {confidence!r}")
+        return cls(vectors, source, float(confidence))
+
 
 @dataclass
 class _Part:
@@ -258,7 +265,7 @@ class Batch(Generic[R]):
                 table.insert(connection, first, new)
             return numbers
         except IntegrityError as error:
-            raise _conflict(table, error) from error
+            raise conflict(table, error) from error
 
     def _write_vectors(self, transaction: Transaction, part: _Part, numbers: list[int]) -> None:
         connection = transaction.connection
@@ -312,7 +319,8 @@ def _checked(name: str | None, where: str) -> str | None:
         ) from None
 
 
-def _conflict(table: RecordTable[Any], error: Exception) -> Exception:
+def conflict(table: RecordTable[Any], error: Exception) -> Exception:
+    """Our error for what SQLite's constraints refused."""
     message = str(error)
     for column in table.schema.columns:
         if column.unique and f"{table.name}.{column.key}" in message:

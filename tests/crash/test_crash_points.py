@@ -24,7 +24,7 @@ a folder's clock, and the folders' own making."""
 
 def run(verb: str, folder: Path, *options: str) -> dict[str, Any]:
     """What the child prints; it has one thread, so that forking it is safe."""
-    single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash.child", verb, str(folder), *options],
         cwd=ROOT,

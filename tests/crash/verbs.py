@@ -174,9 +174,9 @@ def _mend(store: vs.Store) -> object:
 A_FEW = [add(names("a", 40), "few")]
 MANY = [
     add(names("m", 1100), "many"),
-    add(names("n", 600), "more"),
+    add(names("n", 250), "more"),
     upkeep(lambda store: store.flush()),
-    add(names("p", 300), "pending"),
+    add(names("p", 150), "pending"),
     delete(names("m", 30)),
     update(names("m", 20, 50), 1, "changed"),
 ]
@@ -190,9 +190,7 @@ VERBS: dict[str, Verb] = {
     "upsert": Verb(INDEXED, [upsert(names("a", 8) + names("m", 8, 100), 2), upsert(names("n", 1030, 200), 3)]),
     "update": Verb(INDEXED, [update(names("m", 5, 40), 2), update(names("q", 5), 2, "no new vector", False)]),
     "delete": Verb(INDEXED, [delete(names("m", 40, 20)), delete_domain("tail"), delete(["nobody"])]),
-    "restore": Verb(
-        [*MANY, delete_domain("many")], [restore(names("m", 20)), restore(names("m", 1080, 20))]
-    ),
+    "restore": Verb([*MANY, delete_domain("many")], [restore(names("m", 20)), restore(names("m", 1080, 20))]),
     "purge": Verb(INDEXED, [purge(names("m", 10)), purge()]),
     "flush": Verb(MANY, [upkeep(lambda store: store.flush())]),
     "publish": Verb(MANY, [upkeep(lambda store: store.publish("concepts"))]),

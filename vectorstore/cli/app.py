@@ -4,6 +4,8 @@ Errors go to stderr as their message alone; a traceback appears only for what no
 Nothing heavy is imported here: `vectorstore --help` loads neither the engines nor the model.
 """
 
+# ruff: noqa: D301 - \b must be the character itself: typer keeps the lines of such a paragraph
+
 from __future__ import annotations
 
 import os
@@ -124,9 +126,7 @@ def _about(
 
 
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.", show_default=False)]
-KindName = Annotated[
-    str, typer.Argument(metavar="KIND", help="concepts, analogies, clusters, ...", show_default=False)
-]
+KindName = Annotated[str, typer.Argument(metavar="KIND", help="concepts, analogies, clusters, ...", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout and nothing else there.")]
 EmbedderName = Annotated[
     str | None,

@@ -33,9 +33,7 @@ def as_where(texts: Sequence[str] | None, kind: type[Any]) -> dict[str, Any] | N
             continue
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ValidationError(
-                f"--where: expected domain=physics, quality__gte=0.7 or a JSON object, got {text!r}"
-            )
+            raise ValidationError(f"--where: expected domain=physics, quality__gte=0.7 or a JSON object, got {text!r}")
         parts.append({key.strip(): _compared(key.strip(), value, kind)})
     if not parts:
         return None
@@ -71,7 +69,7 @@ def as_fields(texts: Sequence[str], kind: type[Any]) -> dict[str, Any]:
         if not equals or not name:
             raise ValidationError(f"--field: expected name=value, got {text!r}")
         if name in record:
-            raise ValidationError(f"--field: {name} comes twice; a list is JSON: --field '{name}=[\"a\", \"b\"]'")
+            raise ValidationError(f'--field: {name} comes twice; a list is JSON: --field \'{name}=["a", "b"]\'')
         column = columns.get(name)
         record[name] = value if column is not None and column.type in ("text", "time") else _listed(column, value)
     return record

@@ -4,6 +4,8 @@ Every step can be repeated: a second run finds the records there, an interrupted
 what the steps add for show is erased again.
 """
 
+# ruff: noqa: D301 - \b must be the character itself: typer keeps the lines of such a paragraph
+
 from __future__ import annotations
 
 import subprocess
@@ -113,7 +115,7 @@ def demo(
 
 def build(tour: Tour, store: Store) -> None:
     """All concepts of the sample are in the store."""
-    from vectorstore.data import wordnet_sample  # noqa: PLC0415 - not for --help
+    from vectorstore.data import wordnet_sample
 
     with tour.step("Build", "WordNet concepts into a store") as result:
         _tidy(store)
@@ -146,14 +148,12 @@ def _embed(tour: Tour, store: Store, missing: list[dict[str, Any]]) -> None:
         note("loading all-MiniLM-L6-v2 ...")
     with progress_bar("embedding", len(missing), "concepts") as told:
         for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
-            size = len(batch)
-            store.concepts.add(batch, progress=lambda done, of, start=start, size=size: told(start + done * size // of, 0))  # type: ignore[misc]
+            store.concepts.add(missing[start : start + BATCH], progress=told)
 
 
 def index(tour: Tour, store: Store) -> None:
     """The default recipe's index is current and measured."""
-    from vectorstore.cli.upkeep import rebuild_table  # noqa: PLC0415 - a neighbour
+    from vectorstore.cli.upkeep import rebuild_table
 
     with tour.step("Index", "build it, measure it, then use it") as result:
         report = store.rebuild("concepts")
@@ -165,7 +165,7 @@ def index(tour: Tour, store: Store) -> None:
 
 def search(tour: Tour, store: Store) -> None:
     """A search by meaning."""
-    query = "a woman who rules a country"
+    query = "feeling of great happiness"
     with tour.step("Search", repr(query)) as result:
         if tour.embedder == "minilm":
             note("loading the model for queries, here and in a second process ...")
@@ -176,17 +176,17 @@ def search(tour: Tour, store: Store) -> None:
 
 
 def filtered(tour: Tour, store: Store) -> None:
-    """A search that only looks at animals."""
-    query = "loyal companion that guards the house"
-    with tour.step("Filtered search", f"{query!r}, domain = noun.animal") as result:
-        hits = store.concepts.search(query, k=5, where={"domain": "noun.animal"})
+    """A search among things that people made."""
+    query = "it carries people across water"
+    with tour.step("Filtered search", f"{query!r}, domain = noun.artifact") as result:
+        hits = store.concepts.search(query, k=5, where={"domain": "noun.artifact"})
         _show(tour, hits)
         result.append(_line(hits))
 
 
 def share(tour: Tour, store: Store, other: subprocess.Popen[str]) -> None:
     """What another process adds, this one finds at its next search."""
-    from vectorstore.cli.demo_child import NEW  # noqa: PLC0415 - not for --help
+    from vectorstore.cli.demo_child import NEW
 
     query = "a picture of oneself taken with a phone"
     with tour.step("Two processes", "one adds, the other finds") as result:
@@ -197,7 +197,9 @@ def share(tour: Tour, store: Store, other: subprocess.Popen[str]) -> None:
         _expect(other, "added")
         tour.say(f"process {other.pid} has added the concept {NEW['name']!r}")
         hits = store.concepts.search(query, k=1)
-        tour.say(f"this process, its store open all the time, searches again: {_best(hits)} in {duration(hits.elapsed)}")
+        tour.say(
+            f"this process, its store open all the time, searches again: {_best(hits)} in {duration(hits.elapsed)}"
+        )
         if hits.ids != [NEW["id"]]:
             raise StoreError(f"the concept that process {other.pid} added was not found: {_best(hits)}")
         result.append(f"found {NEW['name']!r} at the next search, {duration(hits.elapsed)}")
@@ -206,9 +208,12 @@ def share(tour: Tour, store: Store, other: subprocess.Popen[str]) -> None:
 
 def crash(tour: Tour) -> None:
     """A process is killed by SIGKILL while it writes."""
-    from vectorstore.cli.demo_child import BATCH as SIZE  # noqa: PLC0415 - not for --help
+    from vectorstore.cli.demo_child import BATCH as SIZE
 
-    with tour.step("kill -9", "a process dies in the middle of a write") as result, _child("write", str(tour.folder)) as writer:
+    with (
+        tour.step("kill -9", "a process dies in the middle of a write") as result,
+        _child("write", str(tour.folder)) as writer,
+    ):
         assert writer.stdout is not None  # it is a pipe
         acknowledged, began, pace = 0, 0.0, 0.0
         for line in writer.stdout:
@@ -220,6 +225,8 @@ def crash(tour: Tour) -> None:
             if int(number) > BATCHES_BEFORE_KILL * SIZE:
                 time.sleep(pace / 2)
                 break
+        else:
+            raise StoreError("the demo's writing process ended before it was killed; its message is above")
         writer.kill()
         rest = writer.stdout.read().split()
         writer.wait(PATIENCE)
@@ -233,7 +240,7 @@ def crash(tour: Tour) -> None:
 
 def prove(tour: Tour, store: Store) -> bool:
     """Nothing acknowledged is lost, nothing half-done is found, and everything agrees."""
-    from vectorstore.cli.demo_child import TAG  # noqa: PLC0415 - not for --help
+    from vectorstore.cli.demo_child import TAG
 
     with tour.step("Reopen and check", "what was acknowledged is there, and all agrees") as result:
         acknowledged, size = tour.facts["acknowledged"], tour.facts["batch"]
@@ -260,7 +267,7 @@ def prove(tour: Tour, store: Store) -> bool:
 
 def _tidy(store: Store) -> int:
     """Erase what the steps added for show, in this run or in one that was interrupted."""
-    from vectorstore.cli.demo_child import NEW, TAG  # noqa: PLC0415 - not for --help
+    from vectorstore.cli.demo_child import NEW, TAG
 
     shown = {"or": [{"id": NEW["id"]}, {"tags__has": TAG}]}
     store.concepts.delete(where=shown)
@@ -324,8 +331,8 @@ def summary(tour: Tour, total: float) -> str:
     rows = [(place, title, duration(seconds), result) for place, (title, seconds, result) in enumerate(tour.steps, 1)]
     rows.append(("", "all", duration(total), f"the store is in {tour.folder}"))  # type: ignore[arg-type]
     commands = [
-        f'vectorstore search {tour.folder} concepts "feeling of great happiness" --explain',
-        f'vectorstore search {tour.folder} concepts "feeling of great happiness" --where domain=noun.animal',
+        f'vectorstore search {tour.folder} concepts "someone who heals the sick" --explain',
+        f'vectorstore search {tour.folder} concepts "a small creature that flies at night" --where domain=noun.animal',
         f"vectorstore find {tour.folder} concepts --where name__startswith=king",
         f'vectorstore add {tour.folder} concepts --field name=emoji --field "definition=a small picture in a message"',
         f"vectorstore stats {tour.folder}",

@@ -1,7 +1,7 @@
 """What the demo runs in other processes: `python -m vectorstore.cli.demo_child`, told by lines on stdin and stdout.
 
-    add FOLDER EMBEDDER    loads the model, says "ready", waits for a line, adds one concept, says "added"
-    write FOLDER           adds batches until it is killed; says "start N" before and "done N" after each commit
+add FOLDER EMBEDDER    loads the model, says "ready", waits for a line, adds one concept, says "added"
+write FOLDER           adds batches until it is killed; says "start N" before and "done N" after each commit
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def progress_bar(what: str, total: int, unit: str = "records") -> Iterator[Calla
 
     Chunks may be shorter than the total (texts that are known are not embedded again); at the end it is full.
     """
-    from tqdm import tqdm  # noqa: PLC0415 - not for --help
+    from tqdm import tqdm
 
     quiet = not sys.stderr.isatty()
     with tqdm(

@@ -1,5 +1,7 @@
 """The command search."""
 
+# ruff: noqa: D301 - \b must be the character itself: typer keeps the lines of such a paragraph
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,8 +47,8 @@ def search(
     vectorstore search kb concepts king --like --recall 0.999 --explain
     vectorstore search kb concepts "ruling monarch" --mode hybrid --json
     """
-    import vectorstore as vs  # noqa: PLC0415 - names of it are loaded when used
-    from vectorstore.cli.arguments import as_query, as_where  # noqa: PLC0415 - not for --help
+    import vectorstore as vs
+    from vectorstore.cli.arguments import as_query, as_where
 
     with open_store(store, embedder, read_only=True) as opened:
         collection = opened.collection(kind)

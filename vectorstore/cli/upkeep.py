@@ -1,5 +1,7 @@
 """Commands about the store as a whole: init, kinds, stats, check, rebuild, compact."""
 
+# ruff: noqa: D301 - \b must be the character itself: typer keeps the lines of such a paragraph
+
 from __future__ import annotations
 
 import dataclasses
@@ -31,7 +33,8 @@ def init(store: StorePath, as_json: AsJson = False) -> None:
     vectorstore init kb
     """
     with open_store(store, create=True) as opened:
-        found = {"path": str(opened.path), "kinds": opened.kinds, "records": sum(len(opened[k]) for k in opened.kinds)}
+        records = sum(len(opened[name]) for name in opened.kinds)
+        found: dict[str, Any] = {"path": str(opened.path), "kinds": opened.kinds, "records": records}
     if as_json:
         say_json(found)
     else:
@@ -44,7 +47,7 @@ def kinds(store: StorePath, as_json: AsJson = False) -> None:
     \b
     vectorstore kinds kb
     """
-    from vectorstore.records import Record, schema_of  # noqa: PLC0415 - not for --help
+    from vectorstore.records import Record, schema_of
 
     with open_store(store, read_only=True) as opened:
         found: list[dict[str, Any]] = [

@@ -156,13 +156,18 @@ def digest(row: Sequence[Value]) -> bytes:
     return hashlib.blake2b(repr(tuple(row)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-@functools.cache
 def schema_of(kind: type[R]) -> Schema[R]:
-    """The schema of a kind.
+    """The schema of a kind; read once.
 
     Raises:
         ValidationError: the class has no table name, or a hint that cannot be a column.
     """
+    schema: Schema[R] = _read_hints(kind)
+    return schema
+
+
+@functools.cache
+def _read_hints(kind: Any) -> Schema[Any]:
     if not kind.table:
         raise ValidationError(f"{kind.__name__}: say which table: class {kind.__name__}(vs.Record, table='...')")
     columns, encoders, decoders = [], [], []

@@ -13,7 +13,7 @@ it in `storage/filters.py` and nowhere else. Comparisons mean what Python's do: 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -185,3 +185,11 @@ def _scalar(column: Column, is_path: bool, value: Any) -> Value:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise WhereError(f"expected a number of 64 bits, got {value}")
     return value
+
+
+def with_ids(node: Node | None, ids: str | Iterable[str] | None, schema: Schema[Any]) -> Node | None:
+    """The filter that also wants one of the ids; None for ids adds nothing."""
+    if ids is None:
+        return node
+    named = Term(schema.by_name["id"], (), "in", tuple([ids] if isinstance(ids, str) else ids))
+    return named if node is None else And((named, node))

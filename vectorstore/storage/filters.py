@@ -97,7 +97,7 @@ def _tags(term: Term, table: str) -> tuple[str, list[Value]]:
 
 
 def json_path(path: tuple[str, ...]) -> str:
-    """A SQLite JSON path; each step quoted (`where.parse` refuses quotes in steps), so no key means more than itself."""
+    """A SQLite JSON path; each step is quoted (`where.parse` refuses quotes in them) and means no more than itself."""
     return "$" + "".join(f'."{step}"' for step in path)
 
 

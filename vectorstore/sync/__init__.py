@@ -1,10 +1,11 @@
 """Sync: catalog, files and indexes agree, now and after any crash."""
 
-from vectorstore.sync.check import CheckReport, Finding, RepairReport, check, has_litter, repair, sweep
+from vectorstore.sync.check import CheckReport, Finding, check
 from vectorstore.sync.compact import CompactReport, compact
 from vectorstore.sync.core import Progress, SnapshotMoved, SpaceState, Sync
 from vectorstore.sync.publish import snapshot, wants_index
 from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
+from vectorstore.sync.repair import RepairReport, has_litter, repair, sweep
 from vectorstore.sync.write import Origin, Staged, attach, ensure_space, flush, stage
 
 __all__ = [

@@ -8,28 +8,22 @@ rows it claims; full text and tags against the rows. `repair` mends only what ca
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from vectorstore.errors import CorruptError, DerivedError, VectorstoreError
+from vectorstore.errors import CorruptError, VectorstoreError
 from vectorstore.files import TEMPORARY, sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import digest
 from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError
 from vectorstore.storage import spaces as rows
-from vectorstore.storage.catalog import Transaction
 from vectorstore.sync.core import INDEX, Progress, Sync
-from vectorstore.sync.publish import publish, retire_index, snapshot
-from vectorstore.sync.write import flush
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
 from vectorstore.vectors.arrays import lengths
 from vectorstore.vectors.segments import NAME
-
-SWEEP_SECONDS = 600.0
-"""Unnamed files younger than this may belong to a write in progress and are left alone."""
 
 _SAMPLE = 64
 
@@ -289,7 +283,7 @@ def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[
     litter: list[str] = []
     lost: list[Finding] = []
     seq = sync.catalog.seq(connection)
-    for what, space, name in _unnamed(sync, connection, spaces):
+    for what, space, name in unnamed(sync, connection, spaces):
         match = NAME.fullmatch(name)
         if what == "embeddings" and match and int(match[1]) > seq:
             lost.append(
@@ -301,11 +295,11 @@ def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[
                 )
             )
         else:
-            litter.append(_path(what, space, name))
+            litter.append(file_path(what, space, name))
     return litter, lost
 
 
-def _unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Iterator[tuple[str, str, str]]:
+def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Iterator[tuple[str, str, str]]:
     """(folder, space, name) of files that no row names, those of a space whose first write was cut short too."""
     made = {space.name: space for space in spaces}
     for space_name in dict.fromkeys([*made, *sync.tables]):
@@ -322,141 +316,6 @@ def _unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Iter
         yield from (("", "", name) for name in sync.folder("", "").names() if TEMPORARY in name)
 
 
-def _path(what: str, space: str, name: str) -> str:
+def file_path(what: str, space: str, name: str) -> str:
+    """How messages name a file, from the store's folder on."""
     return "/".join(part for part in (what, space, name) if part)
-
-
-def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
-    """Remove files that no row names, left by crashes, if they are old enough; returns what was removed.
-
-    A segment written at a later commit than the catalog's is evidence of lost commits and is kept.
-    """
-    removed = []
-    with sync.catalog.write() as transaction:  # nobody publishes a name while this holds the lock
-        spaces = rows.all_spaces(transaction.connection)
-        for what, space, name in _unnamed(sync, transaction.connection, spaces):
-            match = NAME.fullmatch(name)
-            if what == "embeddings" and match and int(match[1]) >= transaction.seq:
-                continue
-            folder = sync.folder(what, space)
-            ours = TEMPORARY in name or match or what == "indexes"
-            if ours and folder.age(name) >= older_than:
-                folder.remove(name)
-                removed.append(_path(what, space, name))
-    return removed
-
-
-def has_litter(sync: Sync) -> bool:
-    """Whether any file is there that no row names; cheap enough for every open."""
-    with sync.catalog.read() as connection:
-        return next(_unnamed(sync, connection, rows.all_spaces(connection)), None) is not None
-
-
-@dataclass(frozen=True)
-class RepairReport:
-    """What a repair did (or would do, on a dry run), and what is still wrong afterwards."""
-
-    actions: tuple[str, ...]
-    remaining: tuple[Finding, ...]
-    dry_run: bool
-
-
-def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]], int] | None = None) -> RepairReport:
-    """Make derived things again: full text, tags, indexes; sweep litter; re-embed the records of lost segments.
-
-    Args:
-        sync: the store's parts.
-        dry_run: only say what would be done.
-        reembed: given a space and the ids whose vectors are lost, writes new ones; None leaves such findings.
-    """
-    report = check(sync)
-    actions: list[tuple[str, Callable[[], object]]] = []
-    broken_text = {finding.where.rsplit("_", 1)[0] for finding in report.findings if finding.layer == "text"}
-    for kind in sorted(broken_text):
-        actions.append((f"rebuild full text and tags of {kind}", lambda kind=kind: _rebuild_text(sync, kind)))  # type: ignore[misc]
-    for finding in report.findings:
-        if finding.layer == "index":
-            space = finding.where.split("/")[1]
-            actions.append((f"rebuild the index of {space}", lambda space=space: _rebuild_index(sync, space)))  # type: ignore[misc]
-        elif finding.layer == "segments" and reembed is not None:
-            space, file = finding.where.split("/")[1:]
-            actions.append(
-                (
-                    f"embed the records of {finding.where} again from their text and drop the file",
-                    lambda space=space, file=file: _replace_segment(sync, space, file, reembed),  # type: ignore[misc]
-                )
-            )
-    if report.litter:
-        actions.append((f"sweep {len(report.litter)} unnamed files", lambda: sweep(sync, 0.0)))
-    if dry_run:
-        return RepairReport(tuple(what for what, _ in actions), report.findings, True)
-    for what, action in dict(actions).items():
-        action() if callable(action) else what
-    return RepairReport(tuple(what for what, _ in actions), check(sync).findings, False)
-
-
-def _rebuild_text(sync: Sync, kind: str) -> None:
-    with sync.catalog.write() as transaction:
-        sync.table(kind).rebuild_text(transaction.connection)
-
-
-def _rebuild_index(sync: Sync, space_name: str) -> None:
-    with sync.catalog.read() as connection:
-        space = rows.space_by_name(connection, space_name)
-        artifact = None if space is None else rows.artifact_of(connection, space.id, INDEX)
-    if artifact is None:
-        return
-    with sync.catalog.write() as transaction:
-        retire_index(sync, transaction, space_name)
-    flush(sync, space_name)
-    live = snapshot(sync, space_name)
-    try:
-        recipe = IndexRecipe.from_dict(artifact.recipe, artifact.file)
-        if live is not None and live.live_rows:
-            publish(sync, space_name, recipe, live)
-    except DerivedError:
-        return  # the space is searched exactly; the next publish tries again
-
-
-def _replace_segment(sync: Sync, space_name: str, file: str, reembed: Callable[[SpaceRow, list[str]], int]) -> None:
-    """Drop a lost segment and write new vectors for its live records, in one transaction."""
-    with sync.catalog.write() as transaction:
-        space = rows.space_by_name(transaction.connection, space_name)
-        if space is None:
-            return
-        segment = next((row for row in rows.segments_of(transaction.connection, space.id) if row.file == file), None)
-        if segment is None:
-            return
-        lost = _lost_ids(transaction, sync, space, segment.id)
-        retire_index(sync, transaction, space_name)
-        rows.drop_segments(transaction.connection, [segment.id])
-        rows.touch_layout(transaction.connection, space.id, transaction.seq)
-        reembed(space, lost)
-        transaction.after.append(lambda: sync.folder("embeddings", space_name).remove(file))
-
-
-def _lost_ids(transaction: Transaction, sync: Sync, space: SpaceRow, segment: int) -> list[str]:
-    """Ids of live records whose vectors are in no other segment and not pending."""
-    connection = transaction.connection
-    elsewhere: list[np.ndarray] = [rows.pending_vectors(connection, space.id, space.dim, 0)[0]]
-    folder = sync.folder("embeddings", space.name)
-    for row in rows.segments_of(connection, space.id):
-        if row.id == segment:
-            continue
-        if row.first_vid is not None:
-            elsewhere.append(np.arange(row.first_vid, row.first_vid + row.rows))
-            continue
-        try:
-            opened = open_segment(
-                folder.read(row.file), id=row.id, file=row.file, rows=row.rows, dim=space.dim, first_vid=None
-            )
-        except CorruptError:
-            continue  # lost as well: its records are embedded again too, now rather than later
-        elsewhere.append(opened.vids)
-    known = set(np.concatenate(elsewhere).tolist())
-    found = connection.execute(
-        f"SELECT v.vid, t.id FROM vectors v JOIN {sync.table(space.kind).table} t ON t.row = v.record "
-        "WHERE v.space = ? AND v.retired IS NULL",
-        (space.id,),
-    ).fetchall()
-    return [str(name) for vid, name in found if vid not in known]

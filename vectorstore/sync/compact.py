@@ -18,7 +18,7 @@ import numpy as np
 from vectorstore.errors import StoreBusy
 from vectorstore.files import FileInfo
 from vectorstore.recipes import IndexRecipe
-from vectorstore.storage import Transaction
+from vectorstore.storage import SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Progress, Sync
 from vectorstore.sync.publish import build_index, commit_index, retire_index, snapshot
@@ -129,7 +129,12 @@ def _attempt(
         raise
     with sync.catalog.write(undo=discard) as transaction:
         space = rows.space_by_name(transaction.connection, space_name)
-        if space is None or space.layout != live.layout:
+        # A purge must not erase what was deleted since: the new segments hold it as live.
+        if (
+            space is None
+            or space.layout != live.layout
+            or (also is not None and _deleted_since(transaction, space, live))
+        ):
             transaction.after.append(discard)
             return None
         if also is not None:
@@ -138,10 +143,7 @@ def _attempt(
             gone = np.concatenate([s.vids[~mask] for s, mask in zip(old, masks, strict=True)])
             rows.drop_segments(transaction.connection, [segment.id for segment in old])
             rows.drop_vectors(transaction.connection, gone)
-            new = [
-                name_segment(sync, transaction, space, made.rows, None, info)
-                for info, made in written
-            ]
+            new = [name_segment(sync, transaction, space, made.rows, None, info) for info, made in written]
             if index is not None and curve is not None and data is not None:
                 order = [*(segment.id for segment in kept), *new]
                 commit_index(sync, transaction, space_name, live, order, index, curve, data, seconds)
@@ -153,6 +155,10 @@ def _attempt(
         else:
             gone = np.empty(0, np.int64)
     return CompactReport(space_name, len(gone), live.live_rows, len(live.segments) - 1, len(kept) + len(written))
+
+
+def _deleted_since(transaction: Transaction, space: SpaceRow, live: Live) -> bool:
+    return len(rows.retired_vids(transaction.connection, space.id, live.seq)) > 0
 
 
 def _to_rewrite(live: Live) -> tuple[list[Segment], list[np.ndarray]]:

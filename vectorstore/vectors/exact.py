@@ -52,6 +52,7 @@ def closeness(query: Matrix, segment: Segment, metric: str, rows: Positions | No
         loop(pointer(out), pointer(query), pointer(vectors), dim, count)
     else:
         rows = np.ascontiguousarray(rows, dtype=np.int64)
+        faiss.omp_set_num_threads(1)  # the loop is parallel over queries, and one query's threads would only spin
         loop = faiss.fvec_L2sqr_by_idx if metric == "l2" else faiss.fvec_inner_products_by_idx
         loop(pointer(out), pointer(query), pointer(vectors), pointer(rows), dim, 1, count)
     if metric == "l2":

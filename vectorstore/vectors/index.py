@@ -27,7 +27,7 @@ BLOCK = 16_384
 _THREADED_ROWS = 50_000
 _THREADS = faiss.omp_get_max_threads()
 Codes = npt.NDArray[np.uint8]
-_MAGIC = (b"IxHE", b"IxHe", b"IxPT", b"Ixrr", b"Ixrq", b"IxRF", b"Ix", b"IH", b"Iw")
+_MAGIC = (b"IH", b"IP", b"Ir", b"Iw", b"Ix")
 
 faiss.set_deserialization_loop_limit(200_000_000)
 faiss.set_deserialization_vector_byte_limit(1 << 34)
@@ -141,5 +141,11 @@ def same_codes(index: Index, position: int, vectors: Matrix, metric: str) -> boo
     """Whether the stored codes of rows from `position` on are those of the vectors; None if it cannot be told."""
     if index.codes is None:
         return None
-    stored = index.codes[position : position + len(vectors)]
-    return bool(np.array_equal(stored, index.native.sa_encode(_as_indexed(vectors, metric))))
+    native = index.native
+    projections = native.rrot.apply(_as_indexed(vectors, metric))
+    thresholds = faiss.vector_to_array(native.thresholds)
+    margins = projections - thresholds if len(thresholds) else projections
+    stored = np.unpackbits(index.codes[position : position + len(vectors)], axis=1, bitorder="little")
+    # A projection on its threshold may fall to either side, by the rounding of a matrix product.
+    clear = np.abs(margins) > 1e-5 * np.abs(projections).max(initial=1e-9)
+    return bool((stored[:, : margins.shape[1]] == (margins >= 0))[clear].all())

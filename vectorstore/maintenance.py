@@ -1,0 +1,169 @@
+"""Keeping derived things current while a store is used, and counting what is in it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from vectorstore.errors import DerivedError, RecipeError, VectorstoreError
+from vectorstore.recipes import BUILTIN_RECIPES, default_recipe
+from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, SpaceRow
+from vectorstore.storage import spaces as rows
+from vectorstore.sync import Sync, flush, refresh, snapshot, wants_index
+
+FLUSH_ROWS = 4096
+CLOSE_ROWS = 512
+_LOOK_EVERY = 1024
+log = logging.getLogger("vectorstore")
+
+
+class Maintainer:
+    """Flushes when many vectors wait, publishes indexes in one background thread."""
+
+    def __init__(self, sync: Sync, *, auto_publish: bool) -> None:
+        self._sync = sync
+        self._auto_publish = auto_publish
+        self._written: dict[str, int] = {}
+        self._background: threading.Thread | None = None
+        self._closing = False
+        self._lock = threading.Lock()
+
+    def written(self, space: str, vectors: int) -> None:
+        """Count what was committed; flush when many vectors wait, publish when much is scanned exactly."""
+        self._written[space] = self._written.get(space, 0) + vectors
+        if self._written[space] < _LOOK_EVERY:
+            return
+        self._written[space] = 0
+        with self._sync.catalog.read() as connection:
+            found = rows.space_by_name(connection, space)
+            waiting = 0 if found is None else rows.pending_count(connection, found.id)
+        if waiting >= FLUSH_ROWS:
+            flush(self._sync, space)
+        if self._auto_publish and wants_index(snapshot(self._sync, space)):
+            with self._lock:
+                if self._background is None and not self._closing:
+                    self._background = threading.Thread(
+                        target=self._publish_in_background,
+                        args=(space,),
+                        name="vectorstore-publish",
+                        daemon=True,
+                    )
+                    self._background.start()
+
+    def _publish_in_background(self, space: str) -> None:
+        try:
+            self.publish(space)
+        except DerivedError as error:
+            log.info("%s: no index was published: %s", space, error)
+        except VectorstoreError:
+            log.exception("%s: publishing an index in the background failed; answers stay exact", space)
+        finally:
+            with self._lock:
+                self._background = None
+
+    def publish(self, space: str) -> None:
+        """The current recipe again, or the default; when its recall is too low, the other built-in one."""
+        live = snapshot(self._sync, space)
+        if live is None:
+            return
+        first = live.index.recipe if live.index is not None else default_recipe(live.metric)
+        others = [recipe for recipe in BUILTIN_RECIPES.values() if recipe.factory != "exact" and recipe != first]
+        for place, recipe in enumerate([first, *others]):
+            try:
+                refresh(self._sync, space, recipe, live)
+                return
+            except (RecipeError, DerivedError):
+                if place == len(others):
+                    raise
+
+    def wait(self) -> None:
+        """Return when nothing is being published."""
+        background = self._background
+        if background is not None:
+            background.join()
+
+    def stop(self) -> bool:
+        """Start nothing new and wait for what runs; False when stopped before."""
+        with self._lock:
+            if self._closing:
+                return False
+            self._closing = True
+        self.wait()
+        return True
+
+    def flush_on_close(self) -> None:
+        """Leave a small rest in the catalog: one-shot commands would otherwise leave thousands of tiny files."""
+        with self._sync.catalog.read() as connection:
+            waiting = {s.name: rows.pending_count(connection, s.id) for s in rows.all_spaces(connection)}
+        for name, count in waiting.items():
+            if count >= CLOSE_ROWS:
+                flush(self._sync, name)
+
+
+def statistics(sync: Sync) -> dict[str, Any]:
+    """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
+    kinds: dict[str, Any] = {}
+    with sync.catalog.read() as connection:
+        spaces = {space.name: space for space in rows.all_spaces(connection)}
+        for name, table in sync.tables.items():
+            live = table.count(connection, None)
+            entry: dict[str, Any] = {
+                "records": live,
+                "deleted": table.count(connection, None, deleted=True),
+                "contexts": table.by_context(connection),
+                "means": table.means(connection),
+                "vectors": 0,
+            }
+            if name in spaces:
+                entry |= _space(connection, spaces[name])
+            kinds[name] = entry
+        seq = sync.catalog.seq(connection)
+    return {
+        "path": ":memory:" if sync.catalog.root is None else str(sync.catalog.root),
+        "format": FORMAT,
+        "sqlite": SQLITE_VERSION,
+        "seq": seq,
+        "bytes": _bytes(sync.catalog.root),
+        "kinds": kinds,
+    }
+
+
+def _space(connection: Connection, space: SpaceRow) -> dict[str, Any]:
+    live = connection.execute(
+        "SELECT count(*) FROM vectors WHERE space = ? AND retired IS NULL", (space.id,)
+    ).fetchone()[0]
+    artifact = rows.artifact_of(connection, space.id, "index")
+    segments = rows.segments_of(connection, space.id)
+    return {
+        "vectors": live,
+        "dim": space.dim,
+        "metric": space.metric,
+        "model": space.model,
+        "segments": len(segments),
+        "segment_bytes": sum(segment.size for segment in segments),
+        "pending": rows.pending_count(connection, space.id),
+        "index": None
+        if artifact is None
+        else {
+            "recipe": artifact.recipe["name"],
+            "rows": artifact.rows,
+            "bytes": artifact.size,
+            "seq": artifact.built_seq,
+        },
+    }
+
+
+def _bytes(root: Path | None) -> int:
+    """Bytes of all files; sizes come from the directory, no file is opened."""
+    if root is None:
+        return 0
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(folder, name), follow_symlinks=False).st_size
+    return total

@@ -1,0 +1,124 @@
+"""How records leave a kind, and come back: delete, restore, purge.
+
+A deleted record keeps its row; its vector is retired. Restoring gives it a new vid with the same vector. Purging erases
+rows, text and vectors in the commit that swaps the rewritten segments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from vectorstore.records import Record, Row
+from vectorstore.records.where import Node
+from vectorstore.storage import IntegrityError, RecordTable, Transaction
+from vectorstore.storage import spaces as rows
+from vectorstore.sync import Origin, Progress, Sync, attach, compact, stage
+from vectorstore.writing import conflict
+
+R = TypeVar("R", bound=Record)
+_VERSION, _DELETED = 2, 5
+
+
+class Remover(Generic[R]):
+    """Delete, restore and purge over the records of one kind."""
+
+    def __init__(self, sync: Sync, table: RecordTable[R], metric: str) -> None:
+        self._sync = sync
+        self._table = table
+        self._metric = metric
+
+    def delete(self, node: Node) -> int:
+        """Mark matching records as deleted and retire their vectors."""
+        with self._sync.catalog.write() as transaction:
+            numbers = self._table.matching(transaction.connection, node).tolist()
+            if numbers:
+                self._stamp(transaction, numbers, transaction.now)
+                space = rows.space_by_name(transaction.connection, self._table.name)
+                if space is not None:
+                    live = rows.live_vectors(transaction.connection, space.id, numbers)
+                    rows.retire(transaction.connection, [vid for vid, _, _ in live.values()], transaction.seq)
+            self._note(transaction, "delete", len(numbers), 0)
+        return len(numbers)
+
+    def restore(self, node: Node) -> int:
+        """Take the mark off again and give the records their vectors back."""
+        with self._sync.catalog.write() as transaction:
+            numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
+            if numbers:
+                try:
+                    self._stamp(transaction, numbers, None)
+                except IntegrityError as error:
+                    raise conflict(self._table, error) from error
+                self._revive(transaction, numbers)
+            self._note(transaction, "restore", len(numbers), len(numbers))
+        return len(numbers)
+
+    def purge(self, node: Node | None, progress: Progress | None) -> int:
+        """Erase matching deleted records, and rewrite what held their vectors, in one commit."""
+        erased: list[int] = []
+
+        def erase(transaction: Transaction) -> None:
+            numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
+            erased[:] = numbers
+            space = rows.space_by_name(transaction.connection, self._table.name)
+            if space is not None:
+                gone = transaction.connection.execute(
+                    "SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
+                    (json.dumps(numbers), space.id),
+                ).fetchall()
+                rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
+                rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
+            self._table.erase(transaction.connection, numbers)
+            self._table.optimize_text(transaction.connection)
+            self._note(transaction, "purge", len(numbers), 0)
+
+        try:
+            compact(self._sync, self._table.name, also=erase, progress=progress)
+        except IntegrityError as error:
+            raise conflict(self._table, error) from error
+        self._sync.catalog.checkpoint()
+        return len(erased)
+
+    def _stamp(self, transaction: Transaction, numbers: Sequence[int], deleted_at: int | None) -> None:
+        records = self._table.by_rows(transaction.connection, numbers)
+        changed: list[tuple[int, Row]] = []
+        for number in numbers:
+            row = self._table.schema.encode(records[number], f"{self._table.name} row {number}")
+            version = int(row[_VERSION] or 0) + 1
+            stamped = (*row[:_VERSION], version, row[3], transaction.now, deleted_at, *row[_DELETED + 1 :])
+            changed.append((number, stamped))
+        self._table.replace(transaction.connection, changed, text_changed=False)
+
+    def _revive(self, transaction: Transaction, numbers: Sequence[int]) -> None:
+        """Give restored records new vids with the vectors that their last vids name."""
+        connection = transaction.connection
+        space = rows.space_by_name(connection, self._table.name)
+        live = self._sync.state(self._table.name).current(connection)
+        if space is None or live is None:
+            return
+        found = connection.execute(
+            "SELECT v.record, max(v.vid), v.text_hash, v.source, v.confidence, v.updates FROM json_each(?) j "
+            "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? GROUP BY v.record",
+            (json.dumps(list(numbers)), space.id),
+        ).fetchall()
+        old = {vid: (record, *rest) for record, vid, *rest in found}
+        vids, vectors = live.vectors_of(np.array(sorted(old), dtype=np.int64))
+        names = {number: record.id for number, record in self._table.by_rows(connection, numbers).items()}
+        for key in {(old[vid][2], old[vid][3]) for vid in vids.tolist()}:
+            chosen = [place for place, vid in enumerate(vids.tolist()) if old[vid][2:4] == key]
+            revived = [int(old[int(vids[place])][0]) for place in chosen]
+            hashes = [old[int(vids[place])][1] for place in chosen]
+            staged = stage(
+                self._sync, self._table.name, [names[row] for row in revived], vectors[chosen], Origin(*key, hashes)
+            )
+            transaction.undo.append(partial(staged.discard, self._sync))
+            attach(self._sync, transaction, self._table.name, self._metric, staged, revived)
+
+    def _note(self, transaction: Transaction, operation: str, records: int, vectors: int) -> None:
+        details = {"kind": self._table.name, "operation": operation, "records": records, "vectors": vectors}
+        transaction.notes.append(("commit", details))
