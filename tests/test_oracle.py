@@ -79,17 +79,26 @@ class StoreAgainstModel(RuleBasedStateMachine):
             "vectorstore.sync.write.DIRECT_ROWS": 6,
             "vectorstore.sync.compact.SMALL_ROWS": 10,
             "vectorstore.sync.rebuild.MANY_SEGMENTS": 3,
-            "vectorstore.vectors.live.MAX_SHARE": 0.9,
-            "vectorstore.vectors.live.EXACT_FILTER_NUMBERS": 8,
+            "vectorstore.vectors.live.MAX_SHARE": 10.0,
+            "vectorstore.vectors.live.EXACT_FILTER_NUMBERS": 4,
         }.items():
             self.patches.enter_context(mock.patch(name, value))
         self.model = Model()
         self.stores: list[vs.Store] = []
 
-    @initialize(metric=st.sampled_from(["cosine", "ip", "l2"]), dim=st.sampled_from(sorted(VECTORS)))
-    def open(self, metric: str, dim: int) -> None:
+    @initialize(
+        metric=st.sampled_from(["cosine", "ip", "l2"]),
+        dim=st.sampled_from(sorted(VECTORS)),
+        first=st.integers(0, 20),
+        recipe=st.sampled_from([None, *RECIPES]),
+    )
+    def open(self, metric: str, dim: int, first: int, recipe: vs.IndexRecipe | str | None) -> None:
         self.metric, self.dim = metric, dim
         self.stores = [self.opened(), self.opened()]
+        for place in range(0, first, 7):
+            self.upsert(place % 2, IDS[place : min(place + 7, first)], DOMAINS[place % 3], place)
+        if first and recipe is not None:
+            self.rebuild(0, recipe)
 
     def opened(self) -> vs.Store:
         return vs.open(
@@ -246,7 +255,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         number=numbers,
         k=st.integers(1, 9),
         where=filters,
-        options=st.sampled_from([{}, {"exact": True}, {"recall": 1.0}, {"recall": 0.0}, {"recall": 0.8}]),
+        options=st.sampled_from([{}, {"recall": 0.0}, {"recall": 0.8}, {"exact": True}, {"recall": 1.0}]),
     )
     def search(
         self, which: int, number: int, k: int, where: dict[str, Any] | None, options: dict[str, Any]

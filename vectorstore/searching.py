@@ -53,8 +53,7 @@ class Searcher(Generic[R]):
         wanted, node = self._arguments(k, where, recall, mode)
         if mode != "vector":
             return self._with_text(query, k, node, wanted, exact, mode, started)
-        space = self._space()
-        vector, itself = self._vector(query, space)
+        vector, itself = self._vector(query)
         while True:
             with self._sync.catalog.read() as connection:
                 try:
@@ -63,7 +62,7 @@ class Searcher(Generic[R]):
                     continue
                 allowed = self._allowed(connection, live, node)
                 found = self._one(live, vector, k + (itself is not None), allowed, wanted, exact)
-                generation = self._sync.catalog.seq(connection)
+                generation = self._sync.catalog.seq(connection) if live is None else live.seq
                 records = self._table.by_vids(connection, found.vids.tolist()) if len(found.vids) else {}
             return self._hits(found, records, k, itself, generation, started)
 
@@ -115,8 +114,13 @@ class Searcher(Generic[R]):
         with self._sync.catalog.read() as connection:
             return rows.space_by_name(connection, self._table.name)
 
-    def _vector(self, query: Any, space: SpaceRow | None) -> tuple[Matrix, str | None]:
+    def _vector(self, query: Any) -> tuple[Matrix, str | None]:
         """((d,) vector, the id to leave out) of a text, a vector, an Id or a record."""
+        if isinstance(query, np.ndarray) and query.dtype == np.float32:
+            # What nearly every search brings needs no look into the catalog; the rest gets the full check.
+            dim = self._sync.state(self._table.name).dim
+            if dim is not None and query.shape == (dim,) and 0 < float(np.dot(query, query)) < np.inf:
+                return np.ascontiguousarray(query), None
         if isinstance(query, Id):
             return self._wanted(str(query)), str(query)
         if isinstance(query, Record):
@@ -124,15 +128,12 @@ class Searcher(Generic[R]):
                 return vector, query.id
             query = self._table.schema.text(query)  # type: ignore[arg-type]
         where = f"{self._table.name}.search: query"
+        space = self._space()
         if isinstance(query, str):
             if not query.strip():
                 raise ValidationError(f"{where}: expected some text, got {query!r}")
             return self._embedding.query(space, [query])[0], None
         dim = None if space is None else space.dim
-        if isinstance(query, np.ndarray) and query.dtype == np.float32 and query.shape == (dim,):
-            square = float(np.dot(query, query))
-            if 0 < square < np.inf:  # what nearly every search brings; the rest gets the full check and its message
-                return np.ascontiguousarray(query), None
         matrix = as_matrix(query, where, dim=dim, metric=self._metric, row=0)
         if len(matrix) != 1:
             raise ValidationError(f"{where}: expected one vector, got {len(matrix)}; use search_many for several")
@@ -159,7 +160,7 @@ class Searcher(Generic[R]):
                 vectors[place] = vector
         for place, item in enumerate(items):
             if vectors[place] is None:
-                vectors[place], itself[place] = self._vector(item, space)
+                vectors[place], itself[place] = self._vector(item)
         stacked = [vector for vector in vectors if vector is not None]
         return (np.stack(stacked) if stacked else np.empty((0, 0), np.float32)), itself
 
@@ -226,7 +227,7 @@ class Searcher(Generic[R]):
             raise ValidationError(f"{self._table.name}: has no EMBEDDED text fields to search")
         vector = None
         if mode == "hybrid":
-            vector, _ = self._vector(query, self._space())
+            vector, _ = self._vector(query)
         depth = k if mode == "text" else max(k, FUSION_DEPTH)
         while True:
             with self._sync.catalog.read() as connection:

@@ -4,8 +4,6 @@ Errors go to stderr as their message alone; a traceback appears only for what no
 Nothing heavy is imported here: `vectorstore --help` loads neither the engines nor the model.
 """
 
-# ruff: noqa: D301 - \b must be the character itself: typer keeps the lines of such a paragraph
-
 from __future__ import annotations
 
 import os

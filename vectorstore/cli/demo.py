@@ -4,8 +4,6 @@ Every step can be repeated: a second run finds the records there, an interrupted
 what the steps add for show is erased again.
 """
 
-# ruff: noqa: D301 - \b must be the character itself: typer keeps the lines of such a paragraph
-
 from __future__ import annotations
 
 import subprocess
@@ -167,9 +165,11 @@ def search(tour: Tour, store: Store) -> None:
     """A search by meaning."""
     query = "feeling of great happiness"
     with tour.step("Search", repr(query)) as result:
+        started = time.perf_counter()
         if tour.embedder == "minilm":
             note("loading the model for queries, here and in a second process ...")
         store.concepts.search(query, k=1)
+        tour.say(f"the model was ready after {duration(time.perf_counter() - started)}")
         hits = store.concepts.search(query, k=5)
         _show(tour, hits)
         result.append(_line(hits))
@@ -313,7 +313,7 @@ def _tell(process: subprocess.Popen[str], word: str) -> None:
 def _show(tour: Tour, hits: Hits[Any]) -> None:
     rows = [(f"{hit.score:.4f}", hit.record.name, hit.record.domain, hit.record.definition) for hit in hits]
     tour.say(table(["score", "name", "domain", "definition"], rows, right=[0]))
-    tour.say(typer.style(_line(hits), dim=True))
+    tour.say(typer.style(f"{_line(hits)}, embedding of the query included", dim=True))
 
 
 def _line(hits: Hits[Any]) -> str:

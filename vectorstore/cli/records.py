@@ -1,7 +1,5 @@
 """Commands about records: add, import, get, find, count, delete, restore, purge."""
 
-# ruff: noqa: D301 - \b must be the character itself: typer keeps the lines of such a paragraph
-
 from __future__ import annotations
 
 import gzip

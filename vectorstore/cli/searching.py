@@ -1,7 +1,5 @@
 """The command search."""
 
-# ruff: noqa: D301 - \b must be the character itself: typer keeps the lines of such a paragraph
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,7 +1,5 @@
 """Commands about the store as a whole: init, kinds, stats, check, rebuild, compact."""
 
-# ruff: noqa: D301 - \b must be the character itself: typer keeps the lines of such a paragraph
-
 from __future__ import annotations
 
 import dataclasses

@@ -93,6 +93,11 @@ class SpaceState:
         self._map: tuple[int, int, Vids] = (-1, 0, np.empty(0, np.int64))
         self._verified: set[tuple[str, str]] = set()
 
+    @property
+    def dim(self) -> int | None:
+        """Dimensions of the space, once a snapshot is loaded; they never change."""
+        return None if self._live is None else self._live.dim
+
     def current(self, connection: Connection) -> Live | None:
         """The space as the connection's snapshot has it; None when it has no vectors yet.
 

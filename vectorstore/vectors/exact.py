@@ -124,12 +124,19 @@ def best(scores: Scores, vids: Vids, k: int) -> Positions:
     return np.lexsort((vids, -scores))[:k]
 
 
+def spans(offsets: Positions, positions: Positions) -> list[tuple[int, int, int]]:
+    """(segment, first, last + 1) of each run of ascending positions that lies in one segment."""
+    bounds = np.searchsorted(positions, offsets).tolist()
+    runs = enumerate(zip(bounds, bounds[1:], strict=False))
+    return [(segment, low, high) for segment, (low, high) in runs if high > low]
+
+
 def gather(segments: Sequence[Segment], offsets: Positions, positions: Positions) -> Matrix:
-    """(m, d) float32 rows at global positions, in that order."""
-    dim = segments[0].vectors.shape[1]
-    rows = np.empty((len(positions), dim), dtype=np.float32)
-    owners = np.searchsorted(offsets, positions, side="right") - 1
-    for owner in np.unique(owners):
-        places = np.flatnonzero(owners == owner)
-        rows[places] = segments[owner].vectors[positions[places] - offsets[owner]]
-    return rows
+    """(m, d) float32 rows at ascending global positions."""
+    parts = [
+        segments[segment].vectors[positions[low:high] - offsets[segment]]
+        for segment, low, high in spans(offsets, positions)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty((0, segments[0].vectors.shape[1]), np.float32)

@@ -28,6 +28,7 @@ from vectorstore.vectors.exact import (
     gather,
     prepare,
     slack,
+    spans,
 )
 from vectorstore.vectors.index import Codes, Index
 from vectorstore.vectors.measure import Curve, OperatingPoint
@@ -151,13 +152,12 @@ class Live:
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def vids_at(self, positions: Positions) -> Vids:
-        """The vids at positions."""
-        vids = np.empty(len(positions), dtype=np.int64)
-        owners = np.searchsorted(self.offsets, positions, side="right") - 1
-        for owner in np.unique(owners):
-            places = np.flatnonzero(owners == owner)
-            vids[places] = self.segments[owner].vids_at(positions[places] - self.offsets[owner])
-        return vids
+        """The vids at ascending positions."""
+        parts = [
+            self.segments[segment].vids_at(positions[low:high] - self.offsets[segment])
+            for segment, low, high in spans(self.offsets, positions)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def vectors_of(self, vids: Vids) -> tuple[Vids, Matrix]:
         """(vids that are here, their vectors), retired ones included."""
@@ -368,11 +368,9 @@ class Live:
 
     def _rank(self, query: Matrix, prepared: Matrix, k: int, positions: Positions) -> tuple[Vids, Scores]:
         """The k best of some live positions, which ascend."""
-        bounds = np.searchsorted(positions, self.offsets)
         values = [
-            closeness(prepared, segment, self.metric, positions[low:high] - offset)
-            for segment, offset, low, high in zip(self.segments, self.offsets, bounds, bounds[1:], strict=False)
-            if high > low
+            closeness(prepared, self.segments[segment], self.metric, positions[low:high] - self.offsets[segment])
+            for segment, low, high in spans(self.offsets, positions)
         ]
         return self._finish(
             query, prepared, k, np.concatenate(values) if values else np.empty(0, np.float32), positions

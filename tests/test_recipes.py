@@ -1,0 +1,225 @@
+"""Claims about indexes/: each recipe loads, builds, keeps its promise, and never makes a filtered answer short."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vectorstore as vs
+from indexes import measure, rebuild
+from vectorstore.recipes import BUILTIN_RECIPES, IndexRecipe, load_recipe
+
+FOLDER = Path(__file__).parent.parent / "indexes"
+RECIPES = sorted(FOLDER.glob("*.toml"))
+ROWS, DIM, K, QUERIES = 3000, 32, 10, 60
+
+
+def clustered(count: int, seed: int) -> measure.Matrix:
+    """(count, DIM) points around 40 centres that are the same for every seed."""
+    centres = np.random.default_rng(0).standard_normal((40, DIM))
+    random = np.random.default_rng(seed)
+    points = centres[random.integers(0, 40, count)] + 0.6 * random.standard_normal((count, DIM))
+    return points.astype(np.float32)
+
+
+def fill(store: vs.Store) -> None:
+    records = [
+        {"id": f"{number:04}", "name": str(number), "tags": [f"below-{share}" for share in (50, 10, 1) if number % 100 < share]}
+        for number in range(ROWS)
+    ]  # fmt: skip
+    store.concepts.add(records, vectors=clustered(ROWS, 1))
+
+
+@pytest.fixture(scope="module", params=["cosine", "l2"])
+def store(request: pytest.FixtureRequest) -> Iterator[vs.Store]:
+    with vs.open(":memory:", embedder=None, metric=request.param, auto_publish=False) as opened:
+        fill(opened)
+        yield opened
+
+
+def brute_force(query: measure.Matrix, metric: str, allowed: measure.Matrix | None = None) -> list[str]:
+    """Ids of the K nearest rows, nearest first, in float64."""
+    rows = clustered(ROWS, 1).astype(np.float64)
+    wanted = query.astype(np.float64)
+    if metric == "cosine":
+        nearness = rows @ wanted / np.linalg.norm(rows, axis=1) / np.linalg.norm(wanted)
+    else:
+        nearness = -np.square(rows - wanted).sum(axis=1)
+    if allowed is not None:
+        nearness[~allowed.astype(bool)] = -np.inf
+    order = np.argsort(-nearness, kind="stable")[:K]
+    return [f"{number:04}" for number in order if np.isfinite(nearness[number])]
+
+
+def test_the_folder_holds_the_recipes_that_are_measured() -> None:
+    assert {path.stem for path in RECIPES} == set(measure.RECIPES)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_each_file_loads_says_when_to_use_it_and_is_named_like_its_recipe(path: Path) -> None:
+    recipe = load_recipe(path)
+
+    assert recipe.name == path.stem
+    assert recipe.when
+    assert "When to use it" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", BUILTIN_RECIPES)
+def test_files_of_built_in_recipes_are_equal_to_the_code(name: str) -> None:
+    assert load_recipe(FOLDER / f"{name}.toml") == BUILTIN_RECIPES[name]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_keeps_its_promise_and_ranks_like_brute_force(store: vs.Store, path: Path) -> None:
+    metric = store.concepts.metric
+    report = store.rebuild("concepts", path)
+    queries = clustered(QUERIES, 2)
+
+    shares, promises = [], []
+    for query in queries:
+        hits = store.concepts.search(query, K, recall=0.95)
+        expected = brute_force(query, metric)
+        found = [name for name in hits.ids if name in expected]
+        assert found == [name for name in expected if name in found]
+        assert store.concepts.search(query, K, exact=True).ids == expected
+        shares.append(len(found) / K)
+        promises.append(hits.recall_promised)
+
+    assert report.after.recipe == path.stem
+    assert min(promises) >= 0.95
+    # Three standard errors of the mean of QUERIES shares: a promise is about the mean over queries.
+    assert np.mean(shares) >= min(promises) - 3 * np.std(shares) / np.sqrt(QUERIES)
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if path.stem != "exact"], ids=lambda path: path.stem)
+def test_an_index_is_really_used(store: vs.Store, path: Path) -> None:
+    """With little recall asked for, the cheapest point is far below an exact scan."""
+    store.rebuild("concepts", path)
+
+    hits = store.concepts.search(clustered(1, 3)[0], K, recall=0.1)
+
+    assert hits.plan.name == "index"
+    assert 0 < hits.plan.scanned < ROWS / 4
+    assert store.stats()["kinds"]["concepts"]["index"]["recipe"] == path.stem
+
+
+@pytest.mark.parametrize("share", [50, 10, 1])
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_filtered_search_is_never_short(
+    store: vs.Store, path: Path, share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every recall, also when the rows that match are not few enough to be scanned."""
+    monkeypatch.setattr("vectorstore.vectors.live.EXACT_FILTER_NUMBERS", 0)
+    store.rebuild("concepts", path)
+    where = {"tags__has": f"below-{share}"}
+    allowed = np.arange(ROWS) % 100 < share
+    matching = ROWS * share // 100
+
+    for query in clustered(20, 4):
+        for recall in (0.1, 0.9, 1.0):
+            hits = store.concepts.search(query, K, where, recall=recall)
+            assert len(set(hits.ids)) == len(hits) == min(K, matching)
+            assert all(allowed[int(name)] for name in hits.ids)
+        exact = store.concepts.search(query, K, where, exact=True)
+        assert exact.ids == brute_force(query, store.concepts.metric, allowed)
+    assert len(store.concepts.search(clustered(1, 5)[0], 100, where)) == min(100, matching)
+
+
+def test_an_index_survives_reopening(tmp_path: Path) -> None:
+    """What was serialised is what is loaded: the second handle proposes the same candidates."""
+    for path in RECIPES:
+        with vs.open(tmp_path / path.stem, embedder=None, auto_publish=False) as store:
+            fill(store)
+            store.rebuild("concepts", path)
+            before = store.concepts.search(clustered(1, 6)[0], K, recall=0.1)
+        with vs.open(tmp_path / path.stem) as store:
+            after = store.concepts.search(clustered(1, 6)[0], K, recall=0.1)
+
+            assert (after.ids, after.plan) == (before.ids, before.plan), path.stem
+            assert store.check().findings == ()
+
+
+def test_an_unknown_key_is_an_error_that_names_the_allowed_ones(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text('name = "bad"\nfactory = "exact"\nefSearch = 3\n')
+
+    with pytest.raises(vs.RecipeError) as raised:
+        load_recipe(tmp_path / "bad.toml")
+
+    assert "unknown key 'efSearch'" in str(raised.value)
+    assert "factory, min_recall, name, points, train_rows, when" in str(raised.value)
+
+
+def test_a_recipe_that_faiss_cannot_build_leaves_the_old_index(store: vs.Store) -> None:
+    store.rebuild("concepts", "simhash512")
+
+    with pytest.raises(vs.RecipeError, match="FAISS cannot build 'Nonsense9'"):
+        store.rebuild("concepts", IndexRecipe("bad", "Nonsense9", ({"candidates": 10},)))
+
+    assert store.stats()["kinds"]["concepts"]["index"]["recipe"] == "simhash512"
+
+
+def test_a_recipe_below_its_minimum_is_refused_with_both_numbers(store: vs.Store) -> None:
+    store.rebuild("concepts", "simhash512")
+    weak = IndexRecipe("weak", "IVF256,Flat", ({"nprobe": 1, "candidates": 10},), min_recall=0.999)
+
+    with pytest.raises(vs.RecallTooLow, match=r"0\.999"):
+        store.rebuild("concepts", weak)
+
+    assert store.stats()["kinds"]["concepts"]["index"]["recipe"] == "simhash512"
+
+
+def test_the_rebuild_script_prints_before_and_after(tmp_path: Path) -> None:
+    with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as opened:
+        fill(opened)
+    script = [sys.executable, FOLDER / "rebuild.py", tmp_path / "kb", "concepts"]
+
+    table = subprocess.run([*script, FOLDER / "hnsw32.toml"], capture_output=True, text=True, timeout=60)
+    report = subprocess.run([*script, "simhash512", "--json"], capture_output=True, text=True, timeout=60)
+
+    assert [line.split()[:2] for line in table.stdout.splitlines()[:3]] == [
+        ["recipe", "recall@10"],
+        ["before", "exact"],
+        ["after", "hnsw32"],
+    ]
+    found = json.loads(report.stdout)
+    assert (found["before"]["recipe"], found["after"]["recipe"]) == ("hnsw32", "simhash512")
+    assert found["after"]["bytes"] > 0
+    assert "\x1b" not in table.stdout
+
+
+def test_the_rebuild_script_leaves_with_the_error_s_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with vs.open(tmp_path / "kb", embedder=None):
+        pass
+
+    assert rebuild.main([str(tmp_path / "kb"), "concepts", "nonsense"]) == 2
+    assert rebuild.main([str(tmp_path / "none"), "concepts", "exact"]) == 5
+    assert "no such recipe; use exact, simhash512, rabitq" in capsys.readouterr().err
+
+
+def test_the_readme_table_names_every_recipe_and_its_data() -> None:
+    table = (FOLDER / "README.md").read_text(encoding="utf-8").split(measure.BEGIN)[1].split(measure.END)[0]
+
+    assert all(f"[{name}]({name}.toml)" in table for name in measure.RECIPES)
+    assert "vectors of" in table
+
+
+def test_measuring_leaves_the_store_alone_and_gives_a_row_for_each_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as opened:
+        fill(opened)
+        seq = opened.stats()["seq"]
+
+    assert measure.main([str(tmp_path / "kb"), "concepts", "--queries", "10", "--dry-run"]) == 0
+
+    shown = capsys.readouterr().out
+    assert all(f"| [{name}]" in shown for name in measure.RECIPES)
+    assert "3,000 vectors of 32 dimensions (kb, concepts), 10 queries" in shown
+    with vs.open(tmp_path / "kb", read_only=True) as opened:
+        assert opened.stats()["seq"] == seq
