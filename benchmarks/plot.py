@@ -113,8 +113,8 @@ def _rates(axes: Axes, sizes: Sizes) -> None:
     ):
         values = [found[stage][name] for found in sizes.values()]
         axes.plot(list(sizes), values, style, color=colour, label=label, linewidth=1.6, markersize=5)
-    _log_values(axes, 100, 200_000)
-    axes.legend(frameon=False, fontsize=8, loc="center right")
+    _log_values(axes, 100, 1_000_000)
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 
 def _growth(axes: Axes, sizes: Sizes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Clock, clustered
+from conftest import Clock, brute_force, clustered, order_of
 
 import vectorstore as vs
 
@@ -464,3 +464,51 @@ def test_an_interrupt_while_embedding_leaves_the_store_as_it_was(store: vs.Store
         store.concepts.add([{"name": f"c{n}"} for n in range(3000)], progress=interrupt)
 
     assert len(store.concepts) == 0 and store.check().litter == ()
+
+
+# -- several spaces ----------------------------------------------------------------------------------------------------
+
+
+class Sound(vs.Record, table="sounds", spaces=("timbre",)):
+    label: str = ""
+
+
+def test_a_record_may_have_vectors_in_several_spaces(place: Path | str) -> None:
+    relation = clustered(40, 5, seed=1)
+    with vs.open(place, embedder="hash:16") as store:
+        analogies = store.analogies
+        analogies.add([{"id": f"c{n}", "a": f"word{n}"} for n in range(40)], vectors={"relation": relation})
+        for query in relation[:5]:
+            values = brute_force(query[None], relation, "cosine")[0]
+            assert analogies.search(query, k=40, space="relation").ids == [f"c{n}" for n in order_of(values, 40)]
+        assert analogies.search("word7", k=1).ids == ["c7"]
+        assert analogies.search(vs.Id("c3"), k=1, space="relation").ids != ["c3"]
+        assert [hits.ids[0] for hits in analogies.search_many(relation[:3], space="relation")] == ["c0", "c1", "c2"]
+        assert analogies.vectors(["c9"], space="relation").tobytes() == relation[9].tobytes()
+        assert analogies.vector_info("c9", space="relation").source == "caller"  # type: ignore[union-attr]
+        analogies.delete("c1")
+        assert "c1" not in analogies.search(relation[1], k=40, space="relation").ids
+        analogies.restore("c1")
+        assert analogies.search(relation[1], k=1, space="relation").ids == ["c1"]
+        analogies.delete(["c1", "c2"])
+        analogies.purge("c1")
+        assert store.check().findings == ()
+        analogies.restore("c2")
+        assert analogies.search(relation[2], k=1, space="relation").ids == ["c2"]
+        assert store.stats()["kinds"]["analogies"]["spaces"]["analogies.relation"]["vectors"] == 39
+        with pytest.raises(vs.NotFound, match=r"no vector space 'color'.*text, relation"):
+            analogies.search(relation[0], space="color")
+        with pytest.raises(vs.DimensionError, match=r"analogies\.relation"):
+            analogies.add({"a": "x"}, vectors={"relation": [[1.0, 2.0]]})
+        assert store.check().findings == ()
+
+
+def test_a_kind_without_text_needs_no_embedder(tmp_path: Path) -> None:
+    with vs.open(tmp_path / "kb", kinds=[Sound]) as store:  # the default embedder, which is never loaded
+        sounds = store.collection(Sound)
+        sounds.add([Sound(id="a"), Sound(id="b")], vectors={"text": [[1, 0], [0, 1]], "timbre": [[0, 0, 1], [1, 0, 0]]})
+        assert sounds.search([1.0, 0.1]).ids == ["a", "b"]
+        assert sounds.search([1.0, 0.1, 0.0], space="timbre").ids == ["b", "a"]
+    with vs.open(tmp_path / "kb") as store:
+        assert store["sounds"].search([1.0, 0.1, 0.0], space="timbre").ids == ["b", "a"]
+        assert store.check().findings == ()

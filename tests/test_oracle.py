@@ -19,7 +19,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import vectorstore as vs
 from tests.crash.model import Model
@@ -27,7 +34,16 @@ from tests.crash.model import Model
 IDS = [f"r{number:02d}" for number in range(24)]
 DOMAINS = ["physics", "music", None]
 VECTORS = {
-    4: [(1, 0, 0, 0), (0, 1, 0, 0), (1, 1, 0, 0), (2, 2, 0, 0), (-1, 0, 0, 0), (3, 1, 2, 0), (1, 0, 0, 5), (0, 0, 2, 2)],
+    4: [
+        (1, 0, 0, 0),
+        (0, 1, 0, 0),
+        (1, 1, 0, 0),
+        (2, 2, 0, 0),
+        (-1, 0, 0, 0),
+        (3, 1, 2, 0),
+        (1, 0, 0, 5),
+        (0, 0, 2, 2),
+    ],
     7: [(1,) * 7, (2,) * 7, (1, -1, 1, -1, 1, -1, 1), (0, 0, 0, 0, 0, 0, 3), (5, 0, 0, 1, 0, 0, 0), (-1,) * 7],
 }
 RECIPES = [
@@ -257,9 +273,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         where=filters,
         options=st.sampled_from([{}, {"recall": 0.0}, {"recall": 0.8}, {"exact": True}, {"recall": 1.0}]),
     )
-    def search(
-        self, which: int, number: int, k: int, where: dict[str, Any] | None, options: dict[str, Any]
-    ) -> None:
+    def search(self, which: int, number: int, k: int, where: dict[str, Any] | None, options: dict[str, Any]) -> None:
         self.compare(self.stores[which], self.model, number, k, where, options)
         if "exact" in options or options.get("recall") == 1.0:
             assert self.stores[which].concepts.search(self.vector(number), k, where, **options).exact
@@ -284,9 +298,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         where=filters,
         exact=st.booleans(),
     )
-    def search_many(
-        self, which: int, chosen: list[int], k: int, where: dict[str, Any] | None, exact: bool
-    ) -> None:
+    def search_many(self, which: int, chosen: list[int], k: int, where: dict[str, Any] | None, exact: bool) -> None:
         queries = np.array([self.vector(number) for number in chosen], dtype=np.float32)
         concepts = self.stores[which].concepts
         many = concepts.search_many(queries, k, where, exact=exact)

@@ -60,7 +60,6 @@ class Collection(Generic[R]):
         self._table = table
         self._embedding = embedding
         self._remover = Remover(sync, table, metric)
-        self._searcher = Searcher(sync, table, embedding, metric)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -78,7 +77,8 @@ class Collection(Generic[R]):
         Args:
             records: one or many, as objects of the kind, mappings or a DataFrame; a generator is read in chunks.
                 Unknown keys of mappings are kept in `extra`.
-            vectors: (n, d) numbers, one row a record; None embeds the records' texts.
+            vectors: (n, d) numbers, one row a record; None embeds the records' texts. For kinds with further vector
+                spaces a mapping, such as {"relation": numbers}; the text is then embedded unless "text" is in it.
             source: where given vectors come from, kept with them ("pretrained", "custom", ...).
             confidence: 0..1, kept with given vectors.
             progress: told (done, total) while texts are embedded.
@@ -118,7 +118,7 @@ class Collection(Generic[R]):
         confidence: float,
         progress: Progress | None,
     ) -> list[str]:
-        given = None if vectors is None else Given.checked(self.name, vectors, source, confidence)
+        given = None if vectors is None else Given.checked(self.kind, vectors, source, confidence)
         items = as_items(records)
         for _ in range(_ATTEMPTS):
             batch = self._batch(given)
@@ -158,7 +158,7 @@ class Collection(Generic[R]):
         for place, change in enumerate(wanted):
             if not isinstance(change.get("id"), str):
                 raise ValidationError(f"{self.name}[{place}].id: is required to say which record to update")
-        given = None if vectors is None else Given.checked(self.name, vectors, "caller", 1.0)
+        given = None if vectors is None else Given.checked(self.kind, vectors, "caller", 1.0)
         for _ in range(_ATTEMPTS):
             current = self._existing([change["id"] for change in wanted])
             merged = [self._merged(current[change["id"]], change, place) for place, change in enumerate(wanted)]
@@ -336,6 +336,7 @@ class Collection(Generic[R]):
         recall: float | None = None,
         exact: bool = False,
         mode: Mode = "vector",
+        space: str | None = None,
     ) -> Hits[R]:
         """The k records nearest to the query, best first.
 
@@ -346,11 +347,12 @@ class Collection(Generic[R]):
             recall: the share of the true best to deliver, 0..1; None for 0.99. The result says what was promised.
             exact: compare with every vector.
             mode: "vector", "text" (BM25 over the EMBEDDED fields) or "hybrid" (both, by reciprocal rank).
+            space: which of the kind's vector spaces; None for the one of its texts.
 
         Raises:
             ValidationError: a bad argument. EmbedderError: a text, and no embedder. NotFound: no such id.
         """
-        return self._searcher.search(query, k, where, recall, exact, mode)
+        return self._searcher(space).search(query, k, where, recall, exact, mode)
 
     def search_many(
         self,
@@ -359,24 +361,26 @@ class Collection(Generic[R]):
         where: Where | None = None,
         recall: float | None = None,
         exact: bool = False,
+        space: str | None = None,
     ) -> list[Hits[R]]:
         """The same answers as `search` for each query, from one snapshot, with shared work and both cores."""
-        return self._searcher.search_many(queries, k, where, recall, exact)
+        return self._searcher(space).search_many(queries, k, where, recall, exact)
 
-    def vectors(self, ids: Iterable[str]) -> Matrix:
+    def vectors(self, ids: Iterable[str], space: str | None = None) -> Matrix:
         """(n, d) float32 vectors of records, as they were given, in the order asked.
 
         Raises:
             NotFound: a record, or its vector, is not there.
         """
         wanted = list(ids)
-        found = [self._searcher.stored(name) for name in wanted]
+        searcher = self._searcher(space)
+        found = [searcher.stored(name) for name in wanted]
         for name, vector in zip(wanted, found, strict=True):
             if vector is None:
                 raise NotFound(f"{self.name}: no record {name!r} with a vector")
         return np.stack([vector for vector in found if vector is not None]) if found else np.empty((0, 0), np.float32)
 
-    def vector_info(self, id: str) -> VectorInfo | None:
+    def vector_info(self, id: str, space: str | None = None) -> VectorInfo | None:
         """Where the record's vector comes from; None when it has none.
 
         Raises:
@@ -386,18 +390,21 @@ class Collection(Generic[R]):
             found = self._table.existing(connection, [id]).get(id)
             if found is None or found[1]:
                 raise NotFound(f"{self.name}: no record with id {id!r}")
-            space = rows.space_by_name(connection, self.name)
+            made = rows.space_by_name(connection, self.kind.space_name(space))
             row = None
-            if space is not None:
+            if made is not None:
                 row = connection.execute(
                     "SELECT source, confidence, updates FROM vectors "
                     "WHERE record = ? AND space = ? AND retired IS NULL",
-                    (found[0], space.id),
+                    (found[0], made.id),
                 ).fetchone()
-        if space is None or row is None:
+        if made is None or row is None:
             return None
-        model = None if space.model is None else str(json.loads(space.model)["model"])
-        return VectorInfo(model, space.dim, space.metric, *row)
+        model = None if made.model is None else str(json.loads(made.model)["model"])
+        return VectorInfo(model, made.dim, made.metric, *row)
+
+    def _searcher(self, space: str | None) -> Searcher[R]:
+        return Searcher(self._sync, self._table, self._embedding, self.metric, self.kind.space_name(space))
 
     def __len__(self) -> int:
         return self.count()

@@ -120,6 +120,8 @@ def statistics(sync: Sync) -> dict[str, Any]:
             }
             if name in spaces:
                 entry |= _space(connection, spaces[name])
+            further = [space for space in spaces.values() if space.kind == name and space.name != name]
+            entry["spaces"] = {space.name: _space(connection, space) for space in further}
             kinds[name] = entry
         seq = sync.catalog.seq(connection)
     return {

@@ -6,6 +6,7 @@ rows, text and vectors in the commit that swaps the rewritten segments.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 
 from vectorstore.records import Record, Row
 from vectorstore.records.where import Node
-from vectorstore.storage import IntegrityError, RecordTable, Transaction
+from vectorstore.storage import IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Origin, Progress, Sync, attach, compact, stage
 from vectorstore.writing import conflict
@@ -38,8 +39,7 @@ class Remover(Generic[R]):
             numbers = self._table.matching(transaction.connection, node).tolist()
             if numbers:
                 self._stamp(transaction, numbers, transaction.now)
-                space = rows.space_by_name(transaction.connection, self._table.name)
-                if space is not None:
+                for space in self._spaces(transaction):
                     live = rows.live_vectors(transaction.connection, space.id, numbers)
                     rows.retire(transaction.connection, [vid for vid, _, _ in live.values()], transaction.seq)
             self._note(transaction, "delete", len(numbers), 0)
@@ -54,7 +54,8 @@ class Remover(Generic[R]):
                     self._stamp(transaction, numbers, None)
                 except IntegrityError as error:
                     raise conflict(self._table, error) from error
-                self._revive(transaction, numbers)
+                for space in self._spaces(transaction):
+                    self._revive(transaction, space, numbers)
             self._note(transaction, "restore", len(numbers), len(numbers))
         return len(numbers)
 
@@ -65,8 +66,7 @@ class Remover(Generic[R]):
         def erase(transaction: Transaction) -> None:
             numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
             erased[:] = numbers
-            space = rows.space_by_name(transaction.connection, self._table.name)
-            if space is not None:
+            for space in self._spaces(transaction):
                 gone = transaction.connection.execute(
                     "SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
                     (json.dumps(numbers), space.id),
@@ -77,8 +77,15 @@ class Remover(Generic[R]):
             self._table.optimize_text(transaction.connection)
             self._note(transaction, "purge", len(numbers), 0)
 
+        with self._sync.catalog.read() as connection:
+            further = [space.name for space in rows.spaces_of(connection, self._table.name)]
+        further = [name for name in further if name != self._table.name]
         try:
-            compact(self._sync, self._table.name, also=erase, progress=progress)
+            # One space is rewritten outside the lock; with several, one commit for all is worth holding it.
+            with self._sync.catalog.write() if further else contextlib.nullcontext():
+                for name in further:
+                    compact(self._sync, name, progress=progress)
+                compact(self._sync, self._table.name, also=erase, progress=progress)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
         self._sync.catalog.checkpoint()
@@ -94,12 +101,14 @@ class Remover(Generic[R]):
             changed.append((number, stamped))
         self._table.replace(transaction.connection, changed, text_changed=False)
 
-    def _revive(self, transaction: Transaction, numbers: Sequence[int]) -> None:
+    def _spaces(self, transaction: Transaction) -> list[SpaceRow]:
+        return rows.spaces_of(transaction.connection, self._table.name)
+
+    def _revive(self, transaction: Transaction, space: SpaceRow, numbers: Sequence[int]) -> None:
         """Give restored records new vids with the vectors that their last vids name."""
         connection = transaction.connection
-        space = rows.space_by_name(connection, self._table.name)
-        live = self._sync.state(self._table.name).current(connection)
-        if space is None or live is None:
+        live = self._sync.state(space.name).current(connection)
+        if live is None:
             return
         found = connection.execute(
             "SELECT v.record, max(v.vid), v.text_hash, v.source, v.confidence, v.updates FROM json_each(?) j "
@@ -114,7 +123,7 @@ class Remover(Generic[R]):
             revived = [int(old[int(vids[place])][0]) for place in chosen]
             hashes = [old[int(vids[place])][1] for place in chosen]
             staged = stage(
-                self._sync, self._table.name, [names[row] for row in revived], vectors[chosen], Origin(*key, hashes)
+                self._sync, space.name, [names[row] for row in revived], vectors[chosen], Origin(*key, hashes)
             )
             transaction.undo.append(partial(staged.discard, self._sync))
             attach(self._sync, transaction, self._table.name, self._metric, staged, revived)

@@ -41,11 +41,12 @@ class Id(str):
 class Searcher(Generic[R]):
     """Search over the records of one kind."""
 
-    def __init__(self, sync: Sync, table: RecordTable[R], embedding: Embedding, metric: str) -> None:
+    def __init__(self, sync: Sync, table: RecordTable[R], embedding: Embedding, metric: str, space: str) -> None:
         self._sync = sync
         self._table = table
         self._embedding = embedding
         self._metric = metric
+        self._name = space
 
     def search(self, query: Any, k: int, where: Where | None, recall: float | None, exact: bool, mode: Mode) -> Hits[R]:
         """One query; see `Collection.search`."""
@@ -57,7 +58,7 @@ class Searcher(Generic[R]):
         while True:
             with self._sync.catalog.read() as connection:
                 try:
-                    live = self._sync.state(self._table.name).current(connection)
+                    live = self._sync.state(self._name).current(connection)
                 except SnapshotMoved:
                     continue
                 allowed = self._allowed(connection, live, node)
@@ -79,7 +80,7 @@ class Searcher(Generic[R]):
         while True:
             with self._sync.catalog.read() as connection:
                 try:
-                    live = self._sync.state(self._table.name).current(connection)
+                    live = self._sync.state(self._name).current(connection)
                 except SnapshotMoved:
                     continue
                 allowed = self._allowed(connection, live, node)
@@ -112,13 +113,13 @@ class Searcher(Generic[R]):
 
     def _space(self) -> SpaceRow | None:
         with self._sync.catalog.read() as connection:
-            return rows.space_by_name(connection, self._table.name)
+            return rows.space_by_name(connection, self._name)
 
     def _vector(self, query: Any) -> tuple[Matrix, str | None]:
         """((d,) vector, the id to leave out) of a text, a vector, an Id or a record."""
         if isinstance(query, np.ndarray) and query.dtype == np.float32:
             # What nearly every search brings needs no look into the catalog; the rest gets the full check.
-            dim = self._sync.state(self._table.name).dim
+            dim = self._sync.state(self._name).dim
             if dim is not None and query.shape == (dim,) and 0 < float(np.dot(query, query)) < np.inf:
                 return np.ascontiguousarray(query), None
         if isinstance(query, Id):
@@ -169,11 +170,11 @@ class Searcher(Generic[R]):
         while True:
             with self._sync.catalog.read() as connection:
                 try:
-                    live = self._sync.state(self._table.name).current(connection)
+                    live = self._sync.state(self._name).current(connection)
                 except SnapshotMoved:
                     continue
                 found = self._table.existing(connection, [name]).get(name)
-                space = rows.space_by_name(connection, self._table.name)
+                space = rows.space_by_name(connection, self._name)
                 if live is None or space is None or found is None or found[1]:
                     return None
                 vector = rows.live_vectors(connection, space.id, [found[0]]).get(found[0])
@@ -193,7 +194,7 @@ class Searcher(Generic[R]):
     def _allowed(self, connection: Connection, live: Live | None, node: Node | None) -> Allowed | None:
         if node is None or live is None:
             return None
-        return self._sync.state(self._table.name).allowed(connection, live, self._table, node)
+        return self._sync.state(self._name).allowed(connection, live, self._table, node)
 
     def _one(
         self, live: Live | None, vector: Matrix, k: int, allowed: Allowed | None, recall: float, exact: bool
@@ -232,7 +233,7 @@ class Searcher(Generic[R]):
         while True:
             with self._sync.catalog.read() as connection:
                 try:
-                    live = self._sync.state(self._table.name).current(connection)
+                    live = self._sync.state(self._name).current(connection)
                 except SnapshotMoved:
                     continue
                 matches = self._match(connection, query, node, depth)

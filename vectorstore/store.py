@@ -118,8 +118,13 @@ class Store:
         """Register kinds: make tables for new ones, add new optional fields, take over kinds found in the store."""
         with self._catalog.read() as connection:
             stored = declared_kinds(connection)
+            named = [space.name.partition(".") for space in rows.all_spaces(connection)]
         classes = {
-            **{name: generic_kind(name, columns) for name, columns in stored.items() if name not in wanted},
+            **{
+                name: generic_kind(name, columns, tuple(space for kind, _, space in named if kind == name and space))
+                for name, columns in stored.items()
+                if name not in wanted
+            },
             **wanted,
         }
         self._sync.tables = {name: RecordTable(schema_of(kind)) for name, kind in classes.items()}
@@ -157,7 +162,7 @@ class Store:
             if metric not in METRICS:
                 raise ValidationError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
         with self._catalog.read() as connection:
-            spaces = {space.name: space.metric for space in rows.all_spaces(connection)}
+            spaces = {space.kind: space.metric for space in rows.all_spaces(connection)}
         for name, metric in spaces.items():
             if wanted.get(name, metric) != metric:
                 raise SpaceMismatch(

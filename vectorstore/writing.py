@@ -36,25 +36,26 @@ class Raced(Exception):
 class Given:
     """Vectors that the caller brought, and what they are known to be."""
 
-    vectors: Any
+    spaces: Mapping[str, Any]
     source: str
     confidence: float
 
     @classmethod
-    def checked(cls, name: str, vectors: Any, source: str, confidence: float) -> Given:
-        """The same, after a look at the confidence."""
+    def checked(cls, kind: type[Record], vectors: Any, source: str, confidence: float) -> Given:
+        """One matrix for the text space, or a mapping from the names of spaces to matrices."""
+        name = kind.table
         if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
             raise ValidationError(f"{name}.confidence: expected 0..1, got {confidence!r}")
-        return cls(vectors, source, float(confidence))
+        spaces = vectors if isinstance(vectors, Mapping) else {None: vectors}
+        return cls({kind.space_name(space): values for space, values in spaces.items()}, source, float(confidence))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Part:
     """One prepared chunk: rows, and the vectors of some of them (by place within the chunk)."""
 
     rows: list[Row]
-    places: list[int]
-    staged: Staged | None
+    staged: list[tuple[list[int], Staged]]
     unchanged: dict[int, bytes]
 
 
@@ -69,17 +70,17 @@ class Batch(Generic[R]):
         self._embedding = embedding
         self._metric = metric
         self._given = given
-        self._matrix: Matrix | None = None
+        self._matrices: dict[str, Matrix] = {}
         self._parts: list[_Part] = []
         self._probe: Matrix | None = None
         self.ids: list[str] = []
         self._seen: dict[str, int] = {}
         with sync.catalog.read() as connection:
             self._space = rows.space_by_name(connection, table.name)
-        if given is not None:
-            where = f"{table.name}.vectors"
-            dim = None if self._space is None else self._space.dim
-            self._matrix = as_matrix(given.vectors, where, dim=dim, metric=metric)
+            for name, values in ({} if given is None else given.spaces).items():
+                space = rows.space_by_name(connection, name)
+                dim = None if space is None else space.dim
+                self._matrices[name] = as_matrix(values, f"{name}.vectors", dim=dim, metric=metric)
 
     def prepare(self, records: Iterable[R | Mapping[str, Any]], progress: Progress | None) -> None:
         """Validate, encode, embed and stage everything; nothing is part of the store yet.
@@ -91,10 +92,9 @@ class Batch(Generic[R]):
         try:
             for chunk in _chunks(records, CHUNK):
                 self._prepare_chunk(chunk, progress)
-            if self._matrix is not None and len(self._matrix) != len(self.ids):
-                raise ValidationError(
-                    f"{self._table.name}.vectors: {len(self._matrix)} vectors for {len(self.ids)} records"
-                )
+            for name, matrix in self._matrices.items():
+                if len(matrix) != len(self.ids):
+                    raise ValidationError(f"{name}.vectors: {len(matrix)} vectors for {len(self.ids)} records")
         except BaseException:
             self.discard()
             raise
@@ -120,7 +120,9 @@ class Batch(Generic[R]):
             encoded.append((name, row[1], 1, created, micros, None, *row[_DELETED + 1 :]))
             records.append(record)
             self.ids.append(name)
-        self._parts.append(self._with_vectors(records, encoded, offset, progress))
+        part = self._with_vectors(records, encoded, offset, progress)
+        if part not in self._parts:
+            self._parts.append(part)
 
     def _as_record(self, item: R | Mapping[str, Any], where: str) -> R:
         kind = self._table.schema.kind
@@ -131,31 +133,37 @@ class Batch(Generic[R]):
         raise ValidationError(f"{where}: expected a {kind.__name__} or a mapping, got {type(item).__name__}")
 
     def _with_vectors(self, records: list[R], encoded: list[Row], offset: int, progress: Progress | None) -> _Part:
-        space_name = self._table.name
-        if self._matrix is not None and self._given is not None:
-            part = self._matrix[offset : offset + len(encoded)]
-            if len(part) < len(encoded):
-                raise ValidationError(
-                    f"{space_name}.vectors: {len(self._matrix)} vectors for at least {offset + len(encoded)} records"
-                )
+        ids = [str(row[_ID]) for row in encoded]
+        part = _Part(encoded, [], {})
+        for name, matrix in self._matrices.items():
+            rows_here = matrix[offset : offset + len(encoded)]
+            if len(rows_here) < len(encoded):
+                known = offset + len(encoded)
+                raise ValidationError(f"{name}.vectors: {len(matrix)} vectors for at least {known} records")
+            assert self._given is not None  # the matrices are what was given
             origin = Origin(self._given.source, self._given.confidence)
-            staged = stage(self._sync, space_name, [str(row[_ID]) for row in encoded], part, origin)
-            return _Part(encoded, list(range(len(encoded))), staged, {})
-        if self._embedding.brings_vectors or not self._table.schema.text_columns:
-            return _Part(encoded, [], None, {})
+            self._stage(part, name, list(range(len(encoded))), ids, rows_here, origin)
+        brought = self._table.name in self._matrices or self._embedding.brings_vectors
+        if brought or not self._table.schema.text_columns:
+            return part
         texts = [self._table.schema.text(record) for record in records]
         hashes = [text_hash(text) for text in texts]
-        same = self._same_text([str(row[_ID]) for row in encoded], hashes)
-        places = [place for place, text in enumerate(texts) if text and place not in same]
-        if not places:
-            return _Part(encoded, [], None, same)
-        chosen = [hashes[place] for place in places]
-        matrix = self._embedding.texts(self._space, [texts[p] for p in places], chosen, self._metric, progress)
-        if self._probe is None and (self._space is None or self._space.model is None):
-            self._probe = self._embedding.probe()
-        origin = Origin("embedder", 1.0, chosen)
-        staged = stage(self._sync, space_name, [str(encoded[place][_ID]) for place in places], matrix, origin)
-        return _Part(encoded, places, staged, same)
+        part.unchanged = self._same_text(ids, hashes)
+        places = [place for place, text in enumerate(texts) if text and place not in part.unchanged]
+        if places:
+            chosen = [hashes[place] for place in places]
+            matrix = self._embedding.texts(self._space, [texts[p] for p in places], chosen, self._metric, progress)
+            if self._probe is None and (self._space is None or self._space.model is None):
+                self._probe = self._embedding.probe()
+            self._stage(part, self._table.name, places, ids, matrix, Origin("embedder", 1.0, chosen))
+        return part
+
+    def _stage(
+        self, part: _Part, space: str, places: list[int], ids: list[str], matrix: Matrix, origin: Origin
+    ) -> None:
+        if part not in self._parts:
+            self._parts.append(part)  # from now on discard() knows its files
+        part.staged.append((places, stage(self._sync, space, [ids[place] for place in places], matrix, origin)))
 
     def _same_text(self, ids: list[str], hashes: list[bytes]) -> dict[int, bytes]:
         """Places whose stored record has a vector of just that text, which stays."""
@@ -175,8 +183,8 @@ class Batch(Generic[R]):
     def discard(self) -> None:
         """Remove staged files; the transaction did not happen."""
         for part in self._parts:
-            if part.staged is not None:
-                part.staged.discard(self._sync)
+            for _, staged in part.staged:
+                staged.discard(self._sync)
 
     def commit(self, operation: str, versions: Mapping[str, int] | None = None) -> int:
         """Write everything in one transaction; returns how many records.
@@ -195,7 +203,7 @@ class Batch(Generic[R]):
         return len(self.ids)
 
     def _note(self, transaction: Transaction, operation: str) -> None:
-        count = sum(len(part.places) for part in self._parts)
+        count = sum(len(places) for part in self._parts for places, _ in part.staged)
         details: dict[str, object] = {
             "kind": self._table.name,
             "operation": operation,
@@ -276,10 +284,9 @@ class Batch(Generic[R]):
             for place, expected in part.unchanged.items():
                 if live.get(numbers[place], (0, None, 0))[1] != expected:
                     raise Raced
-        if part.staged is None:
-            return
-        chosen = [numbers[place] for place in part.places]
-        attach(self._sync, transaction, self._table.name, self._metric, part.staged, chosen)
+        for places, staged in part.staged:
+            chosen = [numbers[place] for place in places]
+            attach(self._sync, transaction, self._table.name, self._metric, staged, chosen)
         space = rows.space_by_name(connection, self._table.name)
         if space is not None and space.model is None and self._probe is not None:
             self._embedding.pin(transaction, space, self._probe)

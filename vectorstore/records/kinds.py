@@ -69,8 +69,11 @@ class Mapping(BaseModel):
     confidence: Unit = 1.0
 
 
-class Analogy(Record, table="analogies"):
-    """An analogy in either shape: a mapping between two domains, or `a : b :: c : d`, or both at once."""
+class Analogy(Record, table="analogies", spaces=("relation",)):
+    """An analogy in either shape: a mapping between two domains, or `a : b :: c : d`, or both at once.
+
+    Beside its text it has a relation space: what leads from a to b, as a vector that the caller brings.
+    """
 
     source_domain: Annotated[str | None, INDEXED, EMBEDDED] = None
     target_domain: Annotated[str | None, INDEXED, EMBEDDED] = None
@@ -86,9 +89,9 @@ class Analogy(Record, table="analogies"):
 
     def embedding_text(self) -> str:
         """`a is to b as c is to d; source domain, target domain; source-target pairs; reasoning`."""
-        parts = []
-        if self.a and self.b and self.c and self.d:
-            parts.append(f"{self.a} is to {self.b} as {self.c} is to {self.d}")
+        terms = [term for term in (self.a, self.b, self.c, self.d) if term]
+        whole = f"{self.a} is to {self.b} as {self.c} is to {self.d}"
+        parts = [whole if len(terms) == 4 else ", ".join(terms)]
         domains = [domain for domain in (self.source_domain, self.target_domain) if domain]
         parts.append(" and ".join(domains))
         parts.append(", ".join(f"{pair.source} is like {pair.target}" for pair in self.concept_mappings))

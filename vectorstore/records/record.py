@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Self
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints
 
-from vectorstore.errors import ValidationError
+from vectorstore.errors import NotFound, ValidationError
 from vectorstore.ids import check_id, from_micros
 from vectorstore.records.markers import INDEXED, Ref
 
@@ -65,6 +65,9 @@ Extra = Annotated[dict[str, JsonValue], AfterValidator(_jsonable)]
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
+TEXT_SPACE = "text"
+"""The name of a kind's first space, which its texts are embedded into."""
+
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED = frozenset({"row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"})
 
@@ -78,6 +81,7 @@ class Record(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", revalidate_instances="never")
     table: ClassVar[str] = ""
+    spaces: ClassVar[tuple[str, ...]] = ()
 
     id: str = ""
     context: Annotated[str, Ref("contexts"), INDEXED, StringConstraints(min_length=1)] = "default"
@@ -94,9 +98,14 @@ class Record(pydantic.BaseModel):
         except pydantic.ValidationError as error:
             raise readable(error, type(self).__name__) from error
 
-    def __init_subclass__(cls, *, table: str = "", **keywords: Any) -> None:
-        """Take the table name from the class statement."""
+    def __init_subclass__(cls, *, table: str = "", spaces: tuple[str, ...] = (), **keywords: Any) -> None:
+        """Take the table name and the names of further vector spaces from the class statement."""
         super().__init_subclass__(**keywords)
+        for name in spaces:
+            if not _TABLE_NAME.fullmatch(name) or name == TEXT_SPACE:
+                raise ValidationError(f"{cls.__name__}: spaces={name!r} is not usable; use a-z, 0-9 and _, not 'text'")
+        if spaces:
+            cls.spaces = spaces
         if table:
             if not _TABLE_NAME.fullmatch(table) or table in _RESERVED:
                 raise ValidationError(
@@ -106,8 +115,8 @@ class Record(pydantic.BaseModel):
             cls.table = table
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, table: str = "", **keywords: Any) -> None:
-        """The table name was taken by `__init_subclass__`; pydantic hands it on here as well."""
+    def __pydantic_init_subclass__(cls, *, table: str = "", spaces: tuple[str, ...] = (), **keywords: Any) -> None:
+        """The names were taken by `__init_subclass__`; pydantic hands it on here as well."""
         super().__pydantic_init_subclass__(**keywords)
 
     @pydantic.field_validator("id")
@@ -140,6 +149,20 @@ class Record(pydantic.BaseModel):
             if isinstance(error.__cause__, pydantic.ValidationError):
                 raise readable(error.__cause__, where) from None
             raise
+
+    @classmethod
+    def space_name(cls, space: str | None) -> str:
+        """How a vector space of this kind is called in the catalog: `analogies`, `analogies.relation`.
+
+        Raises:
+            NotFound: the kind declares no such space.
+        """
+        if space is None or space == TEXT_SPACE:
+            return cls.table
+        if space not in cls.spaces:
+            known = ", ".join((TEXT_SPACE, *cls.spaces))
+            raise NotFound(f"{cls.table}: no vector space {space!r}; it has: {known}")
+        return f"{cls.table}.{space}"
 
     def derived_id(self) -> str | None:
         """The id that follows from the record's own fields, or None for a ULID."""

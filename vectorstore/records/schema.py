@@ -288,7 +288,7 @@ _HINTS: dict[str, Any] = {
 }
 
 
-def generic_kind(table: str, declaration: Sequence[dict[str, Any]]) -> type[Record]:
+def generic_kind(table: str, declaration: Sequence[dict[str, Any]], spaces: tuple[str, ...] = ()) -> type[Record]:
     """A class for a kind whose own class is not at hand, from the columns that the store recorded.
 
     It reads and writes the same rows; only checks and texts that the original class adds in code are absent.
@@ -314,5 +314,5 @@ def generic_kind(table: str, declaration: Sequence[dict[str, Any]]) -> type[Reco
         else:
             fields[column["name"]] = (hint, column["default"])
     return pydantic.create_model(
-        table.title().replace("_", ""), __base__=Record, __cls_kwargs__={"table": table}, **fields
+        table.title().replace("_", ""), __base__=Record, __cls_kwargs__={"table": table, "spaces": spaces}, **fields
     )

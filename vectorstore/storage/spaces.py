@@ -90,6 +90,11 @@ def all_spaces(connection: Connection) -> list[SpaceRow]:
     return [SpaceRow(*row) for row in connection.execute(f"SELECT {_SPACE} FROM spaces ORDER BY id").fetchall()]
 
 
+def spaces_of(connection: Connection, kind: str) -> list[SpaceRow]:
+    """The spaces of a kind, oldest first."""
+    return [space for space in all_spaces(connection) if space.kind == kind]
+
+
 def create_space(connection: Connection, name: str, kind: str, dim: int, metric: str, seq: int, now: int) -> SpaceRow:
     """Make a space; its model is pinned later, when a text is first embedded into it."""
     connection.execute(

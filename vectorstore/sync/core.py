@@ -23,7 +23,7 @@ from vectorstore.recipes import IndexRecipe
 from vectorstore.records.where import Node
 from vectorstore.storage import Catalog, Connection, RecordTable, SegmentRow, SpaceRow
 from vectorstore.storage import spaces as rows
-from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, as_matrix, from_bytes, open_segment
+from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, from_bytes, open_segment
 from vectorstore.vectors.arrays import Matrix, lengths
 
 log = logging.getLogger("vectorstore")
@@ -256,10 +256,3 @@ class SpaceState:
 def _pending(vids: Vids, vectors: Matrix) -> Segment:
     """The vectors that wait in the catalog, as a segment in memory."""
     return Segment(0, vectors, lengths(vectors), None, vids)
-
-
-def stored_vectors(vectors: Any, where: str, space: SpaceRow | None, metric: str) -> Matrix:
-    """Checked vectors for a space that may not exist yet."""
-    if space is None:
-        return as_matrix(vectors, where, metric=metric)
-    return as_matrix(vectors, where, dim=space.dim, metric=space.metric)

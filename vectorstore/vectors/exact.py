@@ -8,6 +8,7 @@ bit-equal scores, and equal vectors get equal scores, wherever they lie.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import faiss
@@ -127,7 +128,7 @@ def best(scores: Scores, vids: Vids, k: int) -> Positions:
 def spans(offsets: Positions, positions: Positions) -> list[tuple[int, int, int]]:
     """(segment, first, last + 1) of each run of ascending positions that lies in one segment."""
     bounds = np.searchsorted(positions, offsets).tolist()
-    runs = enumerate(zip(bounds, bounds[1:], strict=False))
+    runs = enumerate(itertools.pairwise(bounds))
     return [(segment, low, high) for segment, (low, high) in runs if high > low]
 
 
@@ -138,5 +139,6 @@ def gather(segments: Sequence[Segment], offsets: Positions, positions: Positions
         for segment, low, high in spans(offsets, positions)
     ]
     if len(parts) == 1:
-        return parts[0]
+        only: Matrix = parts[0]
+        return only
     return np.concatenate(parts) if parts else np.empty((0, segments[0].vectors.shape[1]), np.float32)
