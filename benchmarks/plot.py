@@ -113,7 +113,7 @@ def _rates(axes: Axes, sizes: Sizes) -> None:
     ):
         values = [found[stage][name] for found in sizes.values()]
         axes.plot(list(sizes), values, style, color=colour, label=label, linewidth=1.6, markersize=5)
-    _log_values(axes, 100, 1_000_000)
+    _log_values(axes, 100, 900_000)
     axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 

@@ -70,18 +70,19 @@ filters = st.one_of(
 
 def holds(where: dict[str, Any] | None, name: str, domain: str | None) -> bool:
     """The filters above, in Python."""
-    for key, value in (where or {}).items():
-        good = {
-            "domain": lambda: domain == value,
-            "id": lambda: name == value,
-            "id__in": lambda: name in value,
-            "id__nin": lambda: name not in value,
-            "not": lambda: not holds(value, name, domain),
-            "or": lambda: any(holds(part, name, domain) for part in value),
-        }[key]()
-        if not good:
-            return False
-    return True
+    return all(_one_holds(key, value, name, domain) for key, value in (where or {}).items())
+
+
+def _one_holds(key: str, value: Any, name: str, domain: str | None) -> bool:
+    if key == "not":
+        return not holds(value, name, domain)
+    if key == "or":
+        return any(holds(part, name, domain) for part in value)
+    field, _, operator = key.partition("__")
+    own = name if field == "id" else domain
+    if operator:
+        return (own in value) == (operator == "in")
+    return own == value
 
 
 class StoreAgainstModel(RuleBasedStateMachine):

@@ -18,7 +18,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vectorstore.collection import Collection as Collection
-    from vectorstore.collection import VectorInfo as VectorInfo
     from vectorstore.embedders import CallableEmbedder as CallableEmbedder
     from vectorstore.embedders import Embedder as Embedder
     from vectorstore.embedders import EmbedderIdentity as EmbedderIdentity
@@ -64,12 +63,13 @@ if TYPE_CHECKING:
     from vectorstore.results import Hit as Hit
     from vectorstore.results import Hits as Hits
     from vectorstore.results import Page as Page
+    from vectorstore.results import VectorInfo as VectorInfo
     from vectorstore.searching import Id as Id
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
 
 _WHERE: dict[str, str] = {
-    **dict.fromkeys(("Collection", "VectorInfo"), "collection"),
+    "Collection": "collection",
     **dict.fromkeys(
         ("CallableEmbedder", "Embedder", "EmbedderIdentity", "HashEmbedder", "SentenceEmbedder"), "embedders"
     ),
@@ -105,7 +105,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context", "Mapping"), "records.kinds"),
     **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "UNIQUE", "Ref"), "records.markers"),
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
-    **dict.fromkeys(("Hit", "Hits", "Page"), "results"),
+    **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),
     "Id": "searching",
     **dict.fromkeys(("Store", "open"), "store"),
 }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
@@ -19,7 +18,7 @@ from vectorstore.ids import to_micros
 from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import And, Node, Term, with_ids
 from vectorstore.removing import Remover
-from vectorstore.results import Hits, Page, as_cursor, from_cursor
+from vectorstore.results import Hits, Page, VectorInfo, as_cursor, from_cursor
 from vectorstore.searching import Id, Mode, Searcher
 from vectorstore.storage import RecordTable
 from vectorstore.storage import spaces as rows
@@ -31,22 +30,6 @@ R = TypeVar("R", bound=Record)
 RETENTION = timedelta(days=30)
 _ATTEMPTS = 20
 _VERSION, _UPDATED, _DELETED = 2, 4, 5
-
-
-@dataclass(frozen=True)
-class VectorInfo:
-    """Where the vector of a record comes from.
-
-    `model` is None for vectors that the caller brought into a space of nobody's; `update_count` rises by one with
-    every new vector of the record.
-    """
-
-    model: str | None
-    dim: int
-    metric: str
-    source: str
-    confidence: float
-    update_count: int
 
 
 class Collection(Generic[R]):

@@ -16,7 +16,7 @@ import numpy as np
 
 from vectorstore.records import Record, Row
 from vectorstore.records.where import Node
-from vectorstore.storage import IntegrityError, RecordTable, SpaceRow, Transaction
+from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Origin, Progress, Sync, attach, compact, stage
 from vectorstore.writing import conflict
@@ -63,8 +63,11 @@ class Remover(Generic[R]):
         """Erase matching deleted records, and rewrite what held their vectors, in one commit."""
         erased: list[int] = []
 
+        def doomed(connection: Connection) -> list[int]:
+            return [int(row) for row in self._table.matching(connection, node, deleted=True)]
+
         def erase(transaction: Transaction) -> None:
-            numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
+            numbers = doomed(transaction.connection)
             erased[:] = numbers
             for space in self._spaces(transaction):
                 gone = transaction.connection.execute(
@@ -84,8 +87,8 @@ class Remover(Generic[R]):
             # One space is rewritten outside the lock; with several, one commit for all is worth holding it.
             with self._sync.catalog.write() if further else contextlib.nullcontext():
                 for name in further:
-                    compact(self._sync, name, progress=progress)
-                compact(self._sync, self._table.name, also=erase, progress=progress)
+                    compact(self._sync, name, progress=progress, doomed=doomed)
+                compact(self._sync, self._table.name, also=erase, progress=progress, doomed=doomed)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
         self._sync.catalog.checkpoint()
@@ -117,6 +120,8 @@ class Remover(Generic[R]):
         ).fetchall()
         old = {vid: (record, *rest) for record, vid, *rest in found}
         vids, vectors = live.vectors_of(np.array(sorted(old), dtype=np.int64))
+        oldest_first = np.argsort(vids)  # so that ties between them stay as they were
+        vids, vectors = vids[oldest_first], vectors[oldest_first]
         names = {number: record.id for number, record in self._table.by_rows(connection, numbers).items()}
         for key in {(old[vid][2], old[vid][3]) for vid in vids.tolist()}:
             chosen = [place for place, vid in enumerate(vids.tolist()) if old[vid][2:4] == key]

@@ -170,6 +170,22 @@ class Page(Sequence[R]):
         return iter(self.records)
 
 
+@dataclass(frozen=True)
+class VectorInfo:
+    """Where the vector of a record comes from.
+
+    `model` is None for vectors that the caller brought into a space of nobody's; `update_count` rises by one with
+    every new vector of the record.
+    """
+
+    model: str | None
+    dim: int
+    metric: str
+    source: str
+    confidence: float
+    update_count: int
+
+
 def as_cursor(value: Any, row: int) -> str:
     """Where a page ended: the sort value and row of its last record, as opaque text."""
     return base64.urlsafe_b64encode(json.dumps([value, row]).encode()).decode()

@@ -175,6 +175,23 @@ def retired_vids(connection: Connection, space: int, since: int) -> Vids:
     )
 
 
+def restorable_vids(connection: Connection, space: int, table: str) -> tuple[Vids, Vids]:
+    """(vids ascending, records) of the last vectors of deleted records: a restore needs them, a purge drops them.
+
+    Args:
+        connection: of a running transaction.
+        space: whose vectors.
+        table: the quoted name of the kind's table.
+    """
+    found = connection.execute(
+        f"SELECT max(v.vid), v.record FROM vectors v JOIN {table} t ON t.row = v.record WHERE v.space = ? "
+        "AND v.retired IS NOT NULL AND t.deleted_at IS NOT NULL GROUP BY v.record ORDER BY 1",
+        (space,),
+    ).fetchall()
+    both = np.array(found, dtype=np.int64).reshape(-1, 2)
+    return both[:, 0].copy(), both[:, 1].copy()
+
+
 def record_map(connection: Connection, space: int, after_vid: int) -> tuple[Vids, Vids]:
     """(vids, records) of all vectors of the space whose vid is greater, by ascending vid."""
     sql = "FROM (SELECT vid, record FROM vectors WHERE vid > ? AND space = ? ORDER BY vid)"

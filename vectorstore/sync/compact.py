@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,7 +18,7 @@ import numpy as np
 from vectorstore.errors import StoreBusy
 from vectorstore.files import FileInfo
 from vectorstore.recipes import IndexRecipe
-from vectorstore.storage import SpaceRow, Transaction
+from vectorstore.storage import Connection, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Progress, Sync
 from vectorstore.sync.publish import build_index, commit_index, retire_index, snapshot
@@ -37,6 +37,7 @@ from vectorstore.vectors import (
     to_bytes,
 )
 
+Doomed = Callable[[Connection], Sequence[int]]
 SMALL_ROWS = 65_536
 """Segments with fewer rows are merged; bigger ones are only rewritten when they hold retired vectors."""
 
@@ -57,15 +58,19 @@ def compact(
     space_name: str,
     also: Callable[[Transaction], None] | None = None,
     progress: Progress | None = None,
+    doomed: Doomed | None = None,
     recipe: IndexRecipe | None = None,
 ) -> CompactReport | None:
     """Rewrite a space without its retired vectors; None when it has no vectors.
+
+    The last vector of a deleted record stays, so that it can be restored with it.
 
     Args:
         sync: the store's parts.
         space_name: which space.
         also: done in the same transaction, such as erasing the records of a purge.
         progress: told (segments written, segments to write).
+        doomed: deleted records that a purge is about to erase; their vectors go too.
         recipe: build this index over the result; None builds the current one's recipe again, if there is one.
 
     Raises:
@@ -80,9 +85,10 @@ def compact(
                 with sync.catalog.write() as transaction:
                     also(transaction)
             return None
-        report = _attempt(sync, space_name, live, also, progress, recipe)
+        report = _attempt(sync, space_name, live, also, progress, doomed, recipe)
         if report is not None:
-            return replace(report, vectors_removed=0 if before is None else before.dead_rows)
+            dropped = 0 if before is None else max(0, before.rows - live.rows)
+            return replace(report, vectors_removed=report.vectors_removed + dropped)
     raise StoreBusy(f"{space_name}: other writers changed it during every one of five compactions; try again later")
 
 
@@ -92,9 +98,11 @@ def _attempt(
     live: Live,
     also: Callable[[Transaction], None] | None,
     progress: Progress | None,
+    doomed: Doomed | None,
     recipe: IndexRecipe | None,
 ) -> CompactReport | None:
-    old, masks = _to_rewrite(live)
+    spared, planned = _spared(sync, space_name, doomed)
+    old, masks = _to_rewrite(live, spared)
     kept = [segment for segment in live.segments[:-1] if segment.id not in {o.id for o in old}]
     folder = sync.folder("embeddings", space_name)
     written: list[tuple[FileInfo, Segment]] = []
@@ -129,12 +137,9 @@ def _attempt(
         raise
     with sync.catalog.write(undo=discard) as transaction:
         space = rows.space_by_name(transaction.connection, space_name)
-        # A purge must not erase what was deleted since: the new segments hold it as live.
-        if (
-            space is None
-            or space.layout != live.layout
-            or (also is not None and _deleted_since(transaction, space, live))
-        ):
+        # A purge must not erase what was deleted since: the new segments hold its vectors.
+        late = doomed is not None and sorted(doomed(transaction.connection)) != planned
+        if space is None or space.layout != live.layout or late:
             transaction.after.append(discard)
             return None
         if also is not None:
@@ -157,18 +162,27 @@ def _attempt(
     return CompactReport(space_name, len(gone), live.live_rows, len(live.segments) - 1, len(kept) + len(written))
 
 
-def _deleted_since(transaction: Transaction, space: SpaceRow, live: Live) -> bool:
-    return len(rows.retired_vids(transaction.connection, space.id, live.seq)) > 0
+def _spared(sync: Sync, space_name: str, doomed: Doomed | None) -> tuple[Vids, list[int]]:
+    """(retired vids that a restore may need, ascending; the records that a purge will erase)."""
+    with sync.catalog.read() as connection:
+        space = rows.space_by_name(connection, space_name)
+        assert space is not None  # there is a snapshot of it
+        vids, records = rows.restorable_vids(connection, space.id, sync.table(space.kind).table)
+        planned = [] if doomed is None else sorted(doomed(connection))
+    return vids[~np.isin(records, planned)], planned
 
 
-def _to_rewrite(live: Live) -> tuple[list[Segment], list[np.ndarray]]:
+def _to_rewrite(live: Live, spared: Vids) -> tuple[list[Segment], list[np.ndarray]]:
     """Segments with retired rows, and small ones if there are several; with a mask of the rows to keep."""
     chosen, masks = [], []
+    dead = None if live.dead is None else live.dead.copy()
+    if dead is not None:
+        dead[live.positions_of(spared)] = False
     small = [segment for segment in live.segments[:-1] if segment.rows < SMALL_ROWS]
     for segment, offset in zip(live.segments[:-1], live.offsets, strict=False):
         keep = np.ones(segment.rows, dtype=bool)
-        if live.dead is not None:
-            keep = ~live.dead[offset : offset + segment.rows]
+        if dead is not None:
+            keep = ~dead[offset : offset + segment.rows]
         if not keep.all() or (len(small) > 1 and segment.rows < SMALL_ROWS):
             chosen.append(segment)
             masks.append(keep)

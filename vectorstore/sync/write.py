@@ -149,11 +149,13 @@ def flush(sync: Sync, space_name: str) -> int:
             vids, vectors = rows.pending_vectors(connection, space.id, space.dim, 0)
             if not len(vids):
                 return 0
+            table = sync.table(space.kind).table
             dead = set(rows.retired_vids(connection, space.id, -1).tolist())
+            dead -= set(rows.restorable_vids(connection, space.id, table)[0].tolist())
             ids = dict(
                 connection.execute(
                     f"SELECT v.vid, t.id FROM pending p JOIN vectors v ON v.vid = p.vid "
-                    f"JOIN {sync.table(space.kind).table} t ON t.row = v.record WHERE p.space = ?",
+                    f"JOIN {table} t ON t.row = v.record WHERE p.space = ?",
                     (space.id,),
                 ).fetchall()
             )

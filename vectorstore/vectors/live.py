@@ -41,6 +41,10 @@ millisecond. Measured: benchmarks/lifecycle.py."""
 SUBSET_BYTES = 8 * 1024 * 1024
 """A filter may keep a copy of its rows' codes of at most this size; bigger ones filter the whole index's proposals."""
 
+FILTER_CANDIDATES = 4
+"""So many times the candidates are re-ranked under a filter: its scan is short, and rows that share a topic lie closer
+together than the rows that the recall was measured on. Measured: 0.9980 with twice, 1.0 with four times as many."""
+
 MAX_SHARE = 0.25
 """When the index would have to propose more than this share of its rows, the exact scan is cheaper."""
 
@@ -295,8 +299,8 @@ class Live:
         assert self.index is not None
         query = prepared.reshape(1, -1)
         if allowed is not None and allowed.codes is not None:
-            # Twice the candidates: the scan is short, and a filter should cost no recall.
-            places = self.index.candidates_among(query, allowed.codes, 2 * point.candidates)[0]
+            count = FILTER_CANDIDATES * point.candidates
+            places = self.index.candidates_among(query, allowed.codes, count)[0]
             return allowed.positions[np.sort(places[places >= 0])], len(places)
         enough = min(point.candidates, self.index.rows - self.dead_indexed if allowed is None else allowed.indexed)
         count = self._fetch(point, allowed)
