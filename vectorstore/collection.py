@@ -356,12 +356,11 @@ class Collection(Generic[R]):
             NotFound: a record, or its vector, is not there.
         """
         wanted = list(ids)
-        searcher = self._searcher(space)
-        found = [searcher.stored(name) for name in wanted]
-        for name, vector in zip(wanted, found, strict=True):
-            if vector is None:
-                raise NotFound(f"{self.name}: no record {name!r} with a vector")
-        return np.stack([vector for vector in found if vector is not None]) if found else np.empty((0, 0), np.float32)
+        known = self._searcher(space).stored(wanted)
+        absent = [name for name in wanted if name not in known]
+        if absent:
+            raise NotFound(f"{self.name}: no record {absent[0]!r} with a vector")
+        return np.stack([known[name] for name in wanted]) if wanted else np.empty((0, 0), np.float32)
 
     def vector_info(self, id: str, space: str | None = None) -> VectorInfo | None:
         """Where the record's vector comes from; None when it has none.

@@ -103,7 +103,7 @@ EXACT = IndexRecipe("exact", "exact", when="below about 10,000 rows, or when eve
 SIMHASH = IndexRecipe(
     "simhash512",
     "LSH512rt",
-    _candidates(40, 80, 120, 160, 240, 320, 400, 480, 640, 960, 1280, 2560),
+    _candidates(40, 80, 120, 160, 240, 320, 400, 480, 640, 960, 1280, 1920, 2560, 3840, 5120),
     when="the default: 64 bytes a vector, no training to speak of, builds in seconds, any filter",
 )
 RABITQ = IndexRecipe(

@@ -125,7 +125,7 @@ class Searcher(Generic[R]):
         if isinstance(query, Id):
             return self._wanted(str(query)), str(query)
         if isinstance(query, Record):
-            if query.id and (vector := self.stored(query.id)) is not None:
+            if query.id and (vector := self.stored([query.id]).get(query.id)) is not None:
                 return vector, query.id
             query = self._table.schema.text(query)  # type: ignore[arg-type]
         where = f"{self._table.name}.search: query"
@@ -165,26 +165,26 @@ class Searcher(Generic[R]):
         stacked = [vector for vector in vectors if vector is not None]
         return (np.stack(stacked) if stacked else np.empty((0, 0), np.float32)), itself
 
-    def stored(self, name: str) -> Matrix | None:
-        """The vector of a live record, or None."""
+    def stored(self, names: Sequence[str]) -> dict[str, Matrix]:
+        """Id -> (d,) vector, for those that are live and have one."""
         while True:
             with self._sync.catalog.read() as connection:
                 try:
                     live = self._sync.state(self._name).current(connection)
                 except SnapshotMoved:
                     continue
-                found = self._table.existing(connection, [name]).get(name)
                 space = rows.space_by_name(connection, self._name)
-                if live is None or space is None or found is None or found[1]:
-                    return None
-                vector = rows.live_vectors(connection, space.id, [found[0]]).get(found[0])
-            if vector is None:
-                return None
-            matrix = live.vectors_of(np.array([vector[0]], dtype=np.int64))[1]
-            return matrix[0] if len(matrix) else None
+                if live is None or space is None:
+                    return {}
+                found = self._table.existing(connection, names)
+                of_row = {row: name for name, (row, deleted) in found.items() if not deleted}
+                vectors = rows.live_vectors(connection, space.id, list(of_row))
+            of_vid = {vid: of_row[row] for row, (vid, _, _) in vectors.items()}
+            vids, matrix = live.vectors_of(np.array(sorted(of_vid), dtype=np.int64))
+            return {of_vid[vid]: vector for vid, vector in zip(vids.tolist(), matrix, strict=True)}
 
     def _wanted(self, name: str) -> Matrix:
-        vector = self.stored(name)
+        vector = self.stored([name]).get(name)
         if vector is None:
             raise NotFound(f"{self._table.name}: no record {name!r} with a vector to search from")
         return vector

@@ -172,8 +172,8 @@ def rebuild(
         if as_json:
             report = opened.rebuild(kind, recipe)
         else:
-            with progress_bar("measuring", 1, "efforts") as told:
-                report = opened.rebuild(kind, recipe, progress=lambda done, of: told(done * 1 // of, 1))
+            with progress_bar("measuring", 100, "%") as told:
+                report = opened.rebuild(kind, recipe, progress=lambda done, of: told(done * 100 // of, 100))
     if as_json:
         say_json(dataclasses.asdict(report))
     else:

@@ -124,10 +124,14 @@ class Schema(Generic[R]):
                 fields[name] = decoder(value)
         record = self.kind.__new__(self.kind)
         _set(record, "__dict__", fields)
-        _set(record, "__pydantic_fields_set__", set(self.names))
+        _set(record, "__pydantic_fields_set__", self._name_set.copy())
         _set(record, "__pydantic_extra__", None)
         _set(record, "__pydantic_private__", None)
         return record
+
+    @functools.cached_property
+    def _name_set(self) -> set[str]:
+        return set(self.names)
 
     @functools.cached_property
     def _decoded(self) -> tuple[tuple[str, Callable[[Any], Any]], ...]:

@@ -71,7 +71,7 @@ def refresh(sync: Sync, space_name: str, recipe: IndexRecipe, live: Live, progre
         publish(sync, space_name, recipe, live, progress)
 
 
-def quality(sync: Sync, space_name: str, live: Live, queries: int = 100) -> Quality:
+def quality(sync: Sync, space_name: str, live: Live, queries: int = 40) -> Quality:
     """Recall@10 and latency over held-out queries, through the plan that a search would take."""
     with sync.catalog.read() as connection:
         space = rows.space_by_name(connection, space_name)

@@ -269,6 +269,8 @@ class Live:
         point = self.curve.cheapest(recall, k)
         if point is None:
             return None, f"no measured point of {self.index.recipe.name} reaches recall {recall:g} at k={k}"
+        if matching is not None and "nprobe" in point.effort:
+            return None, "the recall of an inverted file under a filter was not measured"
         if point.candidates > MAX_SHARE * self.index.rows:
             return (
                 None,

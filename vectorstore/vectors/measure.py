@@ -21,7 +21,7 @@ from vectorstore.vectors.index import BLOCK, Index
 from vectorstore.vectors.segments import Segment
 
 QUERIES = 192
-DEPTHS = (10, 100)
+DEPTHS = (10, 30, 100)
 _NOISE = 0.8
 
 
@@ -83,6 +83,8 @@ def held_out(segments: Sequence[Segment], metric: str, count: int = QUERIES, see
     noise = as_unit(random.standard_normal(rows.shape).astype(np.float32))
     size = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
     middle = as_unit(rows) + as_unit(others) if metric == "cosine" else (rows + others) / 2
+    opposite = ~middle.any(axis=1)  # the midpoint of opposite vectors has no direction
+    middle[opposite] = rows[opposite]
     return [
         np.ascontiguousarray(middle, np.float32),
         np.ascontiguousarray(rows + _NOISE * size * noise, np.float32),
@@ -144,6 +146,8 @@ def measure(
             for depth in depths:
                 candidates = max(effort["candidates"], depth)
                 if candidates <= index.rows:
+                    if "efSearch" in effort:  # a graph looks further when asked for more: no prefix of a deeper search
+                        proposals = [index.candidates(queries, effort, candidates) for queries in prepared]
                     recall = min(
                         _lower_bound(proposed[:, :candidates], expected[:, :depth])
                         for proposed, expected in zip(proposals, truths, strict=True)
