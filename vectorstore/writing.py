@@ -249,7 +249,7 @@ class Batch(Generic[R]):
             if not existing:
                 table.insert(connection, first, part.rows)
                 return list(range(first, first + len(part.rows)))
-            stored = table.by_rows(connection, [row for row, _ in existing.values()])
+            stored = table.stamps(connection, [row for row, _ in existing.values()])
             numbers: list[int] = []
             new: list[Row] = []
             changed: list[tuple[int, Row]] = []
@@ -260,11 +260,11 @@ class Batch(Generic[R]):
                     new.append(row)
                     continue
                 number, deleted = found
-                old = stored[number]
-                if versions is not None and old.version != versions[str(row[_ID])]:
+                version, made = stored[number]
+                if versions is not None and version != versions[str(row[_ID])]:
                     raise Raced
-                created = row[_CREATED] if deleted or old.created_at is None else to_micros(old.created_at)
-                fields = (row[_ID], row[1], old.version + 1, created, *row[_UPDATED:])
+                created = row[_CREATED] if deleted or made is None else made
+                fields = (row[_ID], row[1], version + 1, created, *row[_UPDATED:])
                 numbers.append(number)
                 changed.append((number, fields))
             if changed:

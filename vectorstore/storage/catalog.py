@@ -271,8 +271,9 @@ class Catalog:
                 raise
             try:
                 self._commit(self._writer_connection())
-            except StoreBusy:
-                _run(transaction.undo)
+            except BaseException as error:
+                if self._rollback() or isinstance(error, StoreBusy):  # it was still open: it did not happen
+                    _run(transaction.undo)
                 raise
         finally:
             self._owner = self._current = None
@@ -317,9 +318,12 @@ class Catalog:
         self._current = Transaction(connection, seq, to_micros(self.clock()))
         return self._current
 
-    def _rollback(self) -> None:
-        if self._writer is not None and self._writer.in_transaction:
-            self._writer.execute("ROLLBACK")
+    def _rollback(self) -> bool:
+        """Whether there was anything to roll back."""
+        if self._writer is None or not self._writer.in_transaction:
+            return False
+        self._writer.execute("ROLLBACK")
+        return True
 
     def _commit(self, connection: Connection) -> None:
         """The commit point; a durable effect, so a crash test stops here too."""

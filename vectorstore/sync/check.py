@@ -184,6 +184,12 @@ def _space(sync: Sync, connection: Connection, space: SpaceRow, totals: dict[str
     absent = vids[~np.isin(vids, places)]
     if len(absent) and len(opened) == len(rows.segments_of(connection, space.id)):
         yield Finding("vectors", space.name, f"vids {absent[:5].tolist()} are in no file", "upsert their records again")
+    known = connection.execute("SELECT vid FROM vectors WHERE space = ?", (space.id,)).fetchall()
+    nameless = places[~np.isin(places, np.array([vid for (vid,) in known], dtype=np.int64))]
+    if len(nameless):
+        yield Finding(
+            "vectors", space.name, f"vids {nameless[:5].tolist()} belong to no record", "restore a backup"
+        )
     double = [record for (_, record), (_, after) in itertools.pairwise(live) if record == after]
     if double:
         yield Finding("vectors", space.name, f"records in rows {double[:5]} have two live vectors", "restore a backup")
@@ -302,7 +308,9 @@ def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[
 def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Iterator[tuple[str, str, str]]:
     """(folder, space, name) of files that no row names, those of a space whose first write was cut short too."""
     made = {space.name: space for space in spaces}
-    for space_name in dict.fromkeys([*made, *sync.tables]):
+    root = sync.catalog.root
+    here = [] if root is None else [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
+    for space_name in dict.fromkeys([*made, *sorted(path.name for path in here if path.is_dir())]):
         named: dict[str, set[str]] = {"embeddings": set(), "indexes": set()}
         if space_name in made:
             artifact = rows.artifact_of(connection, made[space_name].id, INDEX)
@@ -312,7 +320,7 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
             for name in sync.folder(what, space_name).names():
                 if name not in names:
                     yield what, space_name, name
-    if sync.catalog.root is not None:  # backups that were cut short lie beside the catalog
+    if root is not None:  # backups that were cut short lie beside the catalog
         yield from (("", "", name) for name in sync.folder("", "").names() if TEMPORARY in name)
 
 
