@@ -222,8 +222,7 @@ def choose(synsets: list[Synset], size: int) -> list[Synset]:
     """The sample, in order of id; see the module's docstring for the rule."""
     domain_sizes = Counter(synset.domain for synset in synsets)
     places = {
-        domain: max(size * domain_size // len(synsets), size // 1000)
-        for domain, domain_size in domain_sizes.items()
+        domain: max(size * domain_size // len(synsets), size // 1000) for domain, domain_size in domain_sizes.items()
     }
     chosen: list[Synset] = []
     others: list[Synset] = []
@@ -238,9 +237,7 @@ def choose(synsets: list[Synset], size: int) -> list[Synset]:
 
 def as_lines(sample: Iterable[Synset]) -> bytes:
     """JSON lines in UTF-8, with the keys in the order of the fields."""
-    return "".join(
-        json.dumps(dataclasses.asdict(synset), ensure_ascii=False) + "\n" for synset in sample
-    ).encode()
+    return "".join(json.dumps(dataclasses.asdict(synset), ensure_ascii=False) + "\n" for synset in sample).encode()
 
 
 def pack(lines: bytes) -> bytes:

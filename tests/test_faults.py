@@ -155,9 +155,9 @@ SOURCES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
         lambda root: sql(root, "UPDATE vectors SET retired = NULL WHERE vid = 4"),
         {"vectors"},
     ),
-    "lost waiting vector": (lambda root: sql(root, "DELETE FROM pending WHERE vid = 101"), {"vectors"}),
+    "lost waiting vector": (lambda root: sql(root, "DELETE FROM pending WHERE vid = (SELECT min(vid) FROM pending)"), {"vectors"}),
     "waiting vector that is not a number": (
-        lambda root: sql(root, f"UPDATE pending SET vector = x'{np.full(64, np.nan, '<f4').tobytes().hex()}' WHERE vid = 101"),
+        lambda root: sql(root, f"UPDATE pending SET vector = x'{np.full(64, np.nan, '<f4').tobytes().hex()}'"),
         {"vectors"},
     ),
     "a row of segments less": (

@@ -131,6 +131,7 @@ class Catalog:
         application, version, objects = header(connection, path)
         fresh = application == 0 and version == 0 and objects == 0
         if fresh and not self.read_only:
+            self._refuse_lost(path)
             self._initialise(fresh=True)
             return
         if application != APPLICATION_ID:
@@ -143,6 +144,12 @@ class Catalog:
             if self.read_only:
                 raise StoreError(f"{path} has format {version}; open it once for writing to migrate it to {FORMAT}")
             self._initialise(fresh=False)
+
+    def _refuse_lost(self, path: Path) -> None:
+        """An empty catalog is a creation that was cut short, unless there are vectors: then it was lost."""
+        vectors = path.parent / "embeddings"
+        if vectors.is_dir() and any(vectors.iterdir()):
+            raise CorruptError(f"{path} is empty, but {vectors} holds vectors; it was left as it is; restore a backup")
 
     def _initialise(self, *, fresh: bool) -> None:
         """Create or migrate, in one transaction, under the write lock; a second process waits and finds it done."""
@@ -208,6 +215,15 @@ class Catalog:
                 inode = -1
             if inode != self._inode:
                 raise StoreGone(f"{self.root / CATALOG} was removed or replaced while open; nothing was re-created")
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether this process may use it, and its folder is still there."""
+        try:
+            self.guard()
+        except StoreError:
+            return False
+        return True
 
     @property
     def in_transaction(self) -> bool:

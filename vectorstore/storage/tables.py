@@ -301,7 +301,7 @@ class RecordTable(Generic[R]):
         return {row: self.decode(row, seal, values) for row, seal, *values in found}
 
     def stamps(self, connection: Connection, rows: Sequence[int]) -> dict[int, tuple[int, int | None]]:
-        """row -> (version, created_at), of damaged rows too, so that they can be overwritten."""
+        """Row -> (version, created_at), of damaged rows too, so that they can be overwritten."""
         found = connection.execute(
             f"SELECT t.row, t.version, t.created_at FROM json_each(?) j CROSS JOIN {self.table} t ON t.row = j.value",
             (json.dumps(list(rows)),),

@@ -187,9 +187,7 @@ def _space(sync: Sync, connection: Connection, space: SpaceRow, totals: dict[str
     known = connection.execute("SELECT vid FROM vectors WHERE space = ?", (space.id,)).fetchall()
     nameless = places[~np.isin(places, np.array([vid for (vid,) in known], dtype=np.int64))]
     if len(nameless):
-        yield Finding(
-            "vectors", space.name, f"vids {nameless[:5].tolist()} belong to no record", "restore a backup"
-        )
+        yield Finding("vectors", space.name, f"vids {nameless[:5].tolist()} belong to no record", "restore a backup")
     double = [record for (_, record), (_, after) in itertools.pairwise(live) if record == after]
     if double:
         yield Finding("vectors", space.name, f"records in rows {double[:5]} have two live vectors", "restore a backup")

@@ -7,6 +7,7 @@ leaves the old state and some unnamed files, after it the new state and some unn
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,6 @@ from functools import partial
 
 import numpy as np
 
-from vectorstore.errors import StoreBusy
 from vectorstore.files import FileInfo
 from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import Connection, Transaction
@@ -38,6 +38,7 @@ from vectorstore.vectors import (
 )
 
 Doomed = Callable[[Connection], Sequence[int]]
+_ATTEMPTS = 3
 SMALL_ROWS = 65_536
 """Segments with fewer rows are merged; bigger ones are only rewritten when they hold retired vectors."""
 
@@ -73,23 +74,23 @@ def compact(
         doomed: deleted records that a purge is about to erase; their vectors go too.
         recipe: build this index over the result; None builds the current one's recipe again, if there is one.
 
-    Raises:
-        StoreBusy: other writers changed the layout five times while this was rewriting.
+    Cost: writers go on meanwhile; if they change the segments under it three times, they wait for the fourth attempt.
     """
-    for _ in range(5):
-        before = snapshot(sync, space_name)
-        flush(sync, space_name)  # drops retired vectors that were still waiting in the catalog
-        live = snapshot(sync, space_name)
-        if live is None:
-            if also is not None:
-                with sync.catalog.write() as transaction:
-                    also(transaction)
-            return None
-        report = _attempt(sync, space_name, live, also, progress, doomed, recipe)
-        if report is not None:
-            dropped = 0 if before is None else max(0, before.rows - live.rows)
-            return replace(report, vectors_removed=report.vectors_removed + dropped)
-    raise StoreBusy(f"{space_name}: other writers changed it during every one of five compactions; try again later")
+    for attempt in range(_ATTEMPTS + 1):
+        with contextlib.nullcontext() if attempt < _ATTEMPTS else sync.catalog.write():
+            before = snapshot(sync, space_name)
+            flush(sync, space_name)  # drops retired vectors that were still waiting in the catalog
+            live = snapshot(sync, space_name)
+            if live is None:
+                if also is not None:
+                    with sync.catalog.write() as transaction:
+                        also(transaction)
+                return None
+            report = _attempt(sync, space_name, live, also, progress, doomed, recipe)
+            if report is not None:
+                dropped = 0 if before is None else max(0, before.rows - live.rows)
+                return replace(report, vectors_removed=report.vectors_removed + dropped)
+    raise AssertionError("nobody else can write while this holds the write lock")
 
 
 def _attempt(
