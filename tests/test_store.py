@@ -496,3 +496,35 @@ def test_a_custom_clock_stamps_records(open_store: Callable[..., vs.Store], cloc
 
     assert king is not None
     assert (king.created_at, king.updated_at, king.version) == (created, clock.now, 2)
+
+
+# -- commits whose outcome is unknown ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_an_unknown_outcome_removes_no_file_that_may_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    """A COMMIT that raised may have happened: the staged segment stays, and the next open finds out."""
+    from vectorstore.storage.catalog import Catalog
+
+    def failing(self: Catalog, connection: Any) -> None:
+        connection.execute("COMMIT" if happened else "ROLLBACK")
+        raise vs.OutcomeUnknown("the disk said no, or yes")
+
+    data = clustered(1500, 8)
+    with vs.open(tmp_path / "kb", embedder=None) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(Catalog, "_commit", failing)
+            with pytest.raises(vs.OutcomeUnknown):
+                store.concepts.add([{"id": f"c{n}", "name": "x"} for n in range(1500)], vectors=data)
+        assert len(list((tmp_path / "kb" / "embeddings").rglob("*.npz"))) == 1
+    with vs.open(tmp_path / "kb", embedder=None) as store:
+        assert len(store.concepts) == (1500 if happened else 0)
+        assert store.check().findings == ()
+        if happened:
+            assert store.concepts.search(data[3], k=1).ids == ["c3"]
+        else:
+            store.concepts.add([{"id": f"c{n}", "name": "x"} for n in range(1500)], vectors=data)
+            assert store.sweep(0.0) != []
+        assert store.check().findings == () and store.check().litter == ()
