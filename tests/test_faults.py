@@ -133,7 +133,10 @@ LOST: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "truncated segment": (lambda root: cut(segment(root, 1), 0.9), {"segments"}),
     "empty segment": (lambda root: cut(segment(root), 0.0), {"segments"}),
     **{
-        f"flipped byte at {share:.0%} of a segment": (lambda root, share=share: flip(segment(root), share), {"segments"})
+        f"flipped byte at {share:.0%} of a segment": (
+            lambda root, share=share: flip(segment(root), share),
+            {"segments"},
+        )
         for share in (0.0, 0.02, 0.5, 0.9, 0.97, 1.0)
     },
     "swapped segments": (
@@ -147,7 +150,10 @@ LOST: dict[str, tuple[Callable[[Path], object], set[str]]] = {
 }
 SOURCES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "flipped row": (lambda root: sql(root, "UPDATE concepts SET pos = 'noun' WHERE id = 'c010'"), {"rows"}),
-    "flipped text": (lambda root: sql(root, "UPDATE concepts SET definition = 'x' WHERE id = 'c010'"), {"rows", "text"}),
+    "flipped text": (
+        lambda root: sql(root, "UPDATE concepts SET definition = 'x' WHERE id = 'c010'"),
+        {"rows", "text"},
+    ),
     "vid of no record": (lambda root: sql(root, f"{NEW_VECTOR} 99999, 'caller', 1, 0 FROM vectors"), {"vectors"}),
     "two live vids of a record": (lambda root: sql(root, f"{NEW_VECTOR} 10, 'caller', 1, 0 FROM vectors"), {"vectors"}),
     "forgotten vid": (lambda root: sql(root, "DELETE FROM vectors WHERE vid = 12"), {"vectors"}),
@@ -155,7 +161,10 @@ SOURCES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
         lambda root: sql(root, "UPDATE vectors SET retired = NULL WHERE vid = 4"),
         {"vectors"},
     ),
-    "lost waiting vector": (lambda root: sql(root, "DELETE FROM pending WHERE vid = (SELECT min(vid) FROM pending)"), {"vectors"}),
+    "lost waiting vector": (
+        lambda root: sql(root, "DELETE FROM pending WHERE vid = (SELECT min(vid) FROM pending)"),
+        {"vectors"},
+    ),
     "waiting vector that is not a number": (
         lambda root: sql(root, f"UPDATE pending SET vector = x'{np.full(64, np.nan, '<f4').tobytes().hex()}'"),
         {"vectors"},

@@ -115,7 +115,9 @@ def read_for(root: Path, number: int, seconds: float) -> int:
 def run_load(root: Path, seconds: float) -> None:
     with vs.open(root, embedder=None) as store:
         names = [f"counter{n}" for n in range(COUNTERS)]
-        store.concepts.add([concept(name, extra={"value": 0}) for name in names], vectors=[unit(n) for n in range(COUNTERS)])
+        store.concepts.add(
+            [concept(name, extra={"value": 0}) for name in names], vectors=[unit(n) for n in range(COUNTERS)]
+        )
     tasks = [(write_for, root, number, seconds) for number in range(4)]
     tasks += [(read_for, root, number, seconds) for number in range(4)]
 
@@ -124,7 +126,9 @@ def run_load(root: Path, seconds: float) -> None:
     written = [result for name, result in results if name == "write_for"]
     ids = {name for added, _, _ in written for name in added}
     commits = [count for _, _, count in written]
-    print(f"{sum(commits)} commits {commits}, {len(ids)} records, searches {[r for n, r in results if n == 'read_for']}")
+    print(
+        f"{sum(commits)} commits {commits}, {len(ids)} records, searches {[r for n, r in results if n == 'read_for']}"
+    )
     with vs.open(root, embedder=None) as store:
         for name in (f"counter{n}" for n in range(COUNTERS)):
             assert store.concepts.get(name).extra["value"] == sum(raised[name] for _, raised, _ in written)

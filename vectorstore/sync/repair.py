@@ -5,6 +5,7 @@ A lost segment is a lost source: its records' texts are embedded again, if there
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,9 +42,12 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
                 continue
             folder = sync.folder(what, space)
             ours = TEMPORARY in name or match or what == "indexes"
-            if ours and folder.age(name) >= older_than:
-                folder.remove(name)
-                removed.append(file_path(what, space, name))
+            if not ours:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # a write in progress has just given it its name
+                if folder.age(name) >= older_than:
+                    folder.remove(name)
+                    removed.append(file_path(what, space, name))
     return removed
 
 

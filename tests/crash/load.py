@@ -1,0 +1,288 @@
+"""Two writers and a reader on an ageing store, killed again and again at random times; prints what was wrong.
+
+    python -m tests.crash.load FOLDER ROUNDS SEED [MUTATION]
+
+Writers note every call in a ledger before ("try") and after ("ok") it. A call that was cut short is in doubt: after
+the round the store says which, and the ledger goes on from there. Each writer has batches of its own, and every call
+concerns a whole batch, so that half a call shows as half a batch. This process only imports, so that it can be forked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss  # noqa: F401 - imported before the forks, so that each does not pay for it
+import numpy as np
+
+import vectorstore as vs
+from tests.crash.model import matrix_of, similarities, vector_of
+from tests.crash.mutations import MUTATIONS
+from tests.crash.verify import litter
+
+vs.open  # noqa: B018 - loads the package
+WRITERS = 2
+SMALL = vs.IndexRecipe("small", "LSH128rt", ({"candidates": 40},), min_recall=0.0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the ledger says of one batch; `status` is live, gone or erased."""
+
+    size: int
+    revision: int
+    vectors: int
+    status: str
+
+    def after(self, verb: str, revision: int) -> Batch:
+        """The batch after one more call."""
+        match verb:
+            case "upsert":
+                return Batch(self.size, revision, revision, "live")
+            case "update":
+                return Batch(self.size, revision, self.vectors, "live")
+            case "delete":
+                return Batch(self.size, self.revision, self.vectors, "gone")
+            case "restore":
+                return Batch(self.size, self.revision, self.vectors, "live")
+        return Batch(self.size, self.revision, self.vectors, "erased")
+
+
+class Ledger:
+    """A file outside the store; every line is one write call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def note(self, *entry: Any) -> None:
+        os.write(self._handle, (json.dumps(entry) + "\n").encode())
+
+    def read(self) -> tuple[dict[str, Batch], list[Any] | None]:
+        """(the batches, the call in doubt)."""
+        batches: dict[str, Batch] = {}
+        doubt: list[Any] | None = None
+        for line in self.path.read_text().splitlines():
+            word, *call = json.loads(line)
+            if word == "try":
+                doubt = call
+            else:
+                if word == "ok" and doubt is not None:
+                    apply(batches, doubt)
+                doubt = None
+        return batches, doubt
+
+
+def apply(batches: dict[str, Batch], call: list[Any]) -> None:
+    verb, name, size, revision = call
+    if name:
+        batches[name] = batches.get(name, Batch(size, 0, 0, "erased")).after(verb, revision)
+
+
+def names_of(batch: str, size: int) -> list[str]:
+    return [f"{batch}-{number}" for number in range(size)]
+
+
+def call_of(store: vs.Store, call: list[Any]) -> None:
+    """Carry out one call of the ledger."""
+    verb, batch, size, revision = call
+    names = names_of(batch, size) if batch else []
+    fields = [
+        {"id": n, "name": n, "domain": batch, "definition": f"r{revision}", "extra": {"size": size}} for n in names
+    ]
+    match verb:
+        case "upsert":
+            store.concepts.upsert(fields, vectors=matrix_of(names, revision))
+        case "update":
+            store.concepts.update(fields)
+        case "delete":
+            assert store.concepts.delete(where={"domain": batch}) == size
+        case "restore":
+            assert store.concepts.restore(where={"domain": batch}) == size
+        case "purge":
+            assert store.concepts.purge(names) == size
+        case "rebuild":
+            try:
+                store.rebuild("concepts", SMALL)
+            except (vs.DerivedError, vs.ValidationError):
+                return  # another writer compacted meanwhile, or there are no vectors yet
+        case _:
+            getattr(store, verb)()
+
+
+def calls(chance: random.Random, batches: dict[str, Batch], writer: int) -> Iterator[list[Any]]:
+    """Calls without end, each possible when it is made; the caller applies them."""
+    while True:
+        verb = chance.choices(
+            ["new", "upsert", "update", "delete", "restore", "purge", "flush", "rebuild", "compact"],
+            [30, 10, 15, 10, 6, 4, 8, 3, 3],
+        )[0]
+        if verb == "new":
+            size = 1030 if chance.random() < 0.04 else chance.randint(1, 40)
+            yield ["upsert", f"w{writer}x{len(batches)}", size, 1]
+        elif verb in ("flush", "rebuild", "compact"):
+            yield [verb, "", 0, 0]
+        else:
+            wanted = "gone" if verb in ("restore", "purge") else "live"
+            able = [name for name, batch in batches.items() if batch.status == wanted]
+            if able:
+                name = chance.choice(able)
+                yield [verb, name, batches[name].size, batches[name].revision + 1]
+
+
+def write(root: Path, ledger: Ledger, writer: int, seed: int, mutation: str | None) -> None:
+    if mutation is not None:
+        MUTATIONS[mutation]()
+    batches, _ = ledger.read()
+    with vs.open(root, embedder=None, auto_publish=False) as store:
+        for call in calls(random.Random(seed), batches, writer):
+            ledger.note("try", *call)
+            call_of(store, call)
+            ledger.note("ok")
+            apply(batches, call)
+
+
+def read(root: Path, seed: int) -> None:
+    """Looks at whole batches for ever: all of one is there, in one revision, or nothing."""
+    chance = random.Random(seed)
+    with vs.open(root, embedder=None, read_only=True) as store:
+        while True:
+            for hit in store.concepts.search(vector_of("query", chance.randrange(50)), k=3):
+                domain, size = hit.record.domain, hit.record.extra["size"]
+                found = store.concepts.search(vector_of("query", 0), k=2000, where={"domain": domain})
+                page = store.concepts.find({"domain": domain}, limit=2000)
+                for records in ([hit.record for hit in found], list(page)):
+                    assert len(records) in (0, size), f"{domain}: {len(records)} of {size}"
+                    assert len({record.definition for record in records}) <= 1, f"{domain}: two revisions"
+
+
+def fork(work: Callable[[], None], errors: Path) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            with errors.open("a") as file:
+                file.write(traceback.format_exc())
+        finally:
+            os._exit(1)
+    return child
+
+
+def settle(root: Path, ledgers: list[Ledger], problems: Path) -> None:
+    """Compare the store with the ledgers, and write down what became of the calls in doubt."""
+    wrong: list[str] = []
+    with vs.open(root, embedder=None, auto_publish=False) as store:
+        records: dict[str, list[vs.Concept]] = {}
+        for record in store.concepts.stream():
+            records.setdefault(str(record.domain), []).append(record)
+        expected: dict[str, Batch] = {}
+        for ledger in ledgers:
+            batches, doubt = ledger.read()
+            if doubt is not None:
+                after = dict(batches)
+                apply(after, doubt)
+                happened = agrees(store, records, after, doubt[1]) if doubt[1] else True
+                ledger.note("ok" if happened else "no")
+                batches = after if happened else batches
+            expected |= batches
+        for name, batch in expected.items():
+            if not agrees(store, records, {name: batch}, name):
+                revisions = {record.definition for record in records.get(name, [])}
+                wrong.append(f"{name}: expected {batch}, found {len(records.get(name, []))} of {sorted(revisions)}")
+        wrong += [f"{name} was never written" for name in records.keys() - expected.keys()]
+        wrong += scores(store, {name: batch for name, batch in expected.items() if batch.status == "live"})
+        wrong += [f"check found: {finding}" for finding in store.check().findings]
+        store.sweep(0)
+        wrong += [f"litter after sweep: {name}" for name in litter(store, root)]
+    problems.write_text(json.dumps([*wrong, len(expected), sum(b.size for b in expected.values())]))
+
+
+def agrees(store: vs.Store, records: dict[str, list[Any]], batches: dict[str, Batch], name: str) -> bool:
+    """Whether the whole batch is as it should be; erased and deleted ones differ in what is left to restore."""
+    batch = batches[name]
+    found = records.get(name, [])
+    with store._catalog.read() as connection:
+        gone = connection.execute(
+            "SELECT count(*) FROM concepts WHERE domain = ? AND deleted_at IS NOT NULL", (name,)
+        ).fetchone()[0]
+    if batch.status != "live":
+        return not found and gone == (batch.size if batch.status == "gone" else 0)
+    return len(found) == batch.size and {r.definition for r in found} == {f"r{batch.revision}"} and gone == 0
+
+
+def scores(store: vs.Store, live: dict[str, Batch]) -> list[str]:
+    """Where searches differ from brute force; ties are compared as sets, since two writers have no common order."""
+    ids = [name for batch, state in live.items() for name in names_of(batch, state.size)]
+    if not ids:
+        return []
+    vectors = np.concatenate([matrix_of(names_of(b, s.size), s.vectors) for b, s in live.items()])
+    truth = dict(zip(ids, similarities(vector_of("query", 0), vectors, "cosine").tolist(), strict=True))
+    hits = store.concepts.search(vector_of("query", 0), k=len(ids) + 5, exact=True)
+    wrong = [f"{hit.id} has a wrong score" for hit in hits if truth.get(hit.id) != hit.score]
+    if [hit.score for hit in hits] != sorted(truth.values(), reverse=True) or set(hits.ids) != set(truth):
+        wrong.append(f"a search finds {len(hits)} of {len(ids)}")
+    if len(store.concepts.search(vector_of("query", 1), k=10)) != min(10, len(ids)):
+        wrong.append("a search is short")
+    return wrong
+
+
+def main() -> int:
+    """Rounds of load, kill and look."""
+    folder, rounds, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    root, errors, problems = folder / "kb", folder / "errors", folder / "problems"
+    mutation = sys.argv[4] if len(sys.argv) > 4 else None
+    chance, started = random.Random(seed), time.perf_counter()
+    vs_made = fork(lambda: vs.open(root, embedder=None).close(), errors)
+    os.waitpid(vs_made, 0)
+    errors.touch()
+    wrong: list[str] = []
+    sizes: list[int] = [0, 0]
+    ledgers = [Ledger(folder / f"ledger{writer}") for writer in range(WRITERS)]
+    for number in range(rounds):
+        children = [
+            fork(lambda w=w: write(root, ledgers[w], w, chance.randrange(2**31) + w, mutation), errors)
+            for w in range(WRITERS)
+        ]
+        children.append(fork(lambda: read(root, chance.randrange(2**31)), errors))
+        chance.random()
+        time.sleep(chance.uniform(0.1, 1.0))
+        for child in sorted(children, key=lambda _: chance.random()):
+            os.kill(child, signal.SIGKILL)
+            time.sleep(chance.choice([0, 0, 0.02]))
+        for child in children:
+            _, status = os.waitpid(child, 0)
+            if not os.WIFSIGNALED(status):
+                wrong.append(f"round {number}: a process ended by itself")
+        problems.unlink(missing_ok=True)
+        os.waitpid(fork(lambda: settle(root, ledgers, problems), errors), 0)
+        found = json.loads(problems.read_text()) if problems.exists() else ["the look at it failed", 0, 0]
+        wrong += [f"round {number}: {problem}" for problem in found[:-2]]
+        sizes = found[-2:]
+        if wrong or errors.stat().st_size:
+            break
+    acknowledged = sum(ledger.path.read_text().count('["ok"') for ledger in ledgers)
+    report = {
+        "rounds": number + 1,
+        "acknowledged": acknowledged,
+        "batches": sizes[0],
+        "records": sizes[1],
+        "wrong": wrong,
+        "errors": errors.read_text(),
+        "seconds": time.perf_counter() - started,
+    }
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

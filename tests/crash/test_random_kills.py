@@ -1,0 +1,45 @@
+"""A mixed load of several processes, killed at random times, loses nothing and shows nothing half."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder: Path, *arguments: str) -> dict[str, Any]:
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash.load", str(folder), *arguments],
+        cwd=ROOT,
+        env={**os.environ, **single, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_kills_at_random_times_lose_no_acknowledged_write(seed: int, tmp_path: Path) -> None:
+    report = run(tmp_path, "25", str(seed))
+
+    print({key: report[key] for key in ("rounds", "acknowledged", "batches", "records", "seconds")})
+    assert (report["wrong"], report["errors"]) == ([], "")
+    assert report["rounds"] == 25 and report["acknowledged"] > 200
+
+
+@pytest.mark.parametrize("mutation", ["two commits", "nameless"])
+def test_the_random_load_notices_a_wrong_order(mutation: str, tmp_path: Path) -> None:
+    report = run(tmp_path, "25", "1", mutation)
+
+    assert report["wrong"] or report["errors"], f"{mutation} went unnoticed"
