@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sqlite3
+import sys
 import threading
 import time
 import traceback
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
+from vectorstore.sync import core
 
 SPAWN = multiprocessing.get_context("spawn")
 DIM = 8
@@ -230,6 +232,38 @@ def test_killing_a_writer_frees_its_lock_at_once(tmp_path: Path) -> None:
         assert store.check().findings == ()
 
 
+@pytest.mark.parametrize("look", ["search", "check"])
+def test_files_that_are_replaced_under_a_readers_snapshot_are_no_loss(
+    look: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a reader's snapshot and its first look at the files, another handle compacts and goes on writing."""
+    with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as writer:
+        for number in range(3):
+            writer.concepts.add([concept(f"n{number}-{n}") for n in range(20)], vectors=np.eye(20, DIM) + 1)
+            writer.flush()
+        writer.rebuild("concepts", "simhash512")
+        with vs.open(tmp_path / "kb", embedder=None, read_only=True) as reader:
+            owner, name = (
+                (core.SpaceState, "_load") if look == "search" else (sys.modules["vectorstore.sync.check"], "_space")
+            )
+            original, times = getattr(owner, name), []
+
+            def late(*args: Any) -> Any:
+                if not times:
+                    times.append(1)
+                    writer.compact()
+                    writer.concepts.add([concept(f"l{n}") for n in range(1100)], vectors=np.ones((1100, DIM)))
+                return original(*args)
+
+            monkeypatch.setattr(owner, name, late)
+            if look == "search":
+                assert len(reader.concepts.search(np.ones(DIM), k=5000)) == 1160
+            else:
+                report = reader.check()
+                assert (report.findings, report.litter) == ((), ())
+            assert times == [1]
+
+
 # -- threads -----------------------------------------------------------------------------------------------------------
 
 
@@ -342,24 +376,25 @@ def read_for_once(root: Path) -> list[str]:
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_removed_or_replaced_folder_is_noticed_and_nothing_is_made_again(replaced: bool, tmp_path: Path) -> None:
     root = tmp_path / "kb"
-    with vs.open(root, embedder=None) as store:
-        store.concepts.add(concept("one"), vectors=[unit(1)])
-        root.rename(tmp_path / "aside")
-        if replaced:
-            vs.open(root, embedder=None).close()
-        before = sorted(os.listdir(tmp_path)), sorted(os.listdir(root)) if replaced else None
-        for use in (
-            lambda: store.concepts.get("one"),
-            lambda: store.concepts.search(unit(1)),
-            lambda: store.concepts.add(concept("two"), vectors=[unit(2)]),
-            lambda: store.concepts.add([concept(f"m{n}") for n in range(1100)], vectors=np.ones((1100, DIM))),
-            lambda: store.flush(),
-            lambda: store.compact(),
-        ):
-            with pytest.raises(vs.StoreGone):
-                use()
+    store = vs.open(root, embedder=None)
+    store.concepts.add(concept("one"), vectors=[unit(1)])
+    root.rename(tmp_path / "aside")
+    if replaced:
+        vs.open(root, embedder=None).close()
+    before = sorted(os.listdir(tmp_path)), sorted(os.listdir(root)) if replaced else None
+    for use in (
+        lambda: store.concepts.get("one"),
+        lambda: store.concepts.search(unit(1)),
+        lambda: store.concepts.add(concept("two"), vectors=[unit(2)]),
+        lambda: store.concepts.add([concept(f"m{n}") for n in range(1100)], vectors=np.ones((1100, DIM))),
+        lambda: store.flush(),
+        lambda: store.compact(),
+        lambda: store.close(),
+    ):
+        with pytest.raises(vs.StoreGone):
+            use()
 
-        assert (sorted(os.listdir(tmp_path)), sorted(os.listdir(root)) if replaced else None) == before
+    assert (sorted(os.listdir(tmp_path)), sorted(os.listdir(root)) if replaced else None) == before
     with vs.open(tmp_path / "aside", embedder=None) as store:
         assert [record.id for record in store.concepts] == ["one"]
 

@@ -348,7 +348,7 @@ class Store:
         if not self._maintainer.stop():
             return
         try:
-            if not self.read_only and not self._catalog.in_transaction and self._catalog.at_hand:
+            if not self.read_only and not self._catalog.in_transaction and not self._catalog.inherited:
                 self._maintainer.flush_on_close()
         finally:
             self._catalog.close()

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vectorstore.errors import (
     CorruptError,
@@ -31,12 +32,13 @@ from vectorstore.files import TEMPORARY, make_folder, publish_file
 from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
     Connection,
-    DatabaseError,
     OperationalError,
     SqliteError,
     connect,
     file_uri,
     header,
+    read_mode,
+    translated,
     wrap,
 )
 from vectorstore.storage.lock import WriteLock
@@ -87,7 +89,7 @@ class Catalog:
         path = root / CATALOG
         self._lock = WriteLock(None if read_only else root / LOCK, timeout)
         self._prepare_folder(root, path, create)
-        self._uri = file_uri(path, self._read_mode(root, path) if read_only else "rw")
+        self._uri = file_uri(path, read_mode(root, path) if read_only else "rw")
         try:
             self._open(path)
         except BaseException:
@@ -116,15 +118,6 @@ class Catalog:
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         finally:
             self._lock.release()
-
-    def _read_mode(self, root: Path, path: Path) -> str:
-        """On media that cannot be written SQLite needs `immutable`, which would ignore a WAL with commits in it."""
-        if os.access(root, os.W_OK) and not os.statvfs(root).f_flag & os.ST_RDONLY:
-            return "ro"
-        wal = path.with_name(path.name + "-wal")
-        if wal.exists() and wal.stat().st_size > 0:
-            raise StoreError(f"{wal} holds commits and {root} cannot be written; open the store once where it can be")
-        return "immutable"
 
     def _open(self, path: Path) -> None:
         connection = self._writer_connection() if not self.read_only else self._reader_connection()
@@ -206,7 +199,7 @@ class Catalog:
         """
         if self._closed:
             raise StoreClosed("the store is closed; open it again with vs.open(...)")
-        if os.getpid() != self._process:
+        if self.inherited:
             raise StoreError(f"opened in process {self._process}; a forked child must call vs.open(...) itself")
         if self.root is not None:
             try:
@@ -217,13 +210,9 @@ class Catalog:
                 raise StoreGone(f"{self.root / CATALOG} was removed or replaced while open; nothing was re-created")
 
     @property
-    def at_hand(self) -> bool:
-        """Whether this process may use it, and its folder is still there."""
-        try:
-            self.guard()
-        except StoreError:
-            return False
-        return True
+    def inherited(self) -> bool:
+        """Whether this process is a fork of the one that opened it."""
+        return os.getpid() != self._process
 
     @property
     def in_transaction(self) -> bool:
@@ -241,10 +230,10 @@ class Catalog:
         if connection.in_transaction:  # nested in the same thread: the outer snapshot
             yield connection
             return
-        with _translated(self.root):
+        with translated(self.root):
             connection.execute("BEGIN")
         try:
-            with _translated(self.root):
+            with translated(self.root):
                 yield connection
         finally:
             connection.execute("COMMIT")
@@ -278,7 +267,7 @@ class Catalog:
             if undo is not None:
                 transaction.undo.append(undo)
             try:
-                with _translated(self.root):
+                with translated(self.root):
                     yield transaction
                 self.guard()
             except BaseException:
@@ -320,7 +309,7 @@ class Catalog:
         self._lock.acquire()
         try:
             connection = self._writer_connection()
-            with _translated(self.root):
+            with translated(self.root):
                 connection.execute("BEGIN IMMEDIATE")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
@@ -361,6 +350,15 @@ class Catalog:
         seq: int = connection.execute("SELECT seq FROM state").fetchone()[0]
         return seq
 
+    def newest(self, sql: str, values: tuple[object, ...] = ()) -> Any:
+        """The first value of a query at the newest commit, whatever this thread's snapshot is; None without a row."""
+        if self.in_transaction:
+            found = self._writer_connection().execute(sql, values).fetchone()
+        else:
+            with contextlib.closing(connect(self._uri, timeout=self._timeout)) as connection:
+                found = connection.execute(sql, values).fetchone()
+        return None if found is None else found[0]
+
     def backup(self, target: Path) -> None:
         """A consistent copy by SQLite's own backup; never by copying files, which would drop its locks.
 
@@ -400,7 +398,7 @@ class Catalog:
         if self._closed:
             return
         self._closed = True
-        if os.getpid() != self._process:
+        if self.inherited:
             return  # the parent's connections are not ours to close
         for connection in [*self._readers, self._writer]:
             if connection is not None:
@@ -417,24 +415,6 @@ def _run(actions: list[Callable[[], None]]) -> None:
             action()
         except OSError as error:
             log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)
-
-
-@contextlib.contextmanager
-def _translated(root: Path | None) -> Iterator[None]:
-    """SQLite's errors that a user can do something about, in our words; bugs pass through unchanged."""
-    try:
-        yield
-    except OperationalError as error:
-        name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
-        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
-            raise StoreError(f"{root}: the disk refused ({error}); nothing was written") from error
-        raise
-    except DatabaseError as error:
-        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise CorruptError(f"{root}: the catalog is damaged ({error}); restore a backup") from error
-        raise
 
 
 __all__ = ["CATALOG", "LOCK", "Catalog", "SqliteError", "Transaction"]

@@ -7,13 +7,16 @@ Nothing but SQLite may open the catalog's files while a connection is open, for 
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's or pysqlite3: it decides
 
-from vectorstore.errors import CorruptError, NotAStore, StoreError
+from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreError
 
 Connection = sqlite3.Connection
 SqliteError = sqlite3.Error
@@ -73,6 +76,16 @@ def file_uri(path: Path, mode: str) -> str:
     return f"file:{quote(str(path))}?{parameter}"
 
 
+def read_mode(root: Path, path: Path) -> str:
+    """On media that cannot be written SQLite needs `immutable`, which would ignore a WAL with commits in it."""
+    if os.access(root, os.W_OK) and not os.statvfs(root).f_flag & os.ST_RDONLY:
+        return "ro"
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size > 0:
+        raise StoreError(f"{wal} holds commits and {root} cannot be written; open the store once where it can be")
+    return "immutable"
+
+
 def header(connection: Connection, path: object) -> tuple[int, int, int]:
     """(application_id, user_version, number of schema objects); reads only.
 
@@ -97,3 +110,21 @@ def refusal(error: DatabaseError, where: object) -> StoreError | CorruptError:
     if isinstance(error, OperationalError):
         return StoreError(f"{where}: SQLite cannot read it: {error}")
     return CorruptError(f"{where} is damaged: {error}; it was left as it is; restore a backup")
+
+
+@contextlib.contextmanager
+def translated(root: Path | None) -> Iterator[None]:
+    """SQLite's errors that a user can do something about, in our words; bugs pass through unchanged."""
+    try:
+        yield
+    except OperationalError as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
+        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            raise StoreError(f"{root}: the disk refused ({error}); nothing was written") from error
+        raise
+    except DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise CorruptError(f"{root}: the catalog is damaged ({error}); restore a backup") from error
+        raise

@@ -302,11 +302,8 @@ class RecordTable(Generic[R]):
 
     def stamps(self, connection: Connection, rows: Sequence[int]) -> dict[int, tuple[int, int | None]]:
         """Row -> (version, created_at), of damaged rows too, so that they can be overwritten."""
-        found = connection.execute(
-            f"SELECT t.row, t.version, t.created_at FROM json_each(?) j CROSS JOIN {self.table} t ON t.row = j.value",
-            (json.dumps(list(rows)),),
-        ).fetchall()
-        return {row: (version, created) for row, version, created in found}
+        sql = f"SELECT t.row, t.version, t.created_at FROM json_each(?) j CROSS JOIN {self.table} t ON t.row = j.value"
+        return {row: (version, made) for row, version, made in connection.execute(sql, (json.dumps(list(rows)),))}
 
     def existing(self, connection: Connection, ids: Iterable[str]) -> dict[str, tuple[int, bool]]:
         """Id -> (row, is deleted) for those that exist."""

@@ -33,7 +33,7 @@ _FILTER_BYTES = 16 * 1024 * 1024
 
 
 class SnapshotMoved(Exception):
-    """Another thread has loaded a newer commit than this reader's snapshot; begin the read again."""
+    """A newer commit than this reader's snapshot is loaded, or has replaced its files; begin the read again."""
 
 
 class Sync:
@@ -72,6 +72,11 @@ class Sync:
         with self._lock:
             self._states.clear()
             self._folders.clear()
+
+    def unnamed_since(self, what: str, file: str) -> bool:
+        """Whether a file of an older snapshot has no name in the newest commit: it was replaced, and is not lost."""
+        table = "segments" if what == "embeddings" else "artifacts"
+        return self.catalog.newest(f"SELECT 1 FROM {table} WHERE file = ?", (file,)) is None
 
     def state(self, space: str) -> SpaceState:
         """The state of a space; made on first use, whether or not the space exists yet."""
@@ -199,6 +204,8 @@ class SpaceState:
         folder = self.sync.folder(what, self.name)
         now = folder.stat(file)
         if now is None:
+            if self.sync.unnamed_since(what, file):
+                raise SnapshotMoved
             raise CorruptError("the file is missing")
         buffer = folder.read(file)
         if len(buffer) != size:
