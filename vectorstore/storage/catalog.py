@@ -35,6 +35,7 @@ from vectorstore.storage.connection import (
     OperationalError,
     SqliteError,
     connect,
+    empty_wal,
     file_uri,
     header,
     read_mode,
@@ -347,8 +348,7 @@ class Catalog:
 
     def seq(self, connection: Connection) -> int:
         """The sequence number of the connection's snapshot; about 3 microseconds."""
-        seq: int = connection.execute("SELECT seq FROM state").fetchone()[0]
-        return seq
+        return int(connection.execute("SELECT seq FROM state").fetchone()[0])
 
     def newest(self, sql: str, values: tuple[object, ...] = ()) -> Any:
         """The first value of a query at the newest commit, whatever this thread's snapshot is; None without a row."""
@@ -381,7 +381,7 @@ class Catalog:
         if self.root is not None and not self.read_only:
             self._lock.acquire()
             try:
-                self._writer_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                empty_wal(self._writer_connection(), self._timeout)
             finally:
                 self._lock.release()
 

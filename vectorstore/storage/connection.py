@@ -76,6 +76,18 @@ def file_uri(path: Path, mode: str) -> str:
     return f"file:{quote(str(path))}?{parameter}"
 
 
+def empty_wal(connection: Connection, timeout: float) -> None:
+    """Move the WAL into the main file, and empty it if readers let go of it within a second.
+
+    A reader may hold its snapshot for long, and whoever checkpoints holds the write lock.
+    """
+    connection.execute(f"PRAGMA busy_timeout={int(min(timeout, 1.0) * 1000)}")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
+
+
 def read_mode(root: Path, path: Path) -> str:
     """On media that cannot be written SQLite needs `immutable`, which would ignore a WAL with commits in it."""
     if os.access(root, os.W_OK) and not os.statvfs(root).f_flag & os.ST_RDONLY:
