@@ -103,9 +103,11 @@ class Catalog:
     def _prepare_folder(self, root: Path, path: Path, create: bool) -> None:
         if path.is_file():
             return
-        if path.exists() or (root.exists() and not root.is_dir()):
+        if root.exists() and not root.is_dir():
             raise NotAStore(f"{root} is not a store; it was left as it is")
         strangers = sorted(name for name in os.listdir(root) if name != LOCK) if root.is_dir() else []
+        if path.is_file():  # another process has just created it
+            return
         if strangers:
             raise NotAStore(f"{root} holds other things ({strangers[0]}, ...) and no {CATALOG}; choose another folder")
         if self.read_only or not create:
