@@ -33,7 +33,6 @@ from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
     Connection,
     OperationalError,
-    SqliteError,
     connect,
     empty_wal,
     file_uri,
@@ -103,9 +102,9 @@ class Catalog:
     def _prepare_folder(self, root: Path, path: Path, create: bool) -> None:
         if path.is_file():
             return
-        if root.exists() and not root.is_dir():
-            raise NotAStore(f"{root} is not a store; it was left as it is")
-        strangers = sorted(name for name in os.listdir(root) if name != LOCK) if root.is_dir() else []
+        if root.is_file():
+            raise NotAStore(f"{root} is a file, not a store; it was left as it is")
+        strangers = sorted({*os.listdir(root)} - {LOCK}) if root.is_dir() else []
         if path.is_file():  # another process has just created it
             return
         if strangers:
@@ -402,9 +401,8 @@ class Catalog:
         self._closed = True
         if self.inherited:
             return  # the parent's connections are not ours to close
-        for connection in [*self._readers, self._writer]:
-            if connection is not None:
-                connection.close()
+        for connection in filter(None, [*self._readers, self._writer]):
+            connection.close()
         self._readers.clear()
         self._writer = None
         self._lock.close()
@@ -417,6 +415,3 @@ def _run(actions: list[Callable[[], None]]) -> None:
             action()
         except OSError as error:
             log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)
-
-
-__all__ = ["CATALOG", "LOCK", "Catalog", "SqliteError", "Transaction"]
