@@ -2,9 +2,10 @@
 
 from vectorstore.storage.catalog import CATALOG, LOCK, Catalog, Transaction
 from vectorstore.storage.connection import SQLITE_VERSION, Connection, IntegrityError, SqliteError
+from vectorstore.storage.declared import declared_kinds
 from vectorstore.storage.migrations import FORMAT
 from vectorstore.storage.spaces import ArtifactRow, SegmentRow, SpaceRow
-from vectorstore.storage.tables import RecordTable, declared_kinds
+from vectorstore.storage.tables import RecordTable
 
 __all__ = [
     "CATALOG",
