@@ -62,7 +62,7 @@ def test_a_migration_is_backed_up_and_recorded(tmp_path: Path, monkeypatch: pyte
         assert [c[0] for c in contents(store)] == ["default:king", "default:queen"]
         with store._catalog.read() as connection:
             assert connection.execute("SELECT note FROM state").fetchone() == ("migrated",)
-    (backup,) = path.glob("catalog.format1.*.backup.sqlite")
+    (backup,) = path.glob(f"catalog.format{migrations.FORMAT}.*.backup.sqlite")
 
     saved = sqlite3.connect(backup)
     assert saved.execute("PRAGMA user_version").fetchone() == (migrations.FORMAT,)

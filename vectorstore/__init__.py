@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vectorstore.errors import DimensionError as DimensionError
     from vectorstore.errors import DuplicateId as DuplicateId
     from vectorstore.errors import EmbedderError as EmbedderError
+    from vectorstore.errors import LibraryMissing as LibraryMissing
     from vectorstore.errors import NewerFormat as NewerFormat
     from vectorstore.errors import NotAStore as NotAStore
     from vectorstore.errors import NotFound as NotFound
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from vectorstore.results import Hits as Hits
     from vectorstore.results import Page as Page
     from vectorstore.results import VectorInfo as VectorInfo
-    from vectorstore.searching import Id as Id
+    from vectorstore.search import Id as Id
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
 
@@ -81,6 +82,7 @@ _WHERE: dict[str, str] = {
             "DimensionError",
             "DuplicateId",
             "EmbedderError",
+            "LibraryMissing",
             "NewerFormat",
             "NotAStore",
             "NotFound",
@@ -106,7 +108,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "UNIQUE", "Ref"), "records.markers"),
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
     **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),
-    "Id": "searching",
+    "Id": "search",
     **dict.fromkeys(("Store", "open"), "store"),
 }
 

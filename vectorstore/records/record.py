@@ -69,7 +69,9 @@ TEXT_SPACE = "text"
 """The name of a kind's first space, which its texts are embedded into."""
 
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
-_RESERVED = frozenset({"row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"})
+_RESERVED = frozenset(
+    {"row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds", "audits", "decisions"}
+)
 
 
 class Record(pydantic.BaseModel):

@@ -128,5 +128,49 @@ def m001_catalog(db: Database) -> None:
     db.table("artifacts").create_index(["space", "type"], unique=True)
 
 
-FORMAT = 1
+@MIGRATIONS()
+def m002_history(db: Database) -> None:
+    """What was measured of indexes over time, and what was decided about near-duplicates."""
+    db.table("audits").create(
+        {
+            "id": int,
+            "space": int,
+            "index": str,
+            "k": int,
+            "asked": float,
+            "promised": float,
+            "delivered": float,
+            "queries": int,
+            "rows": int,
+            "filter": str,
+            "seq": int,
+            "at": int,
+        },
+        pk="id",
+        not_null={"space", "index", "k", "asked", "promised", "delivered", "queries", "rows", "seq", "at"},
+        foreign_keys=[("space", "spaces", "id")],
+        strict=True,
+    )
+    db.table("audits").create_index(["space"])
+    db.table("decisions").create(
+        {
+            "id": int,
+            "kind": str,
+            "record": str,
+            "other": str,
+            "similarity": float,
+            "action": str,
+            "seq": int,
+            "at": int,
+        },
+        pk="id",
+        not_null={"kind", "record", "other", "similarity", "action", "seq", "at"},
+        foreign_keys=[("kind", "kinds", "name")],
+        strict=True,
+    )
+    db.table("decisions").create_index(["kind", "record"])
+    db.table("decisions").create_index(["kind", "other"])
+
+
+FORMAT = 2
 """The user_version that this code reads and writes: the number of migrations above."""

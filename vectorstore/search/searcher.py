@@ -1,0 +1,237 @@
+"""Search over one kind: a query becomes hits, in one read snapshot.
+
+Three modes: "vector" (the space's metric), "text" (FTS5 with BM25) and "hybrid" (both, fused). Filters apply before
+the cut in every mode, so a result is never short. A plain vector search goes the short way; text, fusion and stages
+go through a ranked list that is deepened until its first k are certain.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+
+from vectorstore.embedding import Embedding
+from vectorstore.errors import NotFound, ValidationError
+from vectorstore.records import Record, Where, parse
+from vectorstore.records.where import Node
+from vectorstore.results import Hit, Hits, Plan
+from vectorstore.search.queries import NOBODY, Id, LeftOut, Queries
+from vectorstore.search.stages import Ranked, Scene, Stage
+from vectorstore.search.text import FUSION_DEPTH, fuse, matches
+from vectorstore.storage import Connection, RecordTable
+from vectorstore.storage.lookups import records_of
+from vectorstore.sync import SnapshotMoved, Sync
+from vectorstore.vectors import Allowed, Found, Live, Matrix
+
+R = TypeVar("R", bound=Record)
+Mode = Literal["vector", "text", "hybrid"]
+MODES = ("vector", "text", "hybrid")
+RECALL = 0.99
+MAX_K = 100_000
+DEEPEN = 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """The checked arguments of a search, all but the query."""
+
+    k: int
+    node: Node | None
+    recall: float
+    exact: bool
+    mode: Mode = "vector"
+    stages: tuple[Stage, ...] = ()
+
+    @classmethod
+    def checked(
+        cls,
+        table: RecordTable[Any],
+        k: int,
+        where: Where | None,
+        recall: float | None,
+        exact: bool,
+        mode: str = "vector",
+        stages: Sequence[Stage] = (),
+    ) -> Request:
+        """The request, or what is wrong with it.
+
+        Raises:
+            ValidationError: a bad argument, named.
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
+            raise ValidationError(f"k: expected a whole number in 1..{MAX_K}, got {k!r}")
+        if recall is not None and (
+            isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 <= recall <= 1
+        ):
+            raise ValidationError(f"recall: expected 0..1, got {recall!r}")
+        if mode not in MODES:
+            raise ValidationError(f"mode: expected {', '.join(MODES[:-1])} or {MODES[-1]}, got {mode!r}")
+        if mode != "vector" and not table.schema.text_columns:
+            raise ValidationError(f"{table.name}: has no EMBEDDED text fields to search")
+        node = parse(where, table.schema)
+        return cls(k, node, RECALL if recall is None else float(recall), exact, mode, tuple(stages))  # type: ignore[arg-type]
+
+
+class Searcher(Generic[R]):
+    """Search over the records of one kind."""
+
+    def __init__(self, sync: Sync, table: RecordTable[R], embedding: Embedding, metric: str, space: str) -> None:
+        self._sync = sync
+        self._table = table
+        self._metric = metric
+        self._name = space
+        self.queries = Queries(sync, table, embedding, metric, space)
+
+    def search(self, query: Any, request: Request) -> Hits[R]:
+        """One query; see `Collection.search`."""
+        started = time.perf_counter()
+        if request.mode != "vector" and (not isinstance(query, str) or isinstance(query, Id)):
+            where = f"{self._table.name}.search"
+            raise ValidationError(f"{where}: mode={request.mode!r} needs a text, got {type(query).__name__}")
+        if request.mode != "vector" or request.stages:
+            return self._staged(query, request, started)
+        vector, left_out = self.queries.one(query)
+        while True:
+            with self._sync.catalog.read() as connection:
+                try:
+                    live = self._sync.state(self._name).current(connection)
+                except SnapshotMoved:
+                    continue
+                allowed = self._allowed(connection, live, request.node)
+                found = self._one(live, vector, request.k + len(left_out), allowed, request)
+                generation = self._sync.catalog.seq(connection) if live is None else live.seq
+                records = self._table.by_vids(connection, found.vids.tolist()) if len(found.vids) else {}
+            return self._hits(found, records, request.k, left_out, generation, started)
+
+    def search_many(self, queries: Any, request: Request) -> list[Hits[R]]:
+        """Several queries at once; see `Collection.search_many`."""
+        started = time.perf_counter()
+        vectors, left_out = self.queries.many(queries)
+        if not len(vectors):
+            return []
+        more = max(map(len, left_out))
+        while True:
+            with self._sync.catalog.read() as connection:
+                try:
+                    live = self._sync.state(self._name).current(connection)
+                except SnapshotMoved:
+                    continue
+                allowed = self._allowed(connection, live, request.node)
+                if live is None:
+                    found = [self._one(None, vector, request.k, None, request) for vector in vectors]
+                else:
+                    found = live.search_many(
+                        vectors, request.k + more, allowed=allowed, recall=request.recall, exact=request.exact
+                    )
+                generation = self._sync.catalog.seq(connection)
+                vids = sorted({int(vid) for answer in found for vid in answer.vids})
+                records: dict[int, R] = {}
+                for start in range(0, len(vids), 5000):
+                    records.update(self._table.by_vids(connection, vids[start : start + 5000]))
+            return [
+                self._hits(answer, records, request.k, names, generation, started)
+                for answer, names in zip(found, left_out, strict=True)
+            ]
+
+    # -- the short way ---------------------------------------------------------------------------------------------
+
+    def _allowed(self, connection: Connection, live: Live | None, node: Node | None) -> Allowed | None:
+        if node is None or live is None:
+            return None
+        return self._sync.state(self._name).allowed(connection, live, self._table, node)
+
+    def _one(self, live: Live | None, vector: Matrix, k: int, allowed: Allowed | None, request: Request) -> Found:
+        if live is None:
+            plan = Plan("empty", "no vectors yet", 0)
+            return Found(np.empty(0, np.int64), np.empty(0), True, 1.0, plan)
+        return live.search(vector, k, allowed=allowed, recall=request.recall, exact=request.exact)
+
+    def _hits(
+        self, found: Found, records: dict[int, R], k: int, left_out: LeftOut, generation: int, started: float
+    ) -> Hits[R]:
+        hits: list[Hit[R]] = []
+        for vid, value in zip(found.vids.tolist(), found.scores.tolist(), strict=True):
+            record = records.get(vid)
+            if record is None:
+                raise NotFound(f"{self._table.name}: vector {vid} has no live record; run: vectorstore check")
+            if record.id in left_out or len(hits) == k:
+                continue
+            score, distance = as_score(value, self._metric)
+            hits.append(Hit(record, score, distance, len(hits), {"vector": score}))
+        elapsed = time.perf_counter() - started
+        return Hits(tuple(hits), found.exact, found.recall, generation, elapsed, self._metric, found.plan)
+
+    # -- through a ranked list -------------------------------------------------------------------------------------
+
+    def _staged(self, query: Any, request: Request, started: float) -> Hits[R]:
+        vector, left_out = (None, NOBODY) if request.mode == "text" else self.queries.one(query)
+        while True:
+            with self._sync.catalog.read() as connection:
+                try:
+                    live = self._sync.state(self._name).current(connection)
+                except SnapshotMoved:
+                    continue
+                scene = Scene(connection, self._table, live, query, vector, self._metric, self._sync.catalog.clock())
+                hidden = {row for row, _ in self._table.existing(connection, list(left_out)).values()}
+                ranked, found, plan = self._certain(scene, request, hidden)
+                records = self._table.by_rows(connection, [item.row for item in ranked])
+                generation = self._sync.catalog.seq(connection)
+            hits = tuple(
+                Hit(records[item.row], item.score, item.distance, rank, item.parts) for rank, item in enumerate(ranked)
+            )
+            metric = {"vector": self._metric, "text": "bm25", "hybrid": "fusion"}[request.mode]
+            exact, promised = (True, 1.0) if found is None else (found.exact, found.recall)
+            return Hits(hits, exact, promised, generation, time.perf_counter() - started, metric, plan)
+
+    def _certain(self, scene: Scene, request: Request, hidden: set[int]) -> tuple[list[Ranked], Found | None, Plan]:
+        """The first k after all stages, from a list as deep as that needs."""
+        depth = max([request.k, *(stage.depth(request.k) for stage in request.stages)])
+        while True:
+            ranked, found, plan = self._ranked(scene, request, depth + len(hidden))
+            complete = len(ranked) < depth + len(hidden)
+            seen: list[Ranked] | None = [item for item in ranked if item.row not in hidden]
+            for stage in request.stages:
+                if seen is not None:
+                    seen = stage.apply(scene, seen, request.k, complete)
+            if seen is not None:
+                return seen[: request.k], found, plan
+            depth *= DEEPEN
+
+    def _ranked(self, scene: Scene, request: Request, depth: int) -> tuple[list[Ranked], Found | None, Plan]:
+        """The best `depth` rows by vector, text or both."""
+        text: list[Ranked] = []
+        if request.mode != "vector":
+            deep = depth if request.mode == "text" else max(depth, FUSION_DEPTH)
+            text = matches(scene.connection, scene.table, scene.query, request.node, deep)
+        if scene.vector is None:
+            return text, None, Plan("text", "FTS5 with BM25", 0, len(text))
+        allowed = self._allowed(scene.connection, scene.live, request.node)
+        deep = depth if request.mode == "vector" else max(depth, FUSION_DEPTH)
+        found = self._one(scene.live, scene.vector, deep, allowed, request)
+        near = self._near(scene.connection, found)
+        if request.mode == "vector":
+            return near, found, found.plan
+        reason = f"reciprocal ranks of {len(near)} vector and {len(text)} text hits; {found.plan.reason}"
+        plan = Plan("hybrid", reason, found.plan.scanned, found.plan.candidates, found.plan.matching)
+        return fuse(near, text), found, plan
+
+    def _near(self, connection: Connection, found: Found) -> list[Ranked]:
+        of = records_of(connection, found.vids.tolist())
+        ranked = []
+        for vid, value in zip(found.vids.tolist(), found.scores.tolist(), strict=True):
+            score, distance = as_score(value, self._metric)
+            ranked.append(Ranked(of[vid], vid, score, distance, {"vector": score}))
+        return ranked
+
+
+def as_score(value: float, metric: str) -> tuple[float, float]:
+    """(score, distance) from the similarity of `exact.final_scores`."""
+    if metric == "cosine":
+        return value, 1.0 - value
+    if metric == "ip":
+        return value, -value
+    return 1.0 / (1.0 - value), -value
