@@ -21,6 +21,7 @@
     │   └── OutcomeUnknown                a commit failed half-way: look before you retry
     ├── CorruptError (RuntimeError)       a source (catalog row, segment) is damaged or missing
     └── DerivedError (RuntimeError)       an index cannot be used; answers stay exact
+        ├── LibraryMissing                FAISS, which builds and reads indexes, cannot be imported
         ├── RecallTooLow                  a rebuild was refused: it would answer worse than its recipe allows
         └── Superseded                    somebody published a newer index, or compacted, meanwhile
 
@@ -116,6 +117,10 @@ class CorruptError(VectorstoreError, RuntimeError):
 
 class DerivedError(VectorstoreError, RuntimeError):
     """A derived file cannot be used; it can be rebuilt and the answers stay exact meanwhile."""
+
+
+class LibraryMissing(DerivedError):
+    """FAISS cannot be imported, so no index can be built or read; nothing else needs it."""
 
 
 class RecallTooLow(DerivedError):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vectorstore.errors import CorruptError, VectorstoreError
+from vectorstore.errors import CorruptError, LibraryMissing, VectorstoreError
 from vectorstore.files import TEMPORARY, sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import digest
@@ -260,6 +260,9 @@ def _index(
             return
         recipe = IndexRecipe.from_dict(artifact.recipe, where)
         index = from_bytes(buffer, recipe, rows=artifact.rows, dim=space.dim)
+    except LibraryMissing as error:  # its bytes are those that were written: there is nothing to repair
+        yield Finding("index", where, f"cannot be looked into: {error}", "answers stay exact without it")
+        return
     except VectorstoreError as error:
         yield Finding("index", where, str(error), mend, derived=True)
         return

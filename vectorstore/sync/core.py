@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vectorstore.errors import CorruptError, DerivedError, NotFound
+from vectorstore.errors import CorruptError, DerivedError, LibraryMissing, NotFound
 from vectorstore.files import Buffer, DiskFolder, Folder, MemoryFolder, sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records.where import Node
@@ -184,7 +184,8 @@ class SpaceState:
                 dim=space.dim,
             )
         except (CorruptError, DerivedError) as error:
-            problem = f"the index cannot be used ({error}); answers are exact; run: vectorstore rebuild"
+            mend = "" if isinstance(error, LibraryMissing) else "; run: vectorstore rebuild"
+            problem = f"the index cannot be used ({error}); answers are exact{mend}"
             log.warning("%s: %s", self.name, problem)
             return dataclasses.replace(live, index_problem=problem)
         return dataclasses.replace(live, index=index, curve=Curve.from_dict(artifact.points), index_file=artifact.file)

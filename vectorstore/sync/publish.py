@@ -14,7 +14,7 @@ from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Progress, Sync
-from vectorstore.vectors import LIBRARY, Curve, Index, Live, Segment, build, measure, to_bytes
+from vectorstore.vectors import Curve, Index, Live, Segment, build, has_faiss, library, measure, to_bytes
 
 PUBLISH_ROWS = 10_000
 """Below so many vectors an exact scan takes about half a millisecond and no index is published by itself."""
@@ -97,7 +97,7 @@ def commit_index(
         segments=segments,
         rows=index.rows,
         points=curve.to_dict(),
-        library=LIBRARY,
+        library=library(),
         info=info,
         built_seq=live.seq,
         built_at=transaction.now,
@@ -131,8 +131,8 @@ def snapshot(sync: Sync, space_name: str) -> Live | None:
 
 
 def wants_index(live: Live | None) -> bool:
-    """Whether so much is scanned exactly that an index (or a newer one) pays."""
+    """Whether so much is scanned exactly that an index (or a newer one) pays, and one can be built."""
     if live is None:
         return False
     indexed = live.index.rows if live.index is not None else 0
-    return live.rows - indexed >= max(PUBLISH_ROWS, indexed // 4)
+    return live.rows - indexed >= max(PUBLISH_ROWS, indexed // 4) and has_faiss()

@@ -14,7 +14,7 @@ from vectorstore.sync.compact import compact
 from vectorstore.sync.core import INDEX, Progress, Sync
 from vectorstore.sync.publish import publish, snapshot
 from vectorstore.sync.write import flush
-from vectorstore.vectors import Live
+from vectorstore.vectors import Live, library
 from vectorstore.vectors.measure import held_out
 
 MANY_SEGMENTS = 8
@@ -49,6 +49,7 @@ def rebuild(sync: Sync, space_name: str, recipe: IndexRecipe, progress: Progress
         ValidationError: the space has no vectors.
         RecallTooLow: the measured recall is below the recipe's minimum; the old index stays.
         Superseded: somebody compacted or published meanwhile; try again.
+        LibraryMissing: FAISS cannot be imported, and the recipe needs it.
     """
     flush(sync, space_name)
     live = snapshot(sync, space_name)
@@ -66,6 +67,7 @@ def rebuild(sync: Sync, space_name: str, recipe: IndexRecipe, progress: Progress
 def refresh(sync: Sync, space_name: str, recipe: IndexRecipe, live: Live, progress: Progress | None = None) -> None:
     """Make the recipe's index current, merging segments in the same commit when there are many."""
     if len(live.segments) - 1 > MANY_SEGMENTS and recipe.factory != "exact":
+        library()  # raises where FAISS is missing, before any segment is rewritten
         compact(sync, space_name, recipe=recipe, progress=progress)
     else:
         publish(sync, space_name, recipe, live, progress)

@@ -80,7 +80,7 @@ def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]]
     for kind in sorted(broken_text):
         actions.append((f"rebuild full text and tags of {kind}", lambda kind=kind: _rebuild_text(sync, kind)))  # type: ignore[misc]
     for finding in report.findings:
-        if finding.layer == "index":
+        if finding.layer == "index" and finding.derived:
             space = finding.where.split("/")[1]
             actions.append((f"rebuild the index of {space}", lambda space=space: _rebuild_index(sync, space)))  # type: ignore[misc]
         elif finding.layer == "segments" and reembed is not None:

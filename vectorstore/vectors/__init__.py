@@ -1,13 +1,13 @@
 """Vectors: segments, exact search, FAISS indexes. The one door to FAISS."""
 
 from vectorstore.vectors.arrays import METRICS, Matrix, Positions, Vids, as_matrix, as_unit
-from vectorstore.vectors.index import LIBRARY, Index, build, from_bytes, same_codes, to_bytes
+from vectorstore.vectors.index import Index, build, from_bytes, library, same_codes, to_bytes
 from vectorstore.vectors.live import Allowed, Found, Live
 from vectorstore.vectors.measure import Curve, OperatingPoint, measure
+from vectorstore.vectors.native import has_faiss
 from vectorstore.vectors.segments import Segment, file_name, open_segment, rows_per_segment, segment_chunks
 
 __all__ = [
-    "LIBRARY",
     "METRICS",
     "Allowed",
     "Curve",
@@ -24,6 +24,8 @@ __all__ = [
     "build",
     "file_name",
     "from_bytes",
+    "has_faiss",
+    "library",
     "measure",
     "open_segment",
     "rows_per_segment",

@@ -1,6 +1,6 @@
 """Exact similarity: the truth that every other search path is measured against.
 
-Two steps. *Closeness* is computed in float32 where the vectors lie (FAISS's SIMD loops, no copies), only to decide
+Two steps. *Closeness* is computed in float32 where the vectors lie (`native`'s loops, no copies), only to decide
 which rows can possibly be among the best. Those, and all that the rounding error cannot tell apart from them, are
 scored once more in float64, row by row: `final_scores` is the one function that makes a score. So every path gives
 bit-equal scores, and equal vectors get equal scores, wherever they lie.
@@ -11,11 +11,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from vectorstore.vectors.arrays import Matrix, Positions, Vids
+from vectorstore.vectors.native import products, squared_distances
 from vectorstore.vectors.segments import Segment
 
 Scores = npt.NDArray[np.float64]
@@ -41,21 +41,8 @@ def closeness(query: Matrix, segment: Segment, metric: str, rows: Positions | No
 
     Time O(n d), about 0.05 microseconds a row at d = 384; memory O(n).
     """
-    vectors = segment.vectors
-    count = segment.rows if rows is None else len(rows)
-    out = np.empty(count, dtype=np.float32)
-    if not count:
-        return out
-    pointer = faiss.swig_ptr
-    dim = vectors.shape[1]
-    if rows is None:
-        loop = faiss.fvec_L2sqr_ny if metric == "l2" else faiss.fvec_inner_products_ny
-        loop(pointer(out), pointer(query), pointer(vectors), dim, count)
-    else:
-        rows = np.ascontiguousarray(rows, dtype=np.int64)
-        faiss.omp_set_num_threads(1)  # the loop is parallel over queries, and one query's threads would only spin
-        loop = faiss.fvec_L2sqr_by_idx if metric == "l2" else faiss.fvec_inner_products_by_idx
-        loop(pointer(out), pointer(query), pointer(vectors), pointer(rows), dim, 1, count)
+    near = squared_distances if metric == "l2" else products
+    out = near(query, segment.vectors, rows)
     if metric == "l2":
         np.negative(out, out=out)
     elif metric == "cosine":

@@ -3,7 +3,7 @@
 An index proposes candidates; `live.py` re-ranks them exactly. Row i of an index is position i of the list of segments
 it was built over, so it needs no id map. A loaded index is never changed: adding while others search crashes FAISS.
 `write_index` is not used (a full disk raises nothing and leaves a torn file); loading checks digest, size, magic and
-shape first, with FAISS's own limits set.
+shape first, with FAISS's own limits set (in `native`, the door to it).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -20,17 +20,13 @@ from vectorstore.errors import DerivedError, RecipeError
 from vectorstore.files import Buffer
 from vectorstore.recipes import IndexRecipe, Point
 from vectorstore.vectors.arrays import Matrix, Positions, as_unit
+from vectorstore.vectors.native import faiss, threads
 from vectorstore.vectors.segments import Segment
 
-LIBRARY = f"faiss {faiss.__version__}"
 BLOCK = 16_384
 _THREADED_ROWS = 50_000
-_THREADS = faiss.omp_get_max_threads()
 Codes = npt.NDArray[np.uint8]
 _MAGIC = (b"IH", b"IP", b"Ir", b"Iw", b"Ix")
-
-faiss.set_deserialization_loop_limit(200_000_000)
-faiss.set_deserialization_vector_byte_limit(1 << 34)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +34,12 @@ class Index:
     """A loaded, immutable index over the first `rows` positions of a space."""
 
     recipe: IndexRecipe
-    native: faiss.Index
+    native: Any
     rows: int
 
     def candidates(self, queries: Matrix, point: Point, count: int) -> Positions:
         """(q, count) positions proposed for each prepared query, nearest first, -1 where there are none."""
-        faiss.omp_set_num_threads(1)  # one query gains nothing from threads; batches are split by the caller
+        faiss().omp_set_num_threads(1)  # one query gains nothing from threads; batches are split by the caller
         parameters = _parameters(self.native, point, count)
         _, positions = self.native.search(queries, min(count, self.rows), params=parameters)
         return np.asarray(positions, dtype=np.int64)
@@ -51,17 +47,22 @@ class Index:
     @cached_property
     def codes(self) -> Codes | None:
         """(rows, width) uint8 binary codes, where they lie; None for indexes that have no such codes."""
-        if not isinstance(self.native, faiss.IndexLSH):
+        if not isinstance(self.native, faiss().IndexLSH):
             return None
         codes = self.native.codes
-        flat: Codes = faiss.rev_swig_ptr(codes.data(), codes.size())
+        flat: Codes = faiss().rev_swig_ptr(codes.data(), codes.size())
         return flat.reshape(self.rows, self.native.code_size)
 
     def candidates_among(self, queries: Matrix, codes: Codes, count: int) -> Positions:
         """(q, count) places in some of the index's codes, nearest first: the index restricted to those rows."""
-        faiss.omp_set_num_threads(1)
-        _, places = faiss.knn_hamming(self.native.sa_encode(queries), codes, min(count, len(codes)))
+        faiss().omp_set_num_threads(1)
+        _, places = faiss().knn_hamming(self.native.sa_encode(queries), codes, min(count, len(codes)))
         return np.asarray(places, dtype=np.int64)
+
+
+def library() -> str:
+    """The library that makes indexes, with its version, as the catalog keeps it."""
+    return f"faiss {faiss().__version__}"
 
 
 def build(recipe: IndexRecipe, segments: Sequence[Segment], metric: str, seed: int = 0) -> Index:
@@ -69,14 +70,16 @@ def build(recipe: IndexRecipe, segments: Sequence[Segment], metric: str, seed: i
 
     Raises:
         RecipeError: FAISS does not know the factory string, or cannot use it for these vectors.
+        LibraryMissing: FAISS cannot be imported.
     """
     rows = sum(segment.rows for segment in segments)
     dim = segments[0].vectors.shape[1]
     # OpenMP's threads wait for each other by spinning: on a busy machine small builds get slower with two.
-    faiss.omp_set_num_threads(_THREADS if rows >= _THREADED_ROWS else 1)
-    kind = faiss.METRIC_L2 if metric == "l2" or "LSH" in recipe.factory else faiss.METRIC_INNER_PRODUCT
+    engine = faiss()
+    engine.omp_set_num_threads(threads() if rows >= _THREADED_ROWS else 1)
+    kind = engine.METRIC_L2 if metric == "l2" or "LSH" in recipe.factory else engine.METRIC_INNER_PRODUCT
     try:
-        native = faiss.index_factory(dim, recipe.factory, kind)
+        native = engine.index_factory(dim, recipe.factory, kind)
         if not native.is_trained:
             native.train(_sample(segments, min(rows, recipe.train_rows), metric, seed))
         for segment in segments:
@@ -105,18 +108,18 @@ def _sample(segments: Sequence[Segment], count: int, metric: str, seed: int) -> 
     return np.concatenate(parts)
 
 
-def _parameters(native: faiss.Index, point: Point, count: int) -> faiss.SearchParameters | None:
+def _parameters(native: Any, point: Point, count: int) -> Any:
     """Per-call search parameters; the index's own state is shared by threads and never touched."""
     if "efSearch" in point:
-        return faiss.SearchParametersHNSW(efSearch=max(point["efSearch"], count))
+        return faiss().SearchParametersHNSW(efSearch=max(point["efSearch"], count))
     if "nprobe" in point:
-        return faiss.SearchParametersIVF(nprobe=point["nprobe"])
+        return faiss().SearchParametersIVF(nprobe=point["nprobe"])
     return None
 
 
 def to_bytes(index: Index) -> memoryview:
     """The index as FAISS serialises it."""
-    return np.asarray(faiss.serialize_index(index.native), dtype=np.uint8).data
+    return np.asarray(faiss().serialize_index(index.native), dtype=np.uint8).data
 
 
 def from_bytes(buffer: Buffer, recipe: IndexRecipe, *, rows: int, dim: int) -> Index:
@@ -124,12 +127,14 @@ def from_bytes(buffer: Buffer, recipe: IndexRecipe, *, rows: int, dim: int) -> I
 
     Raises:
         DerivedError: it is not an index over that many rows and dimensions.
+        LibraryMissing: FAISS cannot be imported.
     """
     data = np.frombuffer(buffer, dtype=np.uint8)
     if len(data) < 8 or not bytes(data[:4]).startswith(_MAGIC):
         raise DerivedError(f"{recipe.name}: the file does not begin like a FAISS index")
+    deserialize = faiss().deserialize_index
     try:
-        native = faiss.deserialize_index(data)
+        native = deserialize(data)
     except RuntimeError as error:
         raise DerivedError(f"{recipe.name}: FAISS cannot read it: {str(error).splitlines()[-1][-200:]}") from error
     if native.d != dim or native.ntotal != rows or not native.is_trained:
@@ -143,7 +148,7 @@ def same_codes(index: Index, position: int, vectors: Matrix, metric: str) -> boo
         return None
     native = index.native
     projections = native.rrot.apply(_as_indexed(vectors, metric))
-    thresholds = faiss.vector_to_array(native.thresholds)
+    thresholds = faiss().vector_to_array(native.thresholds)
     margins = projections - thresholds if len(thresholds) else projections
     stored = np.unpackbits(index.codes[position : position + len(vectors)], axis=1, bitorder="little")
     # A projection on its threshold may fall to either side, by the rounding of a matrix product.

@@ -1,0 +1,110 @@
+"""The door to FAISS, and numpy in its place where FAISS cannot be imported.
+
+The first call imports it, so that importing the package or opening a store costs nothing. Without FAISS there are no
+indexes, and the two loops that compare one query with the rows of a segment are numpy's: slower, equal within the
+rounding error that `exact.slack` allows for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vectorstore.errors import LibraryMissing
+from vectorstore.vectors.arrays import Matrix, Positions
+
+_BLOCK_NUMBERS = 1 << 18
+"""Numpy works on so many numbers (1 MB) at once: no copy of a segment is made, and blocks stay in the cache."""
+
+
+class _Engine(NamedTuple):
+    """FAISS as it was found: the module or None, how many threads it would take, why it cannot be imported."""
+
+    module: Any
+    threads: int
+    problem: str
+
+
+@functools.cache
+def _engine() -> _Engine:
+    try:
+        import faiss
+    except ImportError as error:
+        return _Engine(None, 1, str(error))
+    faiss.set_deserialization_loop_limit(200_000_000)
+    faiss.set_deserialization_vector_byte_limit(1 << 34)
+    return _Engine(faiss, faiss.omp_get_max_threads(), "")
+
+
+def has_faiss() -> bool:
+    """Whether FAISS can be imported; asked once a process."""
+    return _engine().module is not None
+
+
+def faiss() -> Any:
+    """FAISS.
+
+    Raises:
+        LibraryMissing: it cannot be imported.
+    """
+    module, _, problem = _engine()
+    if module is None:
+        raise LibraryMissing(f"indexes need FAISS, which cannot be imported ({problem}); pip install faiss-cpu")
+    return module
+
+
+def threads() -> int:
+    """How many threads FAISS takes unless it is told otherwise."""
+    return _engine().threads
+
+
+def products(query: Matrix, vectors: Matrix, rows: Positions | None) -> Matrix:
+    """(n,) float32 inner products of a query (d,) with the vectors (m, d), all or those rows, where they lie."""
+    count = len(vectors) if rows is None else len(rows)
+    out = np.empty(count, dtype=np.float32)
+    if has_faiss():
+        _loop(out, query, vectors, rows, "fvec_inner_products")
+    elif rows is None:
+        np.matmul(vectors, query, out=out)
+    else:
+        for start, block in _blocks(vectors, rows):
+            np.matmul(block, query, out=out[start : start + len(block)])
+    return out
+
+
+def squared_distances(query: Matrix, vectors: Matrix, rows: Positions | None) -> Matrix:
+    """(n,) float32 squared Euclidean distances, as `products`."""
+    count = len(vectors) if rows is None else len(rows)
+    out = np.empty(count, dtype=np.float32)
+    if has_faiss():
+        _loop(out, query, vectors, rows, "fvec_L2sqr")
+        return out
+    with np.errstate(over="ignore"):  # infinitely far in float32: the exact scores tell such rows apart
+        for start, block in _blocks(vectors, rows):
+            apart = block - query
+            np.vecdot(apart, apart, out=out[start : start + len(block)])
+    return out
+
+
+def _loop(out: Matrix, query: Matrix, vectors: Matrix, rows: Positions | None, name: str) -> None:
+    module = faiss()
+    pointer, dim, count = module.swig_ptr, vectors.shape[1], len(out)
+    if not count:
+        return
+    if rows is None:
+        getattr(module, f"{name}_ny")(pointer(out), pointer(query), pointer(vectors), dim, count)
+    else:
+        rows = np.ascontiguousarray(rows, dtype=np.int64)
+        module.omp_set_num_threads(1)  # the loop is parallel over queries, and one query's threads would only spin
+        loop = getattr(module, f"{name}_by_idx")
+        loop(pointer(out), pointer(query), pointer(vectors), pointer(rows), dim, 1, count)
+
+
+def _blocks(vectors: Matrix, rows: Positions | None) -> Iterator[tuple[int, Matrix]]:
+    """(place of its first row, rows) block by block."""
+    step = max(1, _BLOCK_NUMBERS // vectors.shape[1])
+    for start in range(0, len(vectors) if rows is None else len(rows), step):
+        yield start, vectors[start : start + step] if rows is None else vectors[rows[start : start + step]]
