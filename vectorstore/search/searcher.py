@@ -92,20 +92,36 @@ class Searcher(Generic[R]):
         if request.mode != "vector" and (not isinstance(query, str) or isinstance(query, Id)):
             where = f"{self._table.name}.search"
             raise ValidationError(f"{where}: mode={request.mode!r} needs a text, got {type(query).__name__}")
-        if request.mode != "vector" or request.stages:
-            return self._staged(query, request, started)
-        vector, left_out = self.queries.one(query)
+        vector, left_out = (None, NOBODY) if request.mode == "text" else self.queries.one(query)
         while True:
             with self._sync.catalog.read() as connection:
                 try:
-                    live = self._sync.state(self._name).current(connection)
+                    return self.answer(connection, query, vector, left_out, request, started)
                 except SnapshotMoved:
                     continue
-                allowed = self._allowed(connection, live, request.node)
-                found = self._one(live, vector, request.k + len(left_out), allowed, request)
-                generation = self._sync.catalog.seq(connection) if live is None else live.seq
-                records = self._table.by_vids(connection, found.vids.tolist()) if len(found.vids) else {}
-            return self._hits(found, records, request.k, left_out, generation, started)
+
+    def answer(
+        self,
+        connection: Connection,
+        query: Any,
+        vector: Matrix | None,
+        left_out: LeftOut,
+        request: Request,
+        started: float,
+    ) -> Hits[R]:
+        """The answer within a read snapshot, from what `queries` made of the query.
+
+        Raises:
+            SnapshotMoved: begin the read again.
+        """
+        live = self._sync.state(self._name).current(connection)
+        if vector is None or request.stages or request.mode != "vector":
+            return self._staged(connection, live, query, vector, left_out, request, started)
+        allowed = self._allowed(connection, live, request.node)
+        found = self._one(live, vector, request.k + len(left_out), allowed, request)
+        generation = self._sync.catalog.seq(connection) if live is None else live.seq
+        records = self._table.by_vids(connection, found.vids.tolist()) if len(found.vids) else {}
+        return self._hits(found, records, request.k, left_out, generation, started)
 
     def search_many(self, queries: Any, request: Request) -> list[Hits[R]]:
         """Several queries at once; see `Collection.search_many`."""
@@ -167,36 +183,43 @@ class Searcher(Generic[R]):
 
     # -- through a ranked list -------------------------------------------------------------------------------------
 
-    def _staged(self, query: Any, request: Request, started: float) -> Hits[R]:
-        vector, left_out = (None, NOBODY) if request.mode == "text" else self.queries.one(query)
-        while True:
-            with self._sync.catalog.read() as connection:
-                try:
-                    live = self._sync.state(self._name).current(connection)
-                except SnapshotMoved:
-                    continue
-                scene = Scene(connection, self._table, live, query, vector, self._metric, self._sync.catalog.clock())
-                hidden = {row for row, _ in self._table.existing(connection, list(left_out)).values()}
-                ranked, found, plan = self._certain(scene, request, hidden)
-                records = self._table.by_rows(connection, [item.row for item in ranked])
-                generation = self._sync.catalog.seq(connection)
-            hits = tuple(
-                Hit(records[item.row], item.score, item.distance, rank, item.parts) for rank, item in enumerate(ranked)
-            )
-            metric = {"vector": self._metric, "text": "bm25", "hybrid": "fusion"}[request.mode]
-            exact, promised = (True, 1.0) if found is None else (found.exact, found.recall)
-            return Hits(hits, exact, promised, generation, time.perf_counter() - started, metric, plan)
+    def _staged(
+        self,
+        connection: Connection,
+        live: Live | None,
+        query: Any,
+        vector: Matrix | None,
+        left_out: LeftOut,
+        request: Request,
+        started: float,
+    ) -> Hits[R]:
+        scene = Scene(
+            connection, self._table, live, query, vector, self._metric, self._sync.catalog.clock(), request.mode
+        )
+        hidden = {row for row, _ in self._table.existing(connection, list(left_out)).values()}
+        ranked, found, plan = self._certain(scene, request, hidden)
+        records = self._table.by_rows(connection, [item.row for item in ranked])
+        generation = self._sync.catalog.seq(connection)
+        hits = tuple(
+            Hit(records[item.row], item.score, item.distance, rank, item.parts) for rank, item in enumerate(ranked)
+        )
+        metric = {"vector": self._metric, "text": "bm25", "hybrid": "fusion"}[request.mode]
+        exact, promised = (True, 1.0) if found is None else (found.exact, found.recall)
+        return Hits(hits, exact, promised, generation, time.perf_counter() - started, metric, plan)
 
     def _certain(self, scene: Scene, request: Request, hidden: set[int]) -> tuple[list[Ranked], Found | None, Plan]:
         """The first k after all stages, from a list as deep as that needs."""
-        depth = max([request.k, *(stage.depth(request.k) for stage in request.stages)])
+        wanted = [request.k]  # what each stage must give, and last what the first must be shown, from the end on
+        for stage in reversed(request.stages):
+            wanted.append(stage.depth(wanted[-1]))
+        depth = wanted.pop()
         while True:
             ranked, found, plan = self._ranked(scene, request, depth + len(hidden))
             complete = len(ranked) < depth + len(hidden)
             seen: list[Ranked] | None = [item for item in ranked if item.row not in hidden]
-            for stage in request.stages:
+            for stage, count in zip(request.stages, reversed(wanted), strict=True):
                 if seen is not None:
-                    seen = stage.apply(scene, seen, request.k, complete)
+                    seen = stage.apply(scene, seen, count, complete)
             if seen is not None:
                 return seen[: request.k], found, plan
             depth *= DEEPEN

@@ -50,6 +50,7 @@ class Scene:
         vector: (d,) float32, None in text mode.
         metric: of the space.
         now: the store's clock.
+        mode: vector, text or hybrid.
     """
 
     connection: Connection
@@ -59,6 +60,7 @@ class Scene:
     vector: Matrix | None
     metric: str
     now: datetime
+    mode: str = "vector"
 
     def records(self, ranked: Sequence[Ranked]) -> list[Any]:
         """The records, in the order of the list."""
@@ -93,6 +95,6 @@ class Stage(Protocol):
         Args:
             scene: what else may be looked at.
             ranked: best first.
-            k: how many of the answer will be used.
+            k: how many of the answer will be used, by the next stage or by the caller.
             complete: there is nothing beyond `ranked`; None may not be returned then.
         """
