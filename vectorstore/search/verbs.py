@@ -12,6 +12,7 @@ from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound
 from vectorstore.records import Record, Where
 from vectorstore.results import Hits, VectorInfo
+from vectorstore.search.mmr import diversity
 from vectorstore.search.searcher import Mode, Request, Searcher
 from vectorstore.search.stages import Stage
 from vectorstore.storage import RecordTable
@@ -42,6 +43,9 @@ class SearchVerbs(Generic[R]):
         exact: bool = False,
         mode: Mode = "vector",
         space: str | None = None,
+        *,
+        mmr: float | None = None,
+        pool: int | None = None,
     ) -> Hits[R]:
         """The k records nearest to the query, best first.
 
@@ -53,11 +57,18 @@ class SearchVerbs(Generic[R]):
             exact: compare with every vector.
             mode: "vector", "text" (BM25 over the EMBEDDED fields) or "hybrid" (both, by reciprocal rank).
             space: which of the kind's vector spaces; None for the one of its texts.
+            mmr: 0..1, diverse answers by maximal marginal relevance: the weight of relevance, against being unlike what
+                was chosen before. Hits keep their relevance as their score; their order is the order of choice.
+            pool: with mmr, how many of the best to choose from; None for 10 k and at least 50. Time O(k pool d), memory
+                8 bytes x pool x d.
 
         Raises:
             ValidationError: a bad argument. EmbedderError: a text, and no embedder. NotFound: no such id.
         """
         stages: list[Stage] = []
+        if mmr is not None or pool is not None:
+            plain = mode == "vector" and not stages
+            stages += diversity(mmr, pool, self.kind.space_name(space), plain)
         request = Request.checked(self._table, k, where, recall, exact, mode, stages)
         return self._searcher(space).search(query, request)
 
