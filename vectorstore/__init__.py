@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from vectorstore.results import Page as Page
     from vectorstore.results import VectorInfo as VectorInfo
     from vectorstore.search import Id as Id
+    from vectorstore.search.decay import Decay as Decay
     from vectorstore.search.recommend import Recommend as Recommend
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
@@ -110,6 +111,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
     **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),
     "Id": "search",
+    "Decay": "search.decay",
     "Recommend": "search.recommend",
     **dict.fromkeys(("Store", "open"), "store"),
 }

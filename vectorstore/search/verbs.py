@@ -12,6 +12,7 @@ from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound
 from vectorstore.records import Record, Where
 from vectorstore.results import Hits, VectorInfo
+from vectorstore.search.decay import Decay, as_decay
 from vectorstore.search.mmr import diversity
 from vectorstore.search.searcher import Mode, Request, Searcher
 from vectorstore.search.stages import Stage
@@ -44,6 +45,7 @@ class SearchVerbs(Generic[R]):
         mode: Mode = "vector",
         space: str | None = None,
         *,
+        decay: Decay | None = None,
         mmr: float | None = None,
         pool: int | None = None,
     ) -> Hits[R]:
@@ -57,6 +59,7 @@ class SearchVerbs(Generic[R]):
             exact: compare with every vector.
             mode: "vector", "text" (BM25 over the EMBEDDED fields) or "hybrid" (both, by reciprocal rank).
             space: which of the kind's vector spaces; None for the one of its texts.
+            decay: let older records count for less; in vector and text mode equal to ranking all that match by it.
             mmr: 0..1, diverse answers by maximal marginal relevance: the weight of relevance, against being unlike what
                 was chosen before. Hits keep their relevance as their score; their order is the order of choice.
             pool: with mmr, how many of the best to choose from; None for 10 k and at least 50. Time O(k pool d), memory
@@ -65,7 +68,7 @@ class SearchVerbs(Generic[R]):
         Raises:
             ValidationError: a bad argument. EmbedderError: a text, and no embedder. NotFound: no such id.
         """
-        stages: list[Stage] = []
+        stages: list[Stage] = [] if decay is None else [as_decay(decay).stage(self._table.schema)]
         if mmr is not None or pool is not None:
             plain = mode == "vector" and not stages
             stages += diversity(mmr, pool, self.kind.space_name(space), plain)

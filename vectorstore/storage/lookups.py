@@ -28,3 +28,12 @@ def values_of(connection: Connection, schema: Schema[Any], rows: Sequence[int], 
         (json.dumps(list(rows)),),
     )
     return dict(found.fetchall())
+
+
+def newest(connection: Connection, schema: Schema[Any], field: str) -> tuple[Value, bool]:
+    """(the highest value of a field among records that are not deleted, whether all of them have one)."""
+    name = quote(field)
+    latest, lacking = connection.execute(
+        f"SELECT max({name}), sum({name} IS NULL) FROM {quote(schema.table)} WHERE deleted_at IS NULL"
+    ).fetchone()
+    return latest, not lacking
