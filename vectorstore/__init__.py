@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from vectorstore.collection import Collection as Collection
     from vectorstore.embedders import CallableEmbedder as CallableEmbedder
+    from vectorstore.embedders import CrossEncoder as CrossEncoder
     from vectorstore.embedders import Embedder as Embedder
     from vectorstore.embedders import EmbedderIdentity as EmbedderIdentity
     from vectorstore.embedders import HashEmbedder as HashEmbedder
@@ -74,7 +75,8 @@ if TYPE_CHECKING:
 _WHERE: dict[str, str] = {
     "Collection": "collection",
     **dict.fromkeys(
-        ("CallableEmbedder", "Embedder", "EmbedderIdentity", "HashEmbedder", "SentenceEmbedder"), "embedders"
+        ("CallableEmbedder", "CrossEncoder", "Embedder", "EmbedderIdentity", "HashEmbedder", "SentenceEmbedder"),
+        "embedders",
     ),
     **dict.fromkeys(
         (

@@ -34,6 +34,15 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Former:
+    """Where a hit stood before it was re-ranked, and why: rank 0 for the best, score and its parts."""
+
+    rank: int
+    score: float
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Hit(Generic[R]):
     """One answer.
 
@@ -44,7 +53,8 @@ class Hit(Generic[R]):
         distance: smaller is better, None for text and hybrid. cosine: 1 - score, 0..2; ip: -score;
             l2: the Euclidean distance.
         rank: 0 for the best.
-        parts: what the score is the sum of, by source ("vector", "text").
+        parts: what the score is the sum of, by source ("vector", "text", "decay"; "rerank" alone).
+        former: its place before re-ranking, None without.
     """
 
     record: R
@@ -52,11 +62,17 @@ class Hit(Generic[R]):
     distance: float | None
     rank: int
     parts: Mapping[str, float] = field(default_factory=dict)
+    former: Former | None = None
 
     @property
     def id(self) -> str:
         """The record's id."""
         return str(self.record.id)  # type: ignore[attr-defined]
+
+    @property
+    def kind(self) -> str:
+        """The name of the record's kind, such as "concepts"."""
+        return str(self.record.table)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,7 @@ class Hits(Sequence[Hit[R]]):
         scanned: vectors whose exact similarity was computed.
         generation: the catalog's sequence number that the answer belongs to.
         elapsed: seconds, embedding of the query included.
-        metric: cosine, ip, l2, bm25 or fusion.
+        metric: what the scores are: cosine, ip, l2, bm25, fusion or rerank.
         plan: how it was found.
     """
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from vectorstore.embedders.callables import CallableEmbedder, EmbedFunction
+from vectorstore.embedders.cross import CrossEncoder
 from vectorstore.embedders.hashing import HashEmbedder
 from vectorstore.embedders.protocol import Embedder, EmbedderIdentity, Matrix, Progress
 from vectorstore.embedders.recipes import HASH, MINILM, EmbedRecipe, load_embed_recipe
@@ -19,6 +20,7 @@ from vectorstore.errors import ValidationError
 
 __all__ = [
     "CallableEmbedder",
+    "CrossEncoder",
     "EmbedFunction",
     "EmbedRecipe",
     "Embedder",

@@ -201,9 +201,12 @@ class Searcher(Generic[R]):
         records = self._table.by_rows(connection, [item.row for item in ranked])
         generation = self._sync.catalog.seq(connection)
         hits = tuple(
-            Hit(records[item.row], item.score, item.distance, rank, item.parts) for rank, item in enumerate(ranked)
+            Hit(records[item.row], item.score, item.distance, rank, item.parts, item.former)
+            for rank, item in enumerate(ranked)
         )
         metric = {"vector": self._metric, "text": "bm25", "hybrid": "fusion"}[request.mode]
+        if ranked and ranked[0].former is not None:
+            metric = "rerank"
         exact, promised = (True, 1.0) if found is None else (found.exact, found.recall)
         return Hits(hits, exact, promised, generation, time.perf_counter() - started, metric, plan)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vectorstore.records import Value
+from vectorstore.results import Former
 from vectorstore.storage import Connection, RecordTable
 from vectorstore.storage.lookups import values_of
 from vectorstore.vectors import Live, Matrix
@@ -31,6 +32,7 @@ class Ranked:
         distance: smaller is better; None where it means nothing.
         parts: what the score is the sum of, by source.
         group: the value that it was grouped by.
+        former: its place before re-ranking.
     """
 
     row: int
@@ -39,6 +41,7 @@ class Ranked:
     distance: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     group: Any = None
+    former: Former | None = None
 
 
 @dataclass(frozen=True)

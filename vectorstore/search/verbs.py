@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound
-from vectorstore.records import Record, Where
-from vectorstore.results import Hits, VectorInfo
+from vectorstore.records import Record, Where, parse
+from vectorstore.results import Hit, Hits, VectorInfo
 from vectorstore.search.decay import Decay, as_decay
+from vectorstore.search.duplicates import Pair, alike
 from vectorstore.search.mmr import diversity
+from vectorstore.search.ranges import checked_score, within
+from vectorstore.search.rerank import Reranker, reranking
 from vectorstore.search.searcher import Mode, Request, Searcher
 from vectorstore.search.stages import Stage
 from vectorstore.storage import RecordTable
@@ -46,6 +49,8 @@ class SearchVerbs(Generic[R]):
         space: str | None = None,
         *,
         decay: Decay | None = None,
+        rerank: Reranker | None = None,
+        rerank_depth: int = 50,
         mmr: float | None = None,
         pool: int | None = None,
     ) -> Hits[R]:
@@ -60,6 +65,9 @@ class SearchVerbs(Generic[R]):
             mode: "vector", "text" (BM25 over the EMBEDDED fields) or "hybrid" (both, by reciprocal rank).
             space: which of the kind's vector spaces; None for the one of its texts.
             decay: let older records count for less; in vector and text mode equal to ranking all that match by it.
+            rerank: puts the best into its own order: a function (query, records) -> one number a record, bigger is
+                better, or a `CrossEncoder`. `hit.score` is its number, `hit.former` what was before.
+            rerank_depth: how many of the best it is shown, at least k.
             mmr: 0..1, diverse answers by maximal marginal relevance: the weight of relevance, against being unlike what
                 was chosen before. Hits keep their relevance as their score; their order is the order of choice.
             pool: with mmr, how many of the best to choose from; None for 10 k and at least 50. Time O(k pool d), memory
@@ -69,6 +77,8 @@ class SearchVerbs(Generic[R]):
             ValidationError: a bad argument. EmbedderError: a text, and no embedder. NotFound: no such id.
         """
         stages: list[Stage] = [] if decay is None else [as_decay(decay).stage(self._table.schema)]
+        if rerank is not None:
+            stages.append(reranking(rerank, rerank_depth))
         if mmr is not None or pool is not None:
             plain = mode == "vector" and not stages
             stages += diversity(mmr, pool, self.kind.space_name(space), plain)
@@ -87,6 +97,51 @@ class SearchVerbs(Generic[R]):
         """The same answers as `search` for each query, from one snapshot, with shared work and both cores."""
         request = Request.checked(self._table, k, where, recall, exact)
         return self._searcher(space).search_many(queries, request)
+
+    def search_range(
+        self, query: Any, min_score: float, where: Where | None = None, *, space: str | None = None
+    ) -> Iterator[Hit[R]]:
+        """All records that score at least so much, best first; equal to brute force, ties by age.
+
+        The vectors are compared when the first hit is taken, in the snapshot of that moment. Records are read as they
+        are taken, 500 at a time, and no lock is held between; those that were deleted or got another vector meanwhile
+        are left out.
+
+        Args:
+            query: as in `search`.
+            min_score: on the scale of `Hit.score`; reaching it is enough.
+            where: a filter.
+            space: which of the kind's vector spaces; None for the one of its texts.
+
+        Raises:
+            ValidationError, EmbedderError, NotFound: as in `search`, when this is called.
+
+        Cost: compares every vector; 16 bytes a hit stay in memory.
+        """
+        score, node = checked_score(min_score, "min_score"), parse(where, self._table.schema)
+        vector, left_out = self._searcher(space).queries.one(query, f"{self.name}.search_range: query")
+        return within(self._sync, self._table, self.kind.space_name(space), vector, left_out, score, node)
+
+    def duplicates(
+        self, threshold: float = 0.95, where: Where | None = None, *, space: str | None = None
+    ) -> Iterator[Pair[R]]:
+        """All pairs of records that are nearly the same, each once; equal to brute force.
+
+        Pairs come by the age of their older vector, then the most alike first, ties by the age of the other. Snapshot
+        and records as in `search_range`.
+
+        Args:
+            threshold: the score of one record for the other from which on they are a pair, on the scale of `Hit.score`.
+            where: a filter that both must match.
+            space: which of the kind's vector spaces; None for the one of its texts.
+
+        Raises:
+            ValidationError: a bad argument, when this is called.
+
+        Cost: compares n * n / 2 pairs by matrix products, in under 100 MB beside the vectors however many are found.
+        """
+        score, node = checked_score(threshold, "threshold"), parse(where, self._table.schema)
+        return alike(self._sync, self._table, self.kind.space_name(space), score, node)
 
     def vectors(self, ids: Iterable[str], space: str | None = None) -> Matrix:
         """(n, d) float32 vectors of records, as they were given, in the order asked.
