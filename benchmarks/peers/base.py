@@ -123,7 +123,7 @@ class System(ABC):
 
     @abstractmethod
     def load(self) -> None:
-        """Import what is needed: everything that the user's import statements would bring in."""
+        """Import all that opening and searching will need, so that imports never count as opening or as memory."""
 
     def input(self, rows: Rows, variant: str) -> Any:
         """The form in which the input lies in memory before the clock starts."""

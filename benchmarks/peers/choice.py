@@ -11,15 +11,21 @@ FLOOR = 0.99
 FULL = 0.9995
 """A filtered recall that rounds to 1.000."""
 
+NOISE = 1.05
+
 Point = dict[str, Any]
 """`effort`, `recall`, `p50_ms`, and under `filters` the last two for each share."""
 
 
 def tuned(points: Sequence[Point], floor: float = FLOOR) -> Point:
-    """The fastest point with enough recall; when none has it, the one with the most (of equals the fastest)."""
+    """The fastest point with enough recall; when none has it, the one with the most (of equals the fastest).
+
+    Of points that are as fast but for the noise of one measurement it is the first, that is the least effort.
+    """
     enough = [point for point in points if point["recall"] >= floor]
     if enough:
-        return min(enough, key=lambda point: float(point["p50_ms"]))
+        fastest = min(float(point["p50_ms"]) for point in enough)
+        return next(point for point in enough if point["p50_ms"] <= NOISE * fastest)
     return max(points, key=lambda point: (point["recall"], -point["p50_ms"]))
 
 

@@ -21,6 +21,7 @@ class Chroma(System):
     default_at = 2
 
     def load(self) -> None:
+        importlib.import_module("chromadb.api.rust")  # or the first client would
         self._chroma: Any = importlib.import_module("chromadb")
         self._config: Any = importlib.import_module("chromadb.config")
         self._shared: Any = importlib.import_module("chromadb.api.shared_system_client")

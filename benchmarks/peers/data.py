@@ -6,6 +6,7 @@ columns.json  id, text, domain, pos, bucket     truth.npz     (q,) similarity of
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import itertools
 import json
@@ -23,30 +24,26 @@ from benchmarks.peers.base import BUCKETS, Answer, K, Matrix, row_of
 SAMPLE_ROWS = 12_500
 
 
-def load_source(
-    base: Path | None, queries: Path | None, texts: Path | None, count: int, progress: Callable[[str], None]
-) -> dataset.Source:
+def load_source(options: argparse.Namespace, progress: Callable[[str], None]) -> dataset.Source:
     """The files that were named, or the packaged WordNet sample, embedded once and kept in the user's cache.
 
     Args:
-        base: (n, d) numbers as .npy of any float type.
-        queries: .npz with `queries`, or .npy.
-        texts: gzipped JSON lines with lemmas, definition, domain and pos; line i describes row i.
-        count: at most so many queries.
+        options: `data`, (n, d) numbers as .npy of any float type, with `queries`, .npz that has them by that name,
+            and `texts`, gzipped JSON lines with lemmas, definition, domain and pos, line i for row i; all None for
+            the sample. `rows` is how many will be needed, None for all, `query_count` how many queries at most.
         progress: told what happens.
     """
-    if base is None:
-        return dataset.load_source(None, None, count, SAMPLE_ROWS, progress)
-    if queries is None or texts is None:
+    if options.data is None:
+        return dataset.load_source(None, None, options.query_count, options.rows or SAMPLE_ROWS, progress)
+    if options.queries is None or options.texts is None:
         raise SystemExit("peers: --data needs --queries and --texts beside it")
-    vectors = np.load(base, mmap_mode="r")
-    asked = np.load(queries)
-    asked = asked if isinstance(asked, np.ndarray) else asked["queries"]
-    with gzip.open(texts, "rt", encoding="utf-8") as lines:
+    vectors = np.load(options.data, mmap_mode="r")
+    queries = np.load(options.queries)["queries"][: options.query_count]
+    with gzip.open(options.texts, "rt", encoding="utf-8") as lines:
         concepts = [json.loads(line) for line in itertools.islice(lines, len(vectors))]
     if len(concepts) < len(vectors):
-        raise SystemExit(f"peers: {texts} has {len(concepts)} lines for {len(vectors)} vectors")
-    return dataset.Source(base.name, vectors, dataset.unit(asked[:count]), concepts)
+        raise SystemExit(f"peers: {options.texts} has {len(concepts)} lines for {len(vectors)} vectors")
+    return dataset.Source(options.data.name, vectors, dataset.unit(queries), concepts)
 
 
 def prepare(source: dataset.Source, rows: int, folder: Path) -> dict[str, Any]:

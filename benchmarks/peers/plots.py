@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.peers.base import BARE
 from benchmarks.peers.choice import FLOOR
 from benchmarks.peers.systems import OURS
 
@@ -49,47 +51,74 @@ def _title(axes: Axes, results: Results, text: str) -> None:
     axes.annotate(below, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color="#555555")
 
 
+def frontier(points: Sequence[dict[str, Any]]) -> list[tuple[float, float]]:
+    """(recall, queries a second by the median) of the points that no other beats in both, by rising recall."""
+    best: list[tuple[float, float]] = []
+    for recall, speed in sorted(((point["recall"], 1e3 / point["p50_ms"]) for point in points), reverse=True):
+        if not best or speed > best[-1][1]:
+            best.append((recall, speed))
+    return best[::-1]
+
+
 def _recall_qps(results: Results) -> Figure:
     """The error, 1 - recall, on a log scale: what matters lies between 0.9 and 1."""
-    figure, axes = pyplot.subplots(figsize=(9, 5.6), layout="constrained")
-    _title(axes, results, "Single searches: recall@10 against queries a second (stores return whole records)")
+    figure, axes = pyplot.subplots(figsize=(9.4, 5.6), layout="constrained")
+    _title(axes, results, "Single searches: recall@10 against queries a second")
     least = 2e-4
     for key, one in results["systems"].items():
         colour, style = STYLES[key]
-        points = sorted((max(1 - point["recall"], least), point["qps"]) for point in one["curve"])
-        size = 7 if len(points) == 1 else 4.5
-        label = one["name"] + ("" if one["store"] else " (library, no records)")
+        points = [(max(1 - recall, least), speed) for recall, speed in frontier(one["curve"])]
         axes.plot(
             *zip(*points, strict=True),
             style,
             color=colour,
-            markersize=size,
-            linewidth=2.2 if key == OURS else 1.3,
-            label=label,
+            markersize=7 if len(points) == 1 else 5,
+            linewidth=2.4 if key == OURS else 1.4,
+            label=one["name"] + ("" if one["store"] else " *"),
             zorder=3 if key == OURS else 2,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
     ticks = [0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, least]
-    axes.set_xticks(ticks, ["0.5", "0.8", "0.9", "0.95", "0.98", "0.99", "0.995", "0.998", "0.999", "1.0"])
+    names = ["0.5", "0.8", "0.9", "0.95", "0.98", "0.99", "0.995", "0.998", "0.999", "1.0"]
+    worst = max(1 - point["recall"] for one in results["systems"].values() for point in one["curve"])
+    shown = max(2, sum(tick <= worst * 1.2 for tick in ticks))
+    axes.set_xticks(ticks[-shown:], names[-shown:])
     axes.minorticks_off()
     axes.invert_xaxis()
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.axvline(1 - FLOOR, color="black", linewidth=0.8, linestyle=":")
     axes.grid(True, which="major", color="#e8e8e8", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel("recall@10")
-    axes.set_ylabel("queries a second, one caller")
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_xlabel("recall@10, by search effort (points that another effort beats in both are left out)")
+    axes.set_ylabel("queries a second, one caller (1 / median)")
+    axes.legend(
+        frameon=False,
+        fontsize=8.5,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        title="stores return records,\nlibraries (*) row numbers",
+        title_fontsize=8.5,
+        alignment="left",
+    )
     return figure
 
 
-def _bars(axes: Axes, rows: list[tuple[str, float, str]], form: str) -> None:
-    """Horizontal bars, the first on top; each (label, value, colour)."""
-    rows = rows[::-1]
-    bars = axes.barh([row[0] for row in rows], [row[1] for row in rows], color=[row[2] for row in rows], height=0.66)
-    axes.bar_label(bars, [form.format(row[1]) for row in rows], padding=4, fontsize=8)
-    axes.margins(x=0.14)
+def _rows(axes: Axes, names: Sequence[str], labels: Sequence[str], ends: Sequence[float]) -> None:
+    """Names down the left side, the first on top, and each value's words at its end."""
+    places = range(len(names))
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    for place, label, end in zip(places, labels, ends, strict=True):
+        axes.annotate(
+            label,
+            (end, place),
+            (7, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        )
     axes.grid(True, axis="x", color="#e8e8e8", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
@@ -100,36 +129,50 @@ def _colour(key: str, one: dict[str, Any]) -> str:
 
 
 def _ingest(results: Results) -> Figure:
+    """Dots: a bar on a log scale would have no honest beginning."""
     rows = []
     for key, one in results["systems"].items():
         for variant, run in one["ingest"].items():
             name = one["name"] + (f", {variant}" if len(one["ingest"]) > 1 else "")
-            rows.append((name, run["rows_per_s"], _colour(key, one)))
-    figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(rows) + 1.3), layout="constrained")
+            rows.append((run["rows_per_s"], name, _colour(key, one), one["builds_index"] and variant != BARE))
+    rows.sort(reverse=True)
+    speeds = [row[0] for row in rows]
+    figure, axes = pyplot.subplots(figsize=(9, 0.34 * len(rows) + 1.4), layout="constrained")
     _title(axes, results, "Ingest until durable and searchable: rows a second")
-    _bars(axes, sorted(rows, key=lambda row: -row[1]), "{:,.0f}")
+    for place, (speed, _, colour, builds) in enumerate(rows):
+        axes.plot(speed, place, "o", color=colour, markersize=9, markerfacecolor=colour if builds else "white", mew=2)
     axes.set_xscale("log")
+    axes.set_xlim(min(speeds) / 1.6, max(speeds) * 2.2)
+    _rows(axes, [row[1] for row in rows], [f"{speed:,.0f}" for speed in speeds], speeds)
     axes.xaxis.set_major_formatter("{x:,g}")
-    axes.set_xlabel("log scale; blue ours, dark grey stores, light grey libraries that keep no records")
+    axes.set_xlabel(
+        "filled: builds an index, hollow: none; blue ours, dark stores, pale libraries that keep no records"
+    )
     return figure
 
 
 def _memory(results: Results) -> Figure:
-    found = [
-        (one["name"] + ("" if one["tuned"]["recall"] >= FLOOR else f" (recall {one['tuned']['recall']:.2f})"), key, one)
-        for key, one in results["systems"].items()
+    found = sorted(results["systems"].items(), key=lambda entry: float(entry[1]["memory"]["RssAnon"]))
+    own = [one["memory"]["RssAnon"] / 2**20 for _, one in found]
+    files = [max(0.0, one["memory"]["RssFile"] / 2**20) for _, one in found]
+    ends = [sum(both) for both in zip(own, files, strict=True)]
+    colours = [_colour(key, one) for key, one in found]
+    names = [
+        one["name"] + ("" if one["tuned"]["recall"] >= FLOOR else f" (recall {one['tuned']['recall']:.2f})")
+        for _, one in found
     ]
-    found.sort(key=lambda entry: entry[2]["memory"]["RssAnon"])
-    figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(found) + 1.3), layout="constrained")
-    _title(axes, results, f"Memory of its own after opening and 1,000 searches at recall ≥ {FLOOR}, MiB")
-    rows = [(name, one["memory"]["RssAnon"] / 2**20, _colour(key, one)) for name, key, one in found]
-    _bars(axes, rows, "{:,.1f}")
+    figure, axes = pyplot.subplots(figsize=(9, 0.34 * len(found) + 1.4), layout="constrained")
+    _title(axes, results, f"Memory after opening and 1,000 searches at recall ≥ {FLOOR}, MiB")
     raw = results["data"]["raw_float32_bytes"] / 2**20
-    axes.axvline(raw, color="black", linewidth=0.8, linestyle=":")
+    axes.axvline(raw, color="black", linewidth=0.8, linestyle=":", zorder=0)
     axes.annotate(
-        "the raw vectors", (raw, 0.02), (4, 0), xycoords=("data", "axes fraction"), textcoords="offset points"
+        "the raw vectors", (raw, 1), (3, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top"
     )
+    axes.barh(range(len(found)), own, color=colours, height=0.6)
+    axes.barh(range(len(found)), files, left=own, facecolor="none", edgecolor=colours, height=0.6, linewidth=1.0)
+    _rows(axes, names, [f"{mine:,.1f} + {file:,.1f}" for mine, file in zip(own, files, strict=True)], ends)
+    axes.set_xlim(0, max(*ends, raw) * 1.16)
     axes.set_xlabel(
-        "RssAnon beyond the imports; blue ours, dark grey stores, light grey libraries that keep no records"
+        "filled: its own (RssAnon), outlined: pages of files (RssFile, reclaimable); both beyond the imports"
     )
     return figure

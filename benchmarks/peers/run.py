@@ -72,6 +72,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--systems", default=",".join(PLACES), help="names with commas: " + ", ".join(PLACES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=6.0, help="seconds for a part of a round")
+    parser.add_argument("--no-columns", action="store_true", help="leave our ingest from columns out; it needs pyarrow")
     parser.add_argument("--again", default="", help="names whose kept measurements are thrown away first")
     parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="the interpreter that has the peers")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
@@ -121,7 +122,7 @@ class Run:
     @classmethod
     def begun(cls, options: argparse.Namespace) -> Run:
         """Prepare the data, unless that is done, and take up what was measured of it before."""
-        source = load_source(options.data, options.queries, options.texts, options.query_count, note)
+        source = load_source(options, note)
         rows = options.rows or len(source.base)
         work = options.work or options.out / "tmp" / f"peers-{rows}"
         described = work / "data.json"
@@ -195,7 +196,8 @@ class Run:
 
     def _ingest(self, one: Contestant) -> None:
         """The first form of the first time makes the store that is searched; all others are made and removed."""
-        for variant in one.system.variants:
+        variants = one.system.variants[:1] if self.options.no_columns else one.system.variants
+        for variant in variants:
             path = one.folder / "again" if one.store.exists() else one.store
             runs = one.raw["ingest"].setdefault(variant, [])
             if runs and runs[0]["seconds"] > QUICK_S:
