@@ -6,20 +6,20 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check crash bench notebooks clean
+.PHONY: help install demo test check crash bench bench-peers notebooks clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
-# Extra arguments for pytest, for example: make test ARGS="-k data"
+# Extra arguments for pytest or the peers, for example: make test ARGS="-k data"
 ARGS ?=
 # mypy refuses a folder without Python files, so only those that have some are named.
 TYPED := vectorstore $(sort $(dir $(wildcard indexes/*.py models/*.py benchmarks/*.py)))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## make .venv with the package, its model and the developer's tools
 
@@ -55,6 +55,16 @@ crash: install ## run the tests that kill processes
 
 bench: install ## measure the life of a store
 	$(BIN)/python benchmarks/lifecycle.py
+
+bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, LanceDB, Qdrant Edge and others
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+# The peers stay out of .venv. They bring no torch: all systems are given the same ready vectors.
+.venv-peers/.installed: benchmarks/peers/requirements.txt pyproject.toml
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -q -r benchmarks/peers/requirements.txt
+	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -q --no-deps -e .
+	@touch $@
 
 notebooks: install ## execute the notebooks
 ifeq ($(NOTEBOOKS),)

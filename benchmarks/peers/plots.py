@@ -165,14 +165,9 @@ def _memory(results: Results) -> Figure:
     _title(axes, results, f"Memory after opening and 1,000 searches at recall ≥ {FLOOR}, MiB")
     raw = results["data"]["raw_float32_bytes"] / 2**20
     axes.axvline(raw, color="black", linewidth=0.8, linestyle=":", zorder=0)
-    axes.annotate(
-        "the raw vectors", (raw, 1), (3, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top"
-    )
     axes.barh(range(len(found)), own, color=colours, height=0.6)
     axes.barh(range(len(found)), files, left=own, facecolor="none", edgecolor=colours, height=0.6, linewidth=1.0)
     _rows(axes, names, [f"{mine:,.1f} + {file:,.1f}" for mine, file in zip(own, files, strict=True)], ends)
     axes.set_xlim(0, max(*ends, raw) * 1.16)
-    axes.set_xlabel(
-        "filled: its own (RssAnon), outlined: pages of files (RssFile, reclaimable); both beyond the imports"
-    )
+    axes.set_xlabel("filled: its own (RssAnon) + outlined: pages of files (RssFile); dotted: the raw vectors")
     return figure
