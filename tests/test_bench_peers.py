@@ -93,8 +93,8 @@ def found(words: str, **changes: dict[str, Any]) -> Target:
 
 RECORDS_5 = "ingest from records, durable"
 COLUMNS_5 = "ingest from columns, durable"
-BARE_HALF = "ingest from columns, no index, /"
-INDEX_HALF = "ingest from columns, our index included"
+BARE_HALF = "ingest from columns, without an index"
+INDEX_HALF = "ingest from columns, with our index"
 
 
 def test_every_target_is_judged_and_can_be_met() -> None:
@@ -184,6 +184,8 @@ def test_only_peers_of_the_right_sort_are_rivals() -> None:
     scanning = figure("Scanning", builds_index=False, ingest={RECORDS: {"rows_per_s": 9e9}})
     assert found(RECORDS_5, scanning=scanning).rival == "Graph"
     assert found(BARE_HALF, scanning=scanning).rival == "LanceDB flat"
+    both = {RECORDS: {"rows_per_s": 10.0}, COLUMNS: {"rows_per_s": 1_200.0}}
+    assert found(RECORDS_5, graph=figure("Graph", ingest=both)).ratio == pytest.approx(5.0)
 
 
 def wrong(recall: float) -> dict[str, Any]:
