@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vectorstore.collection import Collection as Collection
+    from vectorstore.deduplicating import Duplicates as Duplicates
     from vectorstore.embedders import CallableEmbedder as CallableEmbedder
     from vectorstore.embedders import CrossEncoder as CrossEncoder
     from vectorstore.embedders import Embedder as Embedder
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
 
 _WHERE: dict[str, str] = {
     "Collection": "collection",
+    "Duplicates": "deduplicating",
     **dict.fromkeys(
         ("CallableEmbedder", "CrossEncoder", "Embedder", "EmbedderIdentity", "HashEmbedder", "SentenceEmbedder"),
         "embedders",

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
+from vectorstore.deduplicating import Deduplicator, Duplicates
 from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.ids import to_micros
@@ -18,6 +19,7 @@ from vectorstore.removing import Remover
 from vectorstore.results import Page, VectorInfo, as_cursor, from_cursor
 from vectorstore.search import Id, SearchVerbs
 from vectorstore.storage import RecordTable
+from vectorstore.storage.decisions import Decision, decisions_of
 from vectorstore.sync import Progress, Sync
 from vectorstore.writing import Batch, Given, Raced, as_items
 
@@ -43,6 +45,7 @@ class Collection(SearchVerbs[R]):
         *,
         source: str = "caller",
         confidence: float = 1.0,
+        duplicates: Duplicates | None = None,
         progress: Progress | None = None,
     ) -> list[str]:
         """Add new records; they are durable and found by every process when this returns.
@@ -54,10 +57,11 @@ class Collection(SearchVerbs[R]):
                 spaces a mapping, such as {"relation": numbers}; the text is then embedded unless "text" is in it.
             source: where given vectors come from, kept with them ("pretrained", "custom", ...).
             confidence: 0..1, kept with given vectors.
+            duplicates: what to do with near-duplicates of records that are there: vs.Duplicates(0.95, "reject").
             progress: told (done, total) while texts are embedded.
 
         Returns:
-            The ids, in order.
+            The ids, in order; for what was rejected or merged as a near-duplicate the id of the record that is there.
 
         Raises:
             DuplicateId: an id is taken, or comes twice; use `upsert` to overwrite. A deleted record's id is free.
@@ -65,7 +69,7 @@ class Collection(SearchVerbs[R]):
 
         Memory: the encoded rows of the whole call; vectors go to disk in chunks of 8,192.
         """
-        return self._write("add", records, vectors, source, confidence, progress)
+        return self._write("add", records, vectors, source, confidence, duplicates, progress)
 
     def upsert(
         self,
@@ -74,13 +78,14 @@ class Collection(SearchVerbs[R]):
         *,
         source: str = "caller",
         confidence: float = 1.0,
+        duplicates: Duplicates | None = None,
         progress: Progress | None = None,
     ) -> list[str]:
         """Add records, or replace those whose id exists: `created_at` stays, `version` rises by one.
 
         A record whose text is unchanged keeps its vector. Arguments, result and errors as in `add`.
         """
-        return self._write("upsert", records, vectors, source, confidence, progress)
+        return self._write("upsert", records, vectors, source, confidence, duplicates, progress)
 
     def _write(
         self,
@@ -89,10 +94,14 @@ class Collection(SearchVerbs[R]):
         vectors: Any,
         source: str,
         confidence: float,
+        duplicates: Duplicates | None,
         progress: Progress | None,
     ) -> list[str]:
         given = None if vectors is None else Given.checked(self.kind, vectors, source, confidence)
         items = as_items(records)
+        if duplicates is not None:
+            policy = Deduplicator(self._sync, self._table, self._embedding, self.metric, duplicates)
+            return policy.write(operation, items, given, progress)
         for _ in range(_ATTEMPTS):
             batch = self._batch(given)
             batch.prepare(items, progress)
@@ -220,6 +229,14 @@ class Collection(SearchVerbs[R]):
             if not self._table.count(connection, node, deleted=True):
                 return 0
         return self._remover.purge(node, progress)
+
+    def decisions(self, id: str | None = None) -> list[Decision]:
+        """What was decided about near-duplicates at write, oldest first: all, or those that name an id.
+
+        An action of "link" is an edge between the two records.
+        """
+        with self._sync.catalog.read() as connection:
+            return decisions_of(connection, self.name, id)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from vectorstore.records import Record, Row
 from vectorstore.records.where import Node
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.decisions import forget_decisions
 from vectorstore.sync import Origin, Progress, Sync, attach, compact, stage
 from vectorstore.writing import conflict
 
@@ -76,6 +77,7 @@ class Remover(Generic[R]):
                 ).fetchall()
                 rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
                 rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
+            forget_decisions(transaction.connection, self._table.name, self._table.table, numbers)
             self._table.erase(transaction.connection, numbers)
             self._table.optimize_text(transaction.connection)
             self._note(transaction, "purge", len(numbers), 0)

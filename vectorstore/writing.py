@@ -107,8 +107,8 @@ class Batch(Generic[R]):
         records: list[R] = []
         for place, item in enumerate(chunk, offset):
             where = f"{table.name}[{place}]"
-            record = self._as_record(item, where)
-            name = record.id or _checked(record.derived_id(), where) or new_id(now)
+            record = as_record(table, item, where)
+            name = record.id or checked_id(record.derived_id(), where) or new_id(now)
             if name in self._seen:
                 raise DuplicateId(
                     f"{where}.id: {name!r} is also {table.name}[{self._seen[name]}]; "
@@ -123,14 +123,6 @@ class Batch(Generic[R]):
         part = self._with_vectors(records, encoded, offset, progress)
         if part not in self._parts:
             self._parts.append(part)
-
-    def _as_record(self, item: R | Mapping[str, Any], where: str) -> R:
-        kind = self._table.schema.kind
-        if isinstance(item, kind):
-            return item
-        if isinstance(item, Mapping):
-            return kind.parse(item, where)
-        raise ValidationError(f"{where}: expected a {kind.__name__} or a mapping, got {type(item).__name__}")
 
     def _with_vectors(self, records: list[R], encoded: list[Row], offset: int, progress: Progress | None) -> _Part:
         ids = [str(row[_ID]) for row in encoded]
@@ -315,7 +307,18 @@ class Batch(Generic[R]):
             target.insert(transaction.connection, target.next_row(transaction.connection), stamped)
 
 
-def _checked(name: str | None, where: str) -> str | None:
+def as_record(table: RecordTable[R], item: Any, where: str) -> R:
+    """An object of the kind as it is, a mapping checked."""
+    kind = table.schema.kind
+    if isinstance(item, kind):
+        return item
+    if isinstance(item, Mapping):
+        return kind.parse(item, where)
+    raise ValidationError(f"{where}: expected a {kind.__name__} or a mapping, got {type(item).__name__}")
+
+
+def checked_id(name: str | None, where: str) -> str | None:
+    """A derived id, if it is one."""
     if name is None:
         return None
     try:

@@ -20,6 +20,7 @@ from vectorstore.recipes import IndexRecipe
 from vectorstore.records import digest
 from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.decisions import lost_decisions
 from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
 from vectorstore.vectors.arrays import lengths
@@ -97,6 +98,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             found, count = _rows(connection, table)
             findings += found
             totals["records"] += count
+            findings += _decisions(connection, table)
             step()
         for space in spaces:
             findings += _space(sync, connection, space, totals)
@@ -149,6 +151,12 @@ def _rows(connection: Connection, table: RecordTable[Any]) -> tuple[list[Finding
 
 
 _REPAIR = "run: vectorstore check --repair"
+
+
+def _decisions(connection: Connection, table: RecordTable[Any]) -> Iterator[Finding]:
+    for number, name in lost_decisions(connection, table.name, table.table):
+        where, what = f"decisions row {number}", f"names {table.name} {name!r}, which is not there"
+        yield Finding("rows", where, what, "no answer depends on it; restore a backup, or purge the other record")
 
 
 def _space(sync: Sync, connection: Connection, space: SpaceRow, totals: dict[str, int]) -> Iterator[Finding]:
