@@ -10,13 +10,10 @@ measured is kept at once, so the same command continues a run that was cut short
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,8 +23,8 @@ from typing import Any
 from benchmarks.dataset import note
 from benchmarks.peers import choice, figures, report
 from benchmarks.peers.base import BOTH_CORES, System
-from benchmarks.peers.child import files_of
 from benchmarks.peers.data import Judge, load_source, prepare
+from benchmarks.peers.machine import drop_caches, machine
 from benchmarks.peers.systems import PLACES, system
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +115,7 @@ class Run:
     work: Path
     contestants: list[Contestant]
     judge: Judge
+    started: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def begun(cls, options: argparse.Namespace) -> Run:
@@ -142,29 +140,28 @@ class Run:
             if key in options.again.split(","):
                 shutil.rmtree(contestant.folder, ignore_errors=True)
                 kept.unlink(missing_ok=True)
-            if kept.exists():
+            if kept.exists() and contestant.store.exists():
                 contestant.raw = json.loads(kept.read_text(encoding="utf-8"))
-            if not (contestant.works and contestant.store.exists()):
-                contestant.raw = {}
+                contestant.raw.pop("failed", None)  # another try
             contestant.folder.mkdir(exist_ok=True)
             found.append(contestant)
         return cls(options, data, work, found, Judge.of(work, data["matching"]))
 
     def measure(self) -> dict[str, Any]:
         """Everything that is still missing, system after system within each step; returns all results."""
-        started = time.perf_counter()
-        for one in self.contestants:
-            self._step(one, self._first)
+        for step in (self._first, self._tune):
+            for one in self.contestants:
+                self._step(one, step)
         for number in range(self.options.rounds):
             turn = number % len(self.contestants)
             for one in [*self.contestants[turn:], *self.contestants[:turn]]:
                 if one.works and len(one.raw["rounds"]) <= number:
-                    note(f"round {number + 1}: {one.key}")
+                    self._note(f"round {number + 1}: {one.key}")
                     self._step(one, self._round)
         for one in self.contestants:
             if one.works and one.system.store and "fresh" not in one.raw:
                 self._step(one, self._fresh)
-        note(f"measured in {time.perf_counter() - started:.0f} s")
+        self._note("measured")
         working = {one.key: figures.final(one.raw, self.data["rows"]) for one in self.contestants if one.works}
         return {
             "about": machine(),
@@ -183,28 +180,40 @@ class Run:
             one.raw["failed"] = str(error)
         one.save()
 
+    def _note(self, text: str) -> None:
+        note(f"{time.perf_counter() - self.started:5.0f} s  {text}")
+
     def _first(self, one: Contestant) -> None:
-        """Ingest in every form, and the search for the effort."""
-        if "curve" in one.raw:
+        """Ingest in every form for the first time."""
+        if set(one.raw.get("ingest", ())) >= set(self._variants(one)):
             return
-        note(f"ingest and tune: {one.key}")
+        self._note(f"ingest: {one.key}")
         shutil.rmtree(one.store, ignore_errors=True)
         one.raw = {"about": _about(one.system), "ingest": {}, "rounds": []}
         self._ingest(one)
+
+    def _tune(self, one: Contestant) -> None:
+        """Try every effort."""
+        if "curve" in one.raw:
+            return
+        self._note(f"tune: {one.key}")
         found = self._child(one, "tune", budget_s=self.options.budget)
         one.raw["curve"] = figures.curve(found, self.judge)
 
+    def _variants(self, one: Contestant) -> Sequence[str]:
+        return one.system.variants[:1] if self.options.no_columns else one.system.variants
+
     def _ingest(self, one: Contestant) -> None:
         """The first form of the first time makes the store that is searched; all others are made and removed."""
-        variants = one.system.variants[:1] if self.options.no_columns else one.system.variants
-        for variant in variants:
+        for variant in self._variants(one):
             path = one.folder / "again" if one.store.exists() else one.store
-            runs = one.raw["ingest"].setdefault(variant, [])
+            runs = one.raw["ingest"].get(variant, [])
             if runs and runs[0]["seconds"] > QUICK_S:
                 continue
+            shutil.rmtree(path, ignore_errors=True)  # left by a run that was cut short
             measured = self._child(one, "ingest", variant=variant, store=str(path))
             one.raw["about"]["versions"] = measured.pop("versions")
-            runs.append(measured)
+            one.raw["ingest"][variant] = [*runs, measured]
             shutil.rmtree(one.folder / "again", ignore_errors=True)
 
     def _round(self, one: Contestant) -> None:
@@ -222,7 +231,7 @@ class Run:
         one.raw["rounds"].append({"cold": cold, "warm": warm, **figures.round_of(found, self.judge)})
 
     def _fresh(self, one: Contestant) -> None:
-        note(f"freshness: {one.key}")
+        self._note(f"freshness: {one.key}")
         path = one.folder / "fresh"
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
@@ -262,33 +271,3 @@ class Run:
 def _about(contestant: System) -> dict[str, Any]:
     names = ("name", "index", "durable", "batch_by", "store", "builds_index", "keeps_float32")
     return {name: getattr(contestant, name) for name in names} | {"default_effort": contestant.default}
-
-
-def drop_caches(path: Path) -> None:
-    """Ask the system to forget the pages of a store's files; they were all fsynced."""
-    for found in files_of(path):
-        descriptor = os.open(found, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
-
-
-def machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("model name"):
-            cpu = line.split(":", 1)[1].strip()
-            break
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "load_at_end": os.getloadavg()[0],
-    }
-
-
-if __name__ == "__main__":
-    sys.exit("python -m benchmarks.peers")
