@@ -64,7 +64,8 @@ class Collection(SearchVerbs[R]):
             The ids, in order; for what was rejected or merged as a near-duplicate the id of the record that is there.
 
         Raises:
-            DuplicateId: an id is taken, or comes twice; use `upsert` to overwrite. A deleted record's id is free.
+            DuplicateId: an id is taken, or comes twice; use `upsert` to overwrite. The id of a deleted or expired
+                record is free.
             ValidationError: a bad record or vector, named as `concepts[17].quality`; nothing was written.
 
         Memory: the encoded rows of the whole call; vectors go to disk in chunks of 8,192.
@@ -157,7 +158,7 @@ class Collection(SearchVerbs[R]):
     def _existing(self, ids: Sequence[str]) -> dict[str, R]:
         with self._sync.catalog.read() as connection:
             found = self._table.by_ids(connection, ids)
-        absent = [name for name in ids if name not in found or found[name][1].deleted_at is not None]
+        absent = [name for name in ids if name not in found]
         if absent:
             raise NotFound(f"{self.name}: no record with id {absent[0]!r}; use upsert to create it")
         return {name: record for name, (_, record) in found.items()}
@@ -193,7 +194,7 @@ class Collection(SearchVerbs[R]):
         return self._remover.delete(node)
 
     def restore(self, ids: str | Iterable[str] | None = None, *, where: Where | None = None) -> int:
-        """Bring deleted records back, with their vectors; returns how many.
+        """Bring deleted records back, with their vectors; returns how many. Expired ones stay gone: upsert them.
 
         Raises:
             ConflictError: a unique value was taken meanwhile; nothing was restored.
@@ -207,22 +208,25 @@ class Collection(SearchVerbs[R]):
         *,
         where: Where | None = None,
         older_than: timedelta = RETENTION,
+        expired: bool = False,
         progress: Progress | None = None,
     ) -> int:
-        """Erase deleted records for good: rows, text, vectors, index entries; returns how many.
+        """Erase deleted and expired records for good: rows, text, vectors, index entries; returns how many.
 
         Args:
             ids: only these; their age does not matter.
             where: only those that match.
-            older_than: without ids, only records that were deleted at least so long ago (default 30 days).
+            older_than: without ids, only records that were deleted, or expired, at least so long ago (default 30 days).
+            expired: only records that have expired, and those at once.
             progress: told (segments written, segments to write).
 
         Cost: rewrites every segment that holds one of their vectors, and the index.
         """
         node = with_ids(self._parse(where), ids, self._table.schema)
-        if ids is None:
-            limit = to_micros(self._sync.catalog.clock() - older_than)
-            column = self._table.schema.by_name["deleted_at"]
+        self._remover.expire()
+        if ids is None or expired:
+            limit = to_micros(self._sync.catalog.clock() - (timedelta(0) if expired else older_than))
+            column = self._table.schema.by_name["expires_at" if expired else "deleted_at"]
             old = Term(column, (), "lte", limit)
             node = And((old,) if node is None else (old, node))
         with self._sync.catalog.read() as connection:
@@ -255,7 +259,7 @@ class Collection(SearchVerbs[R]):
         wanted = list(ids)
         with self._sync.catalog.read() as connection:
             found = self._table.by_ids(connection, wanted)
-        live = {name: record for name, (_, record) in found.items() if record.deleted_at is None}
+        live = {name: record for name, (_, record) in found.items()}
         absent = [name for name in wanted if name not in live]
         if missing == "raise" and absent:
             raise NotFound(f"{self.name}: no record with id {absent[0]!r}")

@@ -113,15 +113,15 @@ def statistics(sync: Sync) -> dict[str, Any]:
             live = table.count(connection, None)
             entry: dict[str, Any] = {
                 "records": live,
-                "deleted": table.count(connection, None, deleted=True),
+                "deleted": table.count(connection, None, deleted=None) - live,
                 "contexts": table.by_context(connection),
                 "means": table.means(connection),
                 "vectors": 0,
             }
             if name in spaces:
-                entry |= _space(connection, spaces[name])
+                entry |= _space(sync, connection, spaces[name])
             further = [space for space in spaces.values() if space.kind == name and space.name != name]
-            entry["spaces"] = {space.name: _space(connection, space) for space in further}
+            entry["spaces"] = {space.name: _space(sync, connection, space) for space in further}
             kinds[name] = entry
         seq = sync.catalog.seq(connection)
     return {
@@ -134,10 +134,11 @@ def statistics(sync: Sync) -> dict[str, Any]:
     }
 
 
-def _space(connection: Connection, space: SpaceRow) -> dict[str, Any]:
+def _space(sync: Sync, connection: Connection, space: SpaceRow) -> dict[str, Any]:
     live = connection.execute(
         "SELECT count(*) FROM vectors WHERE space = ? AND retired IS NULL", (space.id,)
     ).fetchone()[0]
+    live -= len(rows.expired_vids(connection, space.id, sync.table(space.kind).table, sync.catalog.now()))
     artifact = rows.artifact_of(connection, space.id, "index")
     segments = rows.segments_of(connection, space.id)
     return {

@@ -1,7 +1,8 @@
 """How records leave a kind, and come back: delete, restore, purge.
 
 A deleted record keeps its row; its vector is retired. Restoring gives it a new vid with the same vector. Purging erases
-rows, text and vectors in the commit that swaps the rewritten segments.
+rows, text and vectors in the commit that swaps the rewritten segments. A record that has expired counts as deleted at
+that instant, but stays gone when others are restored.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from vectorstore.records import Record, Row
-from vectorstore.records.where import Node
+from vectorstore.records.where import And, Node, Or, Term
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
-from vectorstore.sync import Origin, Progress, Sync, attach, compact, stage
+from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, stage
 from vectorstore.writing import conflict
 
 R = TypeVar("R", bound=Record)
@@ -47,8 +48,12 @@ class Remover(Generic[R]):
         return len(numbers)
 
     def restore(self, node: Node) -> int:
-        """Take the mark off again and give the records their vectors back."""
+        """Take the mark off again and give the records their vectors back; not of those whose time has passed."""
+        column = self._table.schema.by_name["expires_at"]
         with self._sync.catalog.write() as transaction:
+            expire(transaction, self._table)
+            in_time = Or((Term(column, (), "isnull", True), Term(column, (), "gt", transaction.now)))
+            node = And((node, in_time))
             numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
             if numbers:
                 try:
@@ -59,6 +64,14 @@ class Remover(Generic[R]):
                     self._revive(transaction, space, numbers)
             self._note(transaction, "restore", len(numbers), len(numbers))
         return len(numbers)
+
+    def expire(self) -> int:
+        """Write down which records have expired; returns how many."""
+        with self._sync.catalog.read() as connection:
+            if not self._table.due(connection, self._sync.catalog.now()):
+                return 0
+        with self._sync.catalog.write() as transaction:
+            return expire(transaction, self._table)
 
     def purge(self, node: Node | None, progress: Progress | None) -> int:
         """Erase matching deleted records, and rewrite what held their vectors, in one commit."""

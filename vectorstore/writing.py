@@ -20,7 +20,7 @@ from vectorstore.ids import check_id, new_id, to_micros
 from vectorstore.records import Record, Row
 from vectorstore.storage import IntegrityError, RecordTable, Transaction
 from vectorstore.storage import spaces as rows
-from vectorstore.sync import Origin, Progress, Staged, Sync, attach, stage
+from vectorstore.sync import Origin, Progress, Staged, Sync, attach, expire, stage
 from vectorstore.vectors import Matrix, as_matrix
 
 R = TypeVar("R", bound=Record)
@@ -165,7 +165,7 @@ class Batch(Generic[R]):
             stored = self._table.existing(connection, ids)
             if not stored:
                 return {}
-            live = rows.live_vectors(connection, self._space.id, [row for row, _ in stored.values()])
+            live = rows.live_vectors(connection, self._space.id, [row for row, gone in stored.values() if not gone])
         return {
             place: hashes[place]
             for place, name in enumerate(ids)
@@ -205,6 +205,7 @@ class Batch(Generic[R]):
 
     def _write(self, transaction: Transaction, operation: str, versions: Mapping[str, int] | None) -> None:
         table, connection = self._table, transaction.connection
+        expire(transaction, table)
         existing = table.existing(connection, self.ids)
         if operation == "add":
             taken = [name for name, (_, deleted) in existing.items() if not deleted]

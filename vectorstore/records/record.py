@@ -68,6 +68,10 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 TEXT_SPACE = "text"
 """The name of a kind's first space, which its texts are embedded into."""
 
+TOKENIZERS = ("unicode61", "porter", "trigram")
+"""How full text is cut into words: at what is no letter or digit, in any language; the same with English endings taken
+off (kings, king); every three characters, for substrings and for languages that are written without spaces."""
+
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED = frozenset(
     {"row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds", "audits", "decisions"}
@@ -77,6 +81,9 @@ _RESERVED = frozenset(
 class Record(pydantic.BaseModel):
     """What every kind has. `id` may be left out: the store gives a derived id or a ULID.
 
+    From `expires_at` on, by the store's clock, a record is gone from every read and search as if it had been deleted
+    then, without anybody writing; an upsert of its id makes it anew, and `purge` erases it.
+
     `version`, `updated_at` and `deleted_at` are kept by the store; `created_at` too unless given (imports).
     Unknown keys of dicts given to `add` are kept in `extra`; unknown keywords of the constructor are an error.
     """
@@ -84,6 +91,7 @@ class Record(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", revalidate_instances="never")
     table: ClassVar[str] = ""
     spaces: ClassVar[tuple[str, ...]] = ()
+    text_tokenizer: ClassVar[str | None] = None
 
     id: str = ""
     context: Annotated[str, Ref("contexts"), INDEXED, StringConstraints(min_length=1)] = "default"
@@ -91,6 +99,7 @@ class Record(pydantic.BaseModel):
     created_at: UtcTime | None = None
     updated_at: UtcTime | None = None
     deleted_at: UtcTime | None = None
+    expires_at: Annotated[UtcTime | None, INDEXED] = None
     tags: tuple[Tag, ...] = ()
     extra: Extra = Field(default_factory=dict)
 
@@ -100,9 +109,13 @@ class Record(pydantic.BaseModel):
         except pydantic.ValidationError as error:
             raise readable(error, type(self).__name__) from error
 
-    def __init_subclass__(cls, *, table: str = "", spaces: tuple[str, ...] = (), **keywords: Any) -> None:
-        """Take the table name and the names of further vector spaces from the class statement."""
+    def __init_subclass__(
+        cls, *, table: str = "", spaces: tuple[str, ...] = (), tokenizer: str | None = None, **keywords: Any
+    ) -> None:
+        """Take the table name, further vector spaces and the full text's tokenizer from the class statement."""
         super().__init_subclass__(**keywords)
+        if tokenizer is not None:
+            cls.text_tokenizer = check_tokenizer(tokenizer, cls.__name__)
         for name in spaces:
             if not _TABLE_NAME.fullmatch(name) or name == TEXT_SPACE:
                 raise ValidationError(f"{cls.__name__}: spaces={name!r} is not usable; use a-z, 0-9 and _, not 'text'")
@@ -117,7 +130,9 @@ class Record(pydantic.BaseModel):
             cls.table = table
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, table: str = "", spaces: tuple[str, ...] = (), **keywords: Any) -> None:
+    def __pydantic_init_subclass__(
+        cls, *, table: str = "", spaces: tuple[str, ...] = (), tokenizer: str | None = None, **keywords: Any
+    ) -> None:
         """The names were taken by `__init_subclass__`; pydantic hands it on here as well."""
         super().__pydantic_init_subclass__(**keywords)
 
@@ -173,6 +188,17 @@ class Record(pydantic.BaseModel):
     def embedding_text(self) -> str | None:
         """The text that stands for this record in vector search; None takes the EMBEDDED fields in order."""
         return None
+
+
+def check_tokenizer(name: object, where: str) -> str:
+    """The name of a tokenizer, if it is one.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    if name not in TOKENIZERS:
+        raise ValidationError(f"{where}: tokenizer={name!r} is not one of {', '.join(TOKENIZERS)}")
+    return str(name)
 
 
 def readable(error: pydantic.ValidationError, where: str) -> ValidationError:

@@ -179,13 +179,13 @@ class Catalog:
 
     def _writer_connection(self) -> Connection:
         if self._writer is None:
-            self._writer = connect(self._uri, timeout=self._timeout)
+            self._writer = connect(self._uri, timeout=self._timeout, now=self.now)
         return self._writer
 
     def _reader_connection(self) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = connect(self._uri, timeout=self._timeout, query_only=True)
+            connection = connect(self._uri, timeout=self._timeout, query_only=True, now=self.now)
             self._local.connection = connection
             with self._registry:
                 self._readers.append(connection)
@@ -220,6 +220,10 @@ class Catalog:
     def in_transaction(self) -> bool:
         """Whether this thread has a write transaction open."""
         return self._owner == threading.get_ident()
+
+    def now(self) -> int:
+        """Microseconds since 1970 by the store's clock; in this thread's write transaction the instant it began."""
+        return self._current.now if self.in_transaction and self._current else to_micros(self.clock())
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -337,9 +341,8 @@ class Catalog:
         try:
             connection.execute("COMMIT")
         except OperationalError as error:
-            code = getattr(error, "sqlite_errorname", "")
             self._rollback()
-            if code.startswith(("SQLITE_BUSY", "SQLITE_FULL")):
+            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_FULL")):
                 raise StoreBusy(f"{self.root}: the commit was refused ({error}); nothing was written") from error
             raise OutcomeUnknown(
                 f"{self.root}: the commit failed ({error}); it may be there after a restart or not: look, then retry"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,13 +28,14 @@ SQLITE_VERSION = sqlite3.sqlite_version
 _CACHE_KIB = 8 * 1024
 
 
-def connect(uri: str, *, timeout: float, query_only: bool = False) -> Connection:
+def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable[[], int] | None = None) -> Connection:
     """A connection with our pragmas; one thread at a time may use it.
 
     Args:
         uri: a `file:` URI.
         timeout: seconds to wait for a lock.
         query_only: refuse every write, whatever statement asks for it.
+        now: what `now_micros()` gives in SQL, one value throughout a statement.
     """
     try:
         connection = sqlite3.connect(
@@ -59,6 +60,8 @@ def connect(uri: str, *, timeout: float, query_only: bool = False) -> Connection
             f"query_only={'ON' if query_only else 'OFF'}",
         ):
             connection.execute(f"PRAGMA {pragma}")
+        if now is not None:
+            connection.create_function("now_micros", 0, now, deterministic=True)
     except DatabaseError as error:
         connection.close()
         raise refusal(error, uri) from error

@@ -111,9 +111,10 @@ class DeclaredTable(Generic[R]):
         self._record(connection)
 
     def _index(self, connection: Connection, column: Column, what: str) -> None:
-        """A partial index over live records, which alone answers `field = ? AND deleted_at IS NULL`."""
+        """A partial index over undeleted records, which alone answers `field = ? AND deleted_at IS NULL`."""
         name = quote(f"{self.name}_{column.key}")
-        connection.execute(f"CREATE {what} {name} ON {self.table}({quote(column.key)}) WHERE {LIVE}")
+        where = f"{UNDELETED} AND expires_at IS NOT NULL" if column.name == "expires_at" else UNDELETED
+        connection.execute(f"CREATE {what} {name} ON {self.table}({quote(column.key)}) WHERE {where}")
 
     def add_fields(self, connection: Connection, new: Sequence[Column]) -> None:
         """Add optional fields as columns and seal every row anew, after checking the old seals."""

@@ -192,6 +192,27 @@ def restorable_vids(connection: Connection, space: int, table: str) -> tuple[Vid
     return both[:, 0].copy(), both[:, 1].copy()
 
 
+def expired_vids(connection: Connection, space: int, table: str, now: int) -> Vids:
+    """Vids of records whose time has passed and that nobody has deleted yet, ascending; `table` as above."""
+    return np.sort(
+        _integers(
+            connection,
+            f"SELECT group_concat(v.vid) FROM {table} t CROSS JOIN vectors v ON v.record = t.row AND v.space = ? "
+            "AND v.retired IS NULL WHERE t.deleted_at IS NULL AND t.expires_at <= ?",
+            (space, now),
+        )
+    )
+
+
+def expiry_around(connection: Connection, table: str, now: int) -> tuple[int | None, int | None]:
+    """(the latest `expires_at` that has passed, the next one to come), None where there is none; a few microseconds."""
+    undeleted = f"FROM {table} WHERE deleted_at IS NULL AND expires_at"
+    found: tuple[int | None, int | None] = connection.execute(
+        f"SELECT (SELECT max(expires_at) {undeleted} <= ?), (SELECT min(expires_at) {undeleted} > ?)", (now, now)
+    ).fetchone()
+    return found
+
+
 def record_map(connection: Connection, space: int, after_vid: int) -> tuple[Vids, Vids]:
     """(vids, records) of all vectors of the space whose vid is greater, by ascending vid."""
     sql = "FROM (SELECT vid, record FROM vectors WHERE vid > ? AND space = ? ORDER BY vid)"

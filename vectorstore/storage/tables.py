@@ -19,11 +19,12 @@ from vectorstore.records import Column, Record, Row, Schema, Value, digest
 from vectorstore.records.schema import folded_values
 from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection
-from vectorstore.storage.declared import LIVE, DeclaredTable
+from vectorstore.storage.declared import UNDELETED, DeclaredTable
 from vectorstore.storage.filters import compile_where, quote
 
 R = TypeVar("R", bound=Record)
 Rows = npt.NDArray[np.int64]
+_GONE = "(t.deleted_at IS NOT NULL OR coalesce(t.expires_at <= now_micros(), FALSE))"
 
 
 class RecordTable(DeclaredTable[R]):
@@ -140,9 +141,10 @@ class RecordTable(DeclaredTable[R]):
         return self.schema.decode(values)
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, tuple[int, R]]:
-        """Id -> (row, record) for those that exist, deleted ones included."""
+        """Id -> (row, record) for those that are live."""
         found = connection.execute(
-            f"SELECT t.row, t.digest, {self._prefixed} FROM json_each(?) j CROSS JOIN {self.table} t ON t.id = j.value",
+            f"SELECT t.row, t.digest, {self._prefixed} FROM json_each(?) j CROSS JOIN {self.table} t "
+            f"ON t.id = j.value WHERE NOT {_GONE}",
             (json.dumps(list(ids)),),
         ).fetchall()
         return {str(values[0]): (row, self.decode(row, seal, values)) for row, seal, *values in found}
@@ -152,11 +154,11 @@ class RecordTable(DeclaredTable[R]):
         return ", ".join(f"t.{quote(name)}" for name in self.schema.names)
 
     def by_vids(self, connection: Connection, vids: Sequence[int]) -> dict[int, R]:
-        """Vid -> live record."""
+        """Vid -> record that is not deleted; a snapshot knows which have expired."""
         marks = ",".join("?" * len(vids))
         found = connection.execute(
             f"SELECT v.vid, t.row, t.digest, {self._prefixed} FROM vectors v "
-            f"JOIN {self.table} t ON t.row = v.record WHERE v.vid IN ({marks}) AND t.{LIVE}",
+            f"JOIN {self.table} t ON t.row = v.record WHERE v.vid IN ({marks}) AND t.{UNDELETED}",
             tuple(vids),
         ).fetchall()
         return {vid: self.decode(row, seal, values) for vid, row, seal, *values in found}
@@ -176,29 +178,47 @@ class RecordTable(DeclaredTable[R]):
         return {row: (version, made) for row, version, made in connection.execute(sql, (json.dumps(list(rows)),))}
 
     def existing(self, connection: Connection, ids: Iterable[str]) -> dict[str, tuple[int, bool]]:
-        """Id -> (row, is deleted) for those that exist."""
+        """Id -> (row, is deleted or expired) for those that exist."""
         found = connection.execute(
-            f"SELECT t.id, t.row, t.deleted_at IS NOT NULL "
-            f"FROM json_each(?) j CROSS JOIN {self.table} t ON t.id = j.value",
+            f"SELECT t.id, t.row, {_GONE} FROM json_each(?) j CROSS JOIN {self.table} t ON t.id = j.value",
             (json.dumps(list(ids)),),
         ).fetchall()
         return {name: (row, bool(deleted)) for name, row, deleted in found}
 
-    def _condition(self, node: Node | None, deleted: bool | None) -> tuple[str, list[Value]]:
+    def _condition(self, node: Node | None, deleted: bool | None, expired: bool = False) -> tuple[str, list[Value]]:
+        """SQL of a filter over live rows; over deleted ones; over both; with those that have only expired."""
         sql, values = compile_where(node, self.table)
         if deleted is None:
             return sql, values
-        return f"({sql}) AND {self.table}.deleted_at IS {'NOT NULL' if deleted else 'NULL'}", values
+        if deleted or expired:
+            return f"({sql}) AND {self.table}.deleted_at IS {'NOT NULL' if deleted else 'NULL'}", values
+        return f"({sql}) AND {self.live}", values
+
+    def due(self, connection: Connection, now: int) -> list[tuple[int, Row]]:
+        """(row, values) of records whose `expires_at` has passed and that nobody has deleted; no damaged ones."""
+        found = connection.execute(
+            f"SELECT row, digest, {self._listed} FROM {self.table} WHERE {UNDELETED} AND expires_at <= ?", (now,)
+        ).fetchall()
+        return [(row, tuple(values)) for row, seal, *values in found if digest(values) == seal]
 
     def count(self, connection: Connection, node: Node | None, *, deleted: bool | None = False) -> int:
-        """How many records match; `deleted` None counts both."""
+        """How many records match; `deleted` None counts all, expired ones too."""
         sql, values = self._condition(node, deleted)
         total: int = connection.execute(f"SELECT count(*) FROM {self.table} WHERE {sql}", values).fetchone()[0]
         return total
 
-    def matching(self, connection: Connection, node: Node | None, *, deleted: bool | None = False) -> Rows:
-        """Row numbers that match, in no order; one text column parsed by numpy, five times faster than tuples."""
-        sql, values = self._condition(node, deleted)
+    def matching(
+        self, connection: Connection, node: Node | None, *, deleted: bool | None = False, expired: bool = False
+    ) -> Rows:
+        """Row numbers that match, in no order; one text column parsed by numpy, five times faster than tuples.
+
+        Args:
+            connection: of a running transaction.
+            node: the filter.
+            deleted: only deleted ones; None for all.
+            expired: among those that are not deleted also the expired.
+        """
+        sql, values = self._condition(node, deleted, expired)
         text = connection.execute(f"SELECT group_concat(row) FROM {self.table} WHERE {sql}", values).fetchone()[0]
         return np.fromstring(text, dtype=np.int64, sep=",") if text else np.empty(0, np.int64)
 
@@ -261,13 +281,13 @@ class RecordTable(DeclaredTable[R]):
         if not reals:
             return {}
         listed = ", ".join(f"avg({quote(name)})" for name in reals)
-        found = connection.execute(f"SELECT {listed} FROM {self.table} WHERE {LIVE}").fetchone()
+        found = connection.execute(f"SELECT {listed} FROM {self.table} WHERE {self.live}").fetchone()
         return dict(zip(reals, found, strict=True))
 
     def by_context(self, connection: Connection) -> dict[str, int]:
         """Live records by context."""
         return dict(
-            connection.execute(f"SELECT context, count(*) FROM {self.table} WHERE {LIVE} GROUP BY 1 ORDER BY 1")
+            connection.execute(f"SELECT context, count(*) FROM {self.table} WHERE {self.live} GROUP BY 1 ORDER BY 1")
         )
 
     def all_rows(self, connection: Connection) -> Iterator[tuple[int, bytes, list[Value]]]:

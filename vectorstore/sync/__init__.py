@@ -3,6 +3,7 @@
 from vectorstore.sync.check import CheckReport, Finding, check
 from vectorstore.sync.compact import CompactReport, compact
 from vectorstore.sync.core import Progress, SnapshotMoved, SpaceState, Sync
+from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import snapshot, wants_index
 from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
 from vectorstore.sync.repair import RepairReport, has_litter, repair, sweep
@@ -25,6 +26,7 @@ __all__ = [
     "check",
     "compact",
     "ensure_space",
+    "expire",
     "flush",
     "has_litter",
     "rebuild",

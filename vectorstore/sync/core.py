@@ -13,6 +13,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,22 @@ class Sync:
             return self._states[space]
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A snapshot without what has expired, good for as long as the clock is in `since` .. `until`, microseconds."""
+
+    live: Live
+    since: int | None
+    until: int | None
+
+    def good(self, sync: Sync) -> bool:
+        """Whether it still is; the clock is not asked where nothing expires."""
+        if self.since is None and self.until is None:
+            return True
+        now = sync.catalog.now()
+        return (self.since is None or self.since <= now) and (self.until is None or now < self.until)
+
+
 class SpaceState:
     """One space's newest snapshot in this process, shared by its threads."""
 
@@ -94,6 +111,7 @@ class SpaceState:
         self.name = name
         self._lock = threading.Lock()
         self._live: Live | None = None
+        self._shown: Shown | None = None
         self._filters: OrderedDict[tuple[int, str], Allowed] = OrderedDict()
         self._map: tuple[int, int, Vids] = (-1, 0, np.empty(0, np.int64))
         self._verified: set[tuple[str, str]] = set()
@@ -103,19 +121,24 @@ class SpaceState:
         """Dimensions of the space, once a snapshot is loaded; they never change."""
         return None if self._live is None else self._live.dim
 
-    def current(self, connection: Connection) -> Live | None:
+    def current(self, connection: Connection, *, expired: bool = False) -> Live | None:
         """The space as the connection's snapshot has it; None when it has no vectors yet.
+
+        Args:
+            connection: of a running transaction.
+            expired: with the vectors of expired records, for what rewrites the space; no search may see them.
 
         Raises:
             SnapshotMoved: this snapshot is older than what is loaded; read again.
             CorruptError: a segment is missing or damaged.
         """
         seq = self.sync.catalog.seq(connection)
-        live = self._live
-        if live is not None and live.seq == seq:
-            return live
+        shown = self._shown
+        if not expired and shown is not None and shown.live.seq == seq and shown.good(self.sync):
+            return shown.live
         if self.sync.catalog.in_transaction:  # its changes are nobody else's yet
-            return self._advance(connection, live, seq)
+            live = self._advance(connection, self._live, seq)
+            return live if expired or live is None else self._without_expired(connection, live).live
         with self._lock:
             live = self._live
             if live is not None and live.seq > seq:
@@ -123,7 +146,23 @@ class SpaceState:
             if live is None or live.seq != seq:
                 live = self._advance(connection, live, seq)
                 self._live = live
-            return live
+            if expired or live is None:
+                return live
+            shown = self._shown
+            if shown is None or shown.live.seq != seq or not shown.good(self.sync):
+                self._shown = shown = self._without_expired(connection, live)
+                self._filters.clear()
+            return shown.live
+
+    def _without_expired(self, connection: Connection, live: Live) -> Shown:
+        space = rows.space_by_name(connection, self.name)
+        assert space is not None  # there is a snapshot of it
+        table, now = self.sync.table(space.kind).table, self.sync.catalog.now()
+        since, until = rows.expiry_around(connection, table, now)
+        if since is not None:
+            expired = rows.expired_vids(connection, space.id, table, now)
+            live = dataclasses.replace(live, dead=live.retire(expired))
+        return Shown(live, since, until)
 
     def _advance(self, connection: Connection, base: Live | None, seq: int) -> Live | None:
         space = rows.space_by_name(connection, self.name)
@@ -223,16 +262,20 @@ class SpaceState:
         private = self.sync.catalog.in_transaction
         if not private:
             with self._lock:
-                found = self._filters.get(key)
+                # Another thread may have taken a later instant, at which more has expired.
+                private = self._shown is None or self._shown.live is not live
+                found = None if private else self._filters.get(key)
                 if found is not None:
                     self._filters.move_to_end(key)
                     return found
-        matching = table.matching(connection, node)
+        matching = table.matching(connection, node, expired=True)  # `live` knows better which have
         vid_of_row = self._vid_of_row(connection, live, private)
         vids = vid_of_row[matching[matching < len(vid_of_row)]]
         found = live.allow(vids[vids > 0])
         if not private:
             with self._lock:
+                if self._shown is None or self._shown.live is not live:
+                    return found
                 self._filters[key] = found
                 while len(self._filters) > 1 and sum(kept.bytes for kept in self._filters.values()) > _FILTER_BYTES:
                     self._filters.popitem(last=False)

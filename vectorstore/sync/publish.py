@@ -119,13 +119,13 @@ def retire_index(sync: Sync, transaction: Transaction, space_name: str) -> None:
 
 
 def snapshot(sync: Sync, space_name: str) -> Live | None:
-    """The space at the newest commit."""
+    """The space at the newest commit, with what has expired and is not purged yet."""
     from vectorstore.sync.core import SnapshotMoved
 
     while True:
         with sync.catalog.read() as connection:
             try:
-                return sync.state(space_name).current(connection)
+                return sync.state(space_name).current(connection, expired=True)
             except SnapshotMoved:
                 continue
 

@@ -19,6 +19,7 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.catalog import Transaction
 from vectorstore.sync.check import Finding, check, file_path, unnamed
 from vectorstore.sync.core import INDEX, Sync
+from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import publish, retire_index, snapshot
 from vectorstore.sync.write import flush
 from vectorstore.vectors import open_segment
@@ -132,6 +133,7 @@ def _replace_segment(sync: Sync, space_name: str, file: str, reembed: Callable[[
         segment = next((row for row in rows.segments_of(transaction.connection, space.id) if row.file == file), None)
         if segment is None:
             return
+        expire(transaction, sync.table(space.kind))
         lost = _lost_ids(transaction, sync, space, segment.id)
         retire_index(sync, transaction, space_name)
         rows.drop_segments(transaction.connection, [segment.id])
