@@ -19,7 +19,7 @@ from vectorstore.storage.connection import Connection, wrap
 from vectorstore.storage.filters import quote
 
 R = TypeVar("R", bound=Record)
-LIVE = "deleted_at IS NULL"
+UNDELETED = "deleted_at IS NULL"
 TOKENIZER = "unicode61 remove_diacritics 2"
 _PYTHON_TYPES: dict[str, type] = {"TEXT": str, "INTEGER": int, "REAL": float}
 
@@ -33,6 +33,12 @@ class DeclaredTable(Generic[R]):
         self.table = quote(schema.table)
         self.fts = quote(f"{schema.table}_fts")
         self.tags = quote(f"{schema.table}_tags")
+        # Which rows every read may see. As a set of (nearly always no) rows that the index on expires_at gives, so that
+        # the indexes of other fields still answer alone.
+        self.live = (
+            f"{self.table}.{UNDELETED} AND {self.table}.row NOT IN "
+            f"(SELECT row FROM {self.table} WHERE {UNDELETED} AND expires_at <= now_micros())"
+        )
 
     @functools.cached_property
     def _listed(self) -> str:
