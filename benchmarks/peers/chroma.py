@@ -17,7 +17,7 @@ class Chroma(System):
         "each add is a SQLite commit; the graph is written every 1,000 records and replayed from the log on opening"
     )
     batch_by = "query with many vectors"
-    grid = tuple({"ef_search": ef} for ef in (20, 50, 100, 150, 200, 300, 500, 800))
+    grid = tuple({"ef_search": ef} for ef in (20, 50, 100, 150, 200, 300, 500))
     default_at = 2
 
     def load(self) -> None:

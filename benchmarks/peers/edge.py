@@ -18,7 +18,7 @@ class QdrantEdge(System):
     index = "HNSW, m 16, ef_construct 100 (its defaults, once a segment has 10 MB); integer index on bucket"
     durable = "a write-ahead log; optimize builds the graph, flush and close write everything"
     batch_by = "query_batch"
-    grid = ({}, *({"hnsw_ef": ef} for ef in (16, 32, 64, 128, 192, 256, 400, 600)))
+    grid = ({}, *({"hnsw_ef": ef} for ef in (16, 32, 64, 128, 192, 256, 400)))
 
     def load(self) -> None:
         self._edge: Any = importlib.import_module("qdrant_edge")

@@ -61,12 +61,10 @@ class LanceHnsw(LanceFlat):
         {"refine_factor": 2},
         {"ef": 50, "refine_factor": 5},
         {"ef": 100, "refine_factor": 2},
-        {"ef": 100, "refine_factor": 5},
         {"ef": 200, "refine_factor": 2},
         {"ef": 200, "refine_factor": 5},
         {"ef": 400, "refine_factor": 5},
-        {"ef": 400, "refine_factor": 10, "nprobes": 50},
-        {"ef": 800, "refine_factor": 20, "nprobes": 100},
+        {"ef": 800, "refine_factor": 10},
     )
 
     def _index(self, entries: Any) -> None:
@@ -84,7 +82,7 @@ class _Open(Handle):
     def _query(self, vectors: Any) -> Any:
         query = self._entries.search(vectors, vector_column_name="vector", query_type="vector")
         query = query.distance_type("cosine").limit(K).select([*COLUMN_NAMES, "_distance"])
-        for name in ("ef", "refine_factor", "nprobes"):
+        for name in ("ef", "refine_factor"):
             if name in self._effort:
                 query = getattr(query, name)(self._effort[name])
         return query

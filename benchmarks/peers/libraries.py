@@ -92,7 +92,7 @@ class Hnswlib(_Library):
     packages = ("hnswlib",)
     index = "HNSW, M 16, ef_construction 200 (its defaults)"
     batch_by = "knn_query with many vectors"
-    grid = tuple({"ef": ef} for ef in (10, 20, 50, 100, 150, 200, 300, 500, 800))
+    grid = tuple({"ef": ef} for ef in (10, 20, 50, 100, 150, 200, 300, 500))
 
     def load(self) -> None:
         self._hnswlib: Any = importlib.import_module("hnswlib")

@@ -68,7 +68,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--filter-queries", type=int, default=200, help="of them for each filter")
     parser.add_argument("--systems", default=",".join(PLACES), help="names with commas: " + ", ".join(PLACES))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--budget", type=float, default=6.0, help="seconds for a part of a round")
+    parser.add_argument("--budget", type=float, default=4.0, help="seconds for a part of a round")
     parser.add_argument("--no-columns", action="store_true", help="leave our ingest from columns out; it needs pyarrow")
     parser.add_argument("--again", default="", help="names whose kept measurements are thrown away first")
     parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="the interpreter that has the peers")
