@@ -69,7 +69,9 @@ if TYPE_CHECKING:
     from vectorstore.results import VectorInfo as VectorInfo
     from vectorstore.search import Id as Id
     from vectorstore.search.decay import Decay as Decay
+    from vectorstore.search.fusion import Fusion as Fusion
     from vectorstore.search.recommend import Recommend as Recommend
+    from vectorstore.search.snippets import Snippets as Snippets
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
 
@@ -116,7 +118,9 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),
     "Id": "search",
     "Decay": "search.decay",
+    "Fusion": "search.fusion",
     "Recommend": "search.recommend",
+    "Snippets": "search.snippets",
     **dict.fromkeys(("Store", "open"), "store"),
 }
 

@@ -6,7 +6,7 @@ import base64
 import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar, overload
 
 from vectorstore.errors import ValidationError
@@ -43,6 +43,17 @@ class Former:
 
 
 @dataclass(frozen=True)
+class Side:
+    """What one side of a search says of a hit: its place there (0 for the best), and the side's own score.
+
+    The rank is None for a record that the side did not propose, the score None where the side has none.
+    """
+
+    rank: int | None
+    score: float | None
+
+
+@dataclass(frozen=True)
 class Hit(Generic[R]):
     """One answer.
 
@@ -55,6 +66,9 @@ class Hit(Generic[R]):
         rank: 0 for the best.
         parts: what the score is the sum of, by source ("vector", "text", "decay"; "rerank" alone).
         former: its place before re-ranking, None without.
+        sides: "vector" and "text", as each side saw it, where a search has sides.
+        group: the value it was grouped by.
+        snippet: the passage that matched the text, when snippets were asked for; None if it did not match.
     """
 
     record: R
@@ -63,6 +77,9 @@ class Hit(Generic[R]):
     rank: int
     parts: Mapping[str, float] = field(default_factory=dict)
     former: Former | None = None
+    sides: Mapping[str, Side] = field(default_factory=dict)
+    group: Any = None
+    snippet: str | None = None
 
     @property
     def id(self) -> str:
@@ -127,6 +144,57 @@ class Hits(Sequence[Hit[R]]):
             record = hit.record.model_dump(mode="json")  # type: ignore[attr-defined]
             rows.append({"rank": hit.rank, "score": hit.score, "distance": hit.distance, "record": record})
         return rows
+
+    def explain(self) -> dict[str, Any]:
+        """How the answer came about, as plain data: the plan, what was promised, and for each hit what its score is.
+
+        `parts` sum to the score. `sides` gives each side's own rank (0 for the best) and score: the rank is None where
+        that side did not propose the record, and a side is absent where it has nothing to say of it.
+        """
+        found = []
+        for hit in self.hits:
+            sides = hit.sides or {name: Side(hit.rank, score) for name, score in hit.parts.items()}
+            shown = {"rank": hit.rank, "id": hit.id, "score": hit.score, "distance": hit.distance}
+            shown |= {"parts": dict(hit.parts), "sides": {name: asdict(side) for name, side in sides.items()}}
+            if hit.former is not None:
+                shown["former"] = asdict(hit.former)
+            if hit.group is not None:
+                shown["group"] = hit.group
+            found.append(shown)
+        return {
+            "plan": asdict(self.plan),
+            "metric": self.metric,
+            "exact": self.exact,
+            "recall_promised": self.recall_promised,
+            "generation": self.generation,
+            "elapsed": self.elapsed,
+            "hits": found,
+        }
+
+    def facets(self, field: str, limit: int | None = None) -> dict[Any, int]:
+        """Value -> how many of these hits have it, as `Collection.facets` counts: the most frequent first.
+
+        Args:
+            field: of the records; `extra.<key>` leads into a mapping. A list counts by element.
+            limit: only so many values.
+
+        Raises:
+            ValidationError: the records have no such field.
+        """
+        name, *path = field.split(".")
+        counts: dict[Any, int] = {}
+        for hit in self.hits:
+            if name not in type(hit.record).model_fields:  # type: ignore[attr-defined]
+                raise ValidationError(f"facets: {type(hit.record).__name__} has no field {name!r}")
+            value = getattr(hit.record, name)
+            for step in path:
+                value = value.get(step) if isinstance(value, Mapping) else None
+            if isinstance(value, Mapping):
+                continue
+            elements = value if isinstance(value, list | tuple) else [value]
+            for one in dict.fromkeys(map(_countable, elements)):
+                counts[one] = counts.get(one, 0) + 1
+        return as_counts(counts, limit)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame: rank, score, distance, then the fields of the records.
@@ -200,6 +268,27 @@ class VectorInfo:
     source: str
     confidence: float
     update_count: int
+
+
+def _countable(value: Any) -> Any:
+    """A value that can be a key: what is no scalar as the JSON that the catalog keeps."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return value
+
+
+def as_counts(counts: Mapping[Any, int], limit: int | None) -> dict[Any, int]:
+    """Counts in order: the most frequent first, then by value (numbers, texts, none)."""
+
+    def place(item: tuple[Any, int]) -> tuple[int, int, Any]:
+        value, count = item
+        if value is None:
+            return -count, 2, 0
+        return -count, int(not isinstance(value, int | float)), value if isinstance(value, int | float) else str(value)
+
+    return dict(sorted(counts.items(), key=place)[:limit])
 
 
 def as_cursor(value: Any, row: int) -> str:

@@ -16,12 +16,7 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 from vectorstore.collection import Collection
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
-from vectorstore.errors import (
-    NotFound,
-    SpaceMismatch,
-    StoreError,
-    ValidationError,
-)
+from vectorstore.errors import NotFound, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import Clock, from_micros, new_id, utc_now
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.recipes import IndexRecipe, as_recipe, default_recipe
@@ -35,13 +30,8 @@ from vectorstore.records import (
     generic_kind,
     schema_of,
 )
-from vectorstore.storage import (
-    Catalog,
-    RecordTable,
-    SpaceRow,
-    Transaction,
-    declared_kinds,
-)
+from vectorstore.records.record import check_tokenizer
+from vectorstore.storage import Catalog, RecordTable, SpaceRow, Transaction, declared_kinds
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
     CheckReport,
@@ -79,6 +69,7 @@ class Store:
         embedder: Any = OWN,
         kinds: Iterable[type[Record]] = (),
         metric: str | Mapping[str, str] | None = None,
+        tokenizer: str | None = None,
         read_only: bool = False,
         create: bool = True,
         auto_publish: bool = True,
@@ -88,6 +79,7 @@ class Store:
     ) -> None:
         root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
+        asked = None if tokenizer is None else check_tokenizer(tokenizer, "open")
         self.path = root
         self.read_only = read_only
         self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
@@ -96,7 +88,7 @@ class Store:
         try:
             self._sync = Sync(self._catalog)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
-            self._declare(wanted)
+            self._declare(wanted, asked)
             self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))
             metrics = self._metrics(metric)
             self._collections: dict[str, Collection[Any]] = {
@@ -114,8 +106,11 @@ class Store:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def _declare(self, wanted: Mapping[str, type[Record]]) -> None:
-        """Register kinds: make tables for new ones, add new optional fields, take over kinds found in the store."""
+    def _declare(self, wanted: Mapping[str, type[Record]], tokenizer: str | None) -> None:
+        """Register kinds: make tables for new ones, add new optional fields, take over kinds found in the store.
+
+        Full text that was made with another tokenizer than the declared one is made anew, in the same transaction.
+        """
         with self._catalog.read() as connection:
             stored = declared_kinds(connection)
             named = [space.name.partition(".") for space in rows.all_spaces(connection)]
@@ -130,11 +125,13 @@ class Store:
         self._sync.tables = {name: RecordTable(schema_of(kind)) for name, kind in classes.items()}
         with self._catalog.read() as connection:
             todo = {name: table.pending_fields(connection) for name, table in self._sync.tables.items()}
-        if all(fields == [] for fields in todo.values()):
+            other = {name for name, table in self._sync.tables.items() if table.settle_tokenizer(connection, tokenizer)}
+        lacking = [name for name, fields in todo.items() if fields != [] or name in other]
+        if not lacking:
             return
         if self.read_only:
-            lacking = next(name for name, fields in todo.items() if fields != [])
-            raise StoreError(f"{self.path}: {lacking} has fields that the store lacks; open it once for writing")
+            what = "another tokenizer than the store's" if lacking[0] in other else "fields that the store lacks"
+            raise StoreError(f"{self.path}: {lacking[0]} has {what}; open it once for writing")
         if self.path is not None and any(todo.values()):
             self._catalog.backup(self.path / f"catalog.kinds.{new_id(self._catalog.clock())}.backup.sqlite")
         with self._catalog.write() as transaction:
@@ -146,6 +143,9 @@ class Store:
                         self._first_context(transaction, table)
                 elif new:
                     table.add_fields(transaction.connection, new)
+                if table.settle_tokenizer(transaction.connection, tokenizer):
+                    table.make_text(transaction.connection)
+                    log.info("%s: the full text was made anew with the tokenizer %s", name, table.tokenizer)
 
     def _first_context(self, transaction: Transaction, table: RecordTable[Any]) -> None:
         moment = from_micros(transaction.now)
@@ -370,6 +370,7 @@ def open(
     *,
     kinds: Iterable[type[Record]] = (),
     metric: str | Mapping[str, str] | None = None,
+    tokenizer: str | None = None,
     read_only: bool = False,
     create: bool = True,
     auto_publish: bool = True,
@@ -385,6 +386,8 @@ def open(
             first embedded. None: vectors are brought by the caller. Or an embedder, a callable, a name ("hash").
         kinds: record classes of your own.
         metric: for spaces that do not exist yet: cosine (default), ip or l2; one for all, or by kind.
+        tokenizer: how full text is cut into words, for kinds that do not say: "unicode61" (any language), "porter"
+            (English) or "trigram" (substrings). None keeps the store's; another one makes its full text anew, once.
         read_only: write nothing at all; works on media that cannot be written.
         create: False refuses to make a new store.
         auto_publish: build indexes in the background when enough vectors have gathered.
@@ -404,6 +407,7 @@ def open(
         embedder=embedder,
         kinds=kinds,
         metric=metric,
+        tokenizer=tokenizer,
         read_only=read_only,
         create=create,
         auto_publish=auto_publish,

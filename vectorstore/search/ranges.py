@@ -13,7 +13,7 @@ from vectorstore.records import Record
 from vectorstore.records.where import Node
 from vectorstore.results import Hit
 from vectorstore.search.queries import LeftOut
-from vectorstore.search.searcher import as_score
+from vectorstore.search.stages import as_score
 from vectorstore.storage import Connection, RecordTable
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.lookups import records_of

@@ -18,10 +18,13 @@ from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import Node
-from vectorstore.results import Hit, Hits, Plan
+from vectorstore.results import Hit, Hits, Plan, Side
+from vectorstore.search.fusion import DEFAULT, Fusion
+from vectorstore.search.hybrid import DEEPEN, fused
 from vectorstore.search.queries import NOBODY, Id, LeftOut, Queries
-from vectorstore.search.stages import Ranked, Scene, Stage
-from vectorstore.search.text import FUSION_DEPTH, fuse, matches
+from vectorstore.search.snippets import Snippets, passages
+from vectorstore.search.stages import Ranked, Scene, Stage, as_score
+from vectorstore.search.text import Syntax, TextQuery, check_syntax, matches, text_query
 from vectorstore.storage import Connection, RecordTable
 from vectorstore.storage.lookups import records_of
 from vectorstore.sync import SnapshotMoved, Sync
@@ -32,7 +35,6 @@ Mode = Literal["vector", "text", "hybrid"]
 MODES = ("vector", "text", "hybrid")
 RECALL = 0.99
 MAX_K = 100_000
-DEEPEN = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Request:
     exact: bool
     mode: Mode = "vector"
     stages: tuple[Stage, ...] = ()
+    syntax: Syntax = "words"
+    fusion: Fusion = DEFAULT
+    snippets: Snippets | None = None
+    per_group: int = 1
 
     @classmethod
     def checked(
@@ -56,6 +62,10 @@ class Request:
         exact: bool,
         mode: str = "vector",
         stages: Sequence[Stage] = (),
+        syntax: str = "words",
+        fusion: Fusion | None = None,
+        snippets: Snippets | None = None,
+        per_group: int = 1,
     ) -> Request:
         """The request, or what is wrong with it.
 
@@ -72,8 +82,14 @@ class Request:
             raise ValidationError(f"mode: expected {', '.join(MODES[:-1])} or {MODES[-1]}, got {mode!r}")
         if mode != "vector" and not table.schema.text_columns:
             raise ValidationError(f"{table.name}: has no EMBEDDED text fields to search")
-        node = parse(where, table.schema)
-        return cls(k, node, RECALL if recall is None else float(recall), exact, mode, tuple(stages))  # type: ignore[arg-type]
+        if mode == "vector" and (syntax != "words" or snippets is not None):
+            option = "snippets" if syntax == "words" else "syntax"
+            raise ValidationError(f"{option}: only with mode='text' or mode='hybrid', which look at words")
+        if mode != "hybrid" and fusion is not None:
+            raise ValidationError("fusion: only with mode='hybrid', which has two lists to fuse")
+        chosen, node = RECALL if recall is None else float(recall), parse(where, table.schema)
+        options = (check_syntax(syntax), fusion or DEFAULT, snippets, per_group)
+        return cls(k, node, chosen, exact, mode, tuple(stages), *options)  # type: ignore[arg-type]
 
 
 class Searcher(Generic[R]):
@@ -197,11 +213,26 @@ class Searcher(Generic[R]):
             connection, self._table, live, query, vector, self._metric, self._sync.catalog.clock(), request.mode
         )
         hidden = {row for row, _ in self._table.existing(connection, list(left_out)).values()}
-        ranked, found, plan = self._certain(scene, request, hidden)
-        records = self._table.by_rows(connection, [item.row for item in ranked])
+        asked = None if request.mode == "vector" else text_query(connection, self._table, query, request.syntax)
+        ranked, found, plan = self._certain(scene, request, asked, hidden)
+        rows = [item.row for item in ranked]
+        records = self._table.by_rows(connection, rows)
+        shown: dict[int, str] = {}
+        if asked is not None and request.snippets is not None:
+            shown = passages(connection, self._table, asked, rows, request.snippets)
         generation = self._sync.catalog.seq(connection)
         hits = tuple(
-            Hit(records[item.row], item.score, item.distance, rank, item.parts, item.former)
+            Hit(
+                records[item.row],
+                item.score,
+                item.distance,
+                rank,
+                item.parts,
+                item.former,
+                item.sides,
+                item.group,
+                shown.get(item.row),
+            )
             for rank, item in enumerate(ranked)
         )
         metric = {"vector": self._metric, "text": "bm25", "hybrid": "fusion"}[request.mode]
@@ -210,54 +241,53 @@ class Searcher(Generic[R]):
         exact, promised = (True, 1.0) if found is None else (found.exact, found.recall)
         return Hits(hits, exact, promised, generation, time.perf_counter() - started, metric, plan)
 
-    def _certain(self, scene: Scene, request: Request, hidden: set[int]) -> tuple[list[Ranked], Found | None, Plan]:
+    def _certain(
+        self, scene: Scene, request: Request, asked: TextQuery | None, hidden: set[int]
+    ) -> tuple[list[Ranked], Found | None, Plan]:
         """The first k after all stages, from a list as deep as that needs."""
         wanted = [request.k]  # what each stage must give, and last what the first must be shown, from the end on
         for stage in reversed(request.stages):
             wanted.append(stage.depth(wanted[-1]))
         depth = wanted.pop()
         while True:
-            ranked, found, plan = self._ranked(scene, request, depth + len(hidden))
+            ranked, found, plan = self._ranked(scene, request, asked, depth + len(hidden))
             complete = len(ranked) < depth + len(hidden)
             seen: list[Ranked] | None = [item for item in ranked if item.row not in hidden]
             for stage, count in zip(request.stages, reversed(wanted), strict=True):
                 if seen is not None:
                     seen = stage.apply(scene, seen, count, complete)
             if seen is not None:
-                return seen[: request.k], found, plan
+                return seen[: request.k * request.per_group], found, plan
             depth *= DEEPEN
 
-    def _ranked(self, scene: Scene, request: Request, depth: int) -> tuple[list[Ranked], Found | None, Plan]:
+    def _ranked(
+        self, scene: Scene, request: Request, asked: TextQuery | None, depth: int
+    ) -> tuple[list[Ranked], Found | None, Plan]:
         """The best `depth` rows by vector, text or both."""
-        text: list[Ranked] = []
-        if request.mode != "vector":
-            deep = depth if request.mode == "text" else max(depth, FUSION_DEPTH)
-            text = matches(scene.connection, scene.table, scene.query, request.node, deep)
+        if asked is None:
+            return self._near(scene, request, depth)
         if scene.vector is None:
-            return text, None, Plan("text", "FTS5 with BM25", 0, len(text))
+            text = matches(scene.connection, scene.table, asked, request.node, depth)
+            return text, None, Plan("text", f"BM25 by FTS5 ({scene.table.tokenizer}); {asked.meaning}", 0, len(text))
+        return fused(
+            scene,
+            self._name,
+            lambda deep: self._near(scene, request, deep)[:2],
+            asked,
+            request.fusion,
+            request.node,
+            depth,
+        )
+
+    def _near(self, scene: Scene, request: Request, depth: int) -> tuple[list[Ranked], Found, Plan]:
+        """The best `depth` rows by vector."""
+        assert scene.vector is not None  # only text mode has none
         allowed = self._allowed(scene.connection, scene.live, request.node)
-        deep = depth if request.mode == "vector" else max(depth, FUSION_DEPTH)
-        found = self._one(scene.live, scene.vector, deep, allowed, request)
-        near = self._near(scene.connection, found)
-        if request.mode == "vector":
-            return near, found, found.plan
-        reason = f"reciprocal ranks of {len(near)} vector and {len(text)} text hits; {found.plan.reason}"
-        plan = Plan("hybrid", reason, found.plan.scanned, found.plan.candidates, found.plan.matching)
-        return fuse(near, text), found, plan
-
-    def _near(self, connection: Connection, found: Found) -> list[Ranked]:
-        of = records_of(connection, found.vids.tolist())
+        found = self._one(scene.live, scene.vector, depth, allowed, request)
+        of = records_of(scene.connection, found.vids.tolist())
         ranked = []
-        for vid, value in zip(found.vids.tolist(), found.scores.tolist(), strict=True):
+        for rank, (vid, value) in enumerate(zip(found.vids.tolist(), found.scores.tolist(), strict=True)):
             score, distance = as_score(value, self._metric)
-            ranked.append(Ranked(of[vid], vid, score, distance, {"vector": score}))
-        return ranked
-
-
-def as_score(value: float, metric: str) -> tuple[float, float]:
-    """(score, distance) from the similarity of `exact.final_scores`."""
-    if metric == "cosine":
-        return value, 1.0 - value
-    if metric == "ip":
-        return value, -value
-    return 1.0 / (1.0 - value), -value
+            sides = {"vector": Side(rank, score)}
+            ranked.append(Ranked(of[vid], vid, score, distance, {"vector": score}, sides=sides))
+        return ranked, found, found.plan

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vectorstore.records import Value
-from vectorstore.results import Former
+from vectorstore.results import Former, Side
 from vectorstore.storage import Connection, RecordTable
 from vectorstore.storage.lookups import values_of
 from vectorstore.vectors import Live, Matrix
@@ -33,6 +33,7 @@ class Ranked:
         parts: what the score is the sum of, by source.
         group: the value that it was grouped by.
         former: its place before re-ranking.
+        sides: what vector and text search say of it.
     """
 
     row: int
@@ -42,6 +43,7 @@ class Ranked:
     parts: Mapping[str, float] = field(default_factory=dict)
     group: Any = None
     former: Former | None = None
+    sides: Mapping[str, Side] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,3 +103,12 @@ class Stage(Protocol):
             k: how many of the answer will be used, by the next stage or by the caller.
             complete: there is nothing beyond `ranked`; None may not be returned then.
         """
+
+
+def as_score(value: float, metric: str) -> tuple[float, float]:
+    """(score, distance) from the similarity of `exact.final_scores`."""
+    if metric == "cosine":
+        return value, 1.0 - value
+    if metric == "ip":
+        return value, -value
+    return 1.0 / (1.0 - value), -value

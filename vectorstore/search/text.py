@@ -1,39 +1,151 @@
-"""Full-text search: a user's text as an FTS5 query, BM25 ranks, and their fusion with vector ranks.
+"""Full-text search: a user's text becomes an FTS5 expression, and the best matches by BM25.
 
-Reciprocal rank fusion: Cormack, Clarke and Büttcher 2009, with their constant 60.
+For "any word" (the default) every row that holds one of the words is an answer, and frequent words make them many. The
+best are found without scoring them all, by bounds on what a word can add (MaxScore: Turtle and Flood 1995): equal to
+the full query, rows, order and scores to the bit.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from vectorstore.errors import ValidationError
 from vectorstore.records.where import Node
+from vectorstore.results import Side
+from vectorstore.search.language import translate
 from vectorstore.search.stages import Ranked
+from vectorstore.search.words import has_words, quoted, words_of
 from vectorstore.storage import Connection, RecordTable
+from vectorstore.storage.fulltext import best_matches, count_matches
 
-FUSION = 60
-FUSION_DEPTH = 100
+Syntax = Literal["words", "all", "phrase", "query"]
+SYNTAXES = ("words", "all", "phrase", "query")
+
 MAX_WORDS = 64
-_WORD = re.compile(r"\w+")
+"""So many of a text's words, the rarest, are looked for when any will do, out of its first thousand."""
+
+MAX_ALL = 256
+"""So many words can be asked for at once when all must be there."""
+
+FEW_ROWS = 5000
+"""So many matches are scored at once, in about 5 ms; with more the bounds come first."""
+
+_SATURATION = 2.2
+"""k1 + 1 of FTS5's BM25 (k1 = 1.2): a word in a row adds less than this times its weight, however often it is there."""
 
 
-def matches(connection: Connection, table: RecordTable[Any], text: str, node: Node | None, limit: int) -> list[Ranked]:
-    """The best BM25 matches of any word of a text, best first; each word is quoted, so no text is FTS5 syntax."""
-    words = list(dict.fromkeys(_WORD.findall(text)))[:MAX_WORDS]
-    if not words:
+@dataclass(frozen=True)
+class TextQuery:
+    """A text, ready to be matched in one snapshot.
+
+    Attributes:
+        match: the FTS5 expression; None when nothing can match.
+        words: for "any word" its words, quoted, and in how many rows they are; the most frequent first.
+        meaning: how plans describe it.
+    """
+
+    match: str | None
+    words: tuple[tuple[str, int], ...]
+    meaning: str
+
+
+def check_syntax(syntax: object) -> Syntax:
+    """The syntax itself, if it is one.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    if syntax not in SYNTAXES:
+        raise ValidationError(f"syntax: expected {', '.join(SYNTAXES[:-1])} or {SYNTAXES[-1]}, got {syntax!r}")
+    return syntax  # type: ignore[return-value]
+
+
+def text_query(connection: Connection, table: RecordTable[Any], text: str, syntax: Syntax) -> TextQuery:
+    """What is to be matched.
+
+    Args:
+        connection: of the snapshot that will be searched.
+        table: the kind.
+        text: what the user wrote: any text at all.
+        syntax: "words" (any of them), "all" (of them), "phrase" (side by side) or "query" (see `language`).
+
+    Raises:
+        ValidationError: a query that does not follow the language, with the place.
+    """
+    if syntax == "query":
+        fields = [column.name for column in table.schema.text_columns]
+        match = translate(text, fields, table.tokenizer, f"{table.name}.search: query")
+        return TextQuery(match, (), "the query language")
+    if syntax == "phrase":
+        found = has_words(text, table.tokenizer)
+        return TextQuery(quoted(text) if found else None, (), "one phrase" if found else "no words to look for")
+    words = [quoted(word) for word in words_of(text, table.tokenizer)]
+    if syntax == "all":
+        if len(words) > MAX_ALL:
+            raise ValidationError(
+                f"{table.name}.search: query: at most {MAX_ALL} words can all be asked for, got {len(words)}"
+            )
+        return TextQuery(" AND ".join(words) or None, (), f"all of {len(words)} words")
+    counts = {word: count_matches(connection, table, word) for word in words[:1000]}
+    there = sorted((word for word in counts if counts[word]), key=lambda word: -counts[word])
+    rarest = tuple((word, counts[word]) for word in there[-MAX_WORDS:])
+    meaning = f"any of {len(rarest)} words" + (f" of {len(words)}" if len(rarest) < len(words) else "")
+    return TextQuery(_any([word for word, _ in rarest]) or None, rarest, meaning)
+
+
+def matches(
+    connection: Connection, table: RecordTable[Any], query: TextQuery, node: Node | None, limit: int
+) -> list[Ranked]:
+    """The best BM25 matches that the filter allows, best first, ties by row."""
+    if query.match is None:
         return []
-    found = table.text_matches(connection, " OR ".join(f'"{word}"' for word in words), node, limit)
-    return [Ranked(row, None, score, None, {"text": score}) for row, score in found]
+    if sum(count for _, count in query.words) > FEW_ROWS:
+        found = _best_of_any(connection, table, query, node, limit)
+    else:
+        found = best_matches(connection, table, query.match, node, limit)
+    return [
+        Ranked(row, None, score, None, {"text": score}, sides={"text": Side(rank, score)})
+        for rank, (row, score) in enumerate(found)
+    ]
 
 
-def fuse(near: Sequence[Ranked], text: Sequence[Ranked]) -> list[Ranked]:
-    """One list of two, best first: the sum of each row's reciprocal ranks; ties by row."""
-    parts: dict[int, dict[str, float]] = {}
-    vids = {item.row: item.vid for item in near}
-    for source, ranked in (("vector", near), ("text", text)):
-        for rank, item in enumerate(ranked, 1):
-            parts.setdefault(item.row, {})[source] = 1.0 / (FUSION + rank)
-    fused = [Ranked(row, vids.get(row), sum(found.values()), None, found) for row, found in parts.items()]
-    return sorted(fused, key=lambda item: (-item.score, item.row))
+def _any(words: Sequence[str]) -> str:
+    return " OR ".join(words)
+
+
+def _best_of_any(
+    connection: Connection, table: RecordTable[Any], query: TextQuery, node: Node | None, limit: int
+) -> list[tuple[int, float]]:
+    """The best rows that hold any of the words, without scoring those that hold only frequent ones.
+
+    Rows are sought by the rarest words; a row without any of them scores less than the other words' bounds together.
+    Once the last of the best is above that, nothing was missed. Scores come from expressions that name the words in the
+    same order as the full query does, so their sums are the same to the bit.
+    """
+    assert query.match is not None  # there are words
+    counts = [count for _, count in query.words]
+    words = [word for word, _ in query.words]
+    rows = table.next_row(connection) - 1
+    bounds = [_SATURATION * max(1e-6, math.log((rows - count + 0.5) / (count + 0.5))) for count in counts]
+    total = sum(counts)
+    budget = FEW_ROWS
+    while True:
+        first, sought = len(words) - 1, counts[-1]
+        while first and sought + counts[first - 1] <= budget:
+            first -= 1
+            sought += counts[first]
+        if not first or 2 * sought > total:
+            return best_matches(connection, table, query.match, node, limit)
+        rare = _any(words[first:])
+        best = dict(best_matches(connection, table, rare, node, limit))
+        if len(best) == limit:
+            # Of rows with rare and with frequent words only a part was counted; those that can be among the best
+            # come again, with all of their score.
+            best.update(best_matches(connection, table, f"({_any(words[:first])}) AND ({rare})", node, limit))
+            ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:limit]
+            if ranked[-1][1] > sum(bounds[:first]):
+                return ranked
+        budget *= 4

@@ -14,11 +14,16 @@ from vectorstore.records import Record, Where, parse
 from vectorstore.results import Hit, Hits, VectorInfo
 from vectorstore.search.decay import Decay, as_decay
 from vectorstore.search.duplicates import Pair, alike
+from vectorstore.search.facets import facets
+from vectorstore.search.fusion import Fusion, as_fusion
+from vectorstore.search.groups import grouping
 from vectorstore.search.mmr import diversity
 from vectorstore.search.ranges import checked_score, within
 from vectorstore.search.rerank import Reranker, reranking
 from vectorstore.search.searcher import Mode, Request, Searcher
+from vectorstore.search.snippets import Snippets, as_snippets
 from vectorstore.search.stages import Stage
+from vectorstore.search.text import Syntax
 from vectorstore.storage import RecordTable
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Sync
@@ -53,6 +58,11 @@ class SearchVerbs(Generic[R]):
         rerank_depth: int = 50,
         mmr: float | None = None,
         pool: int | None = None,
+        syntax: Syntax = "words",
+        fusion: Fusion | str | None = None,
+        snippets: Snippets | bool = False,
+        group_by: str | None = None,
+        group_size: int = 1,
     ) -> Hits[R]:
         """The k records nearest to the query, best first.
 
@@ -62,7 +72,7 @@ class SearchVerbs(Generic[R]):
             where: a filter, applied before the cut.
             recall: the share of the true best to deliver, 0..1; None for 0.99. The result says what was promised.
             exact: compare with every vector.
-            mode: "vector", "text" (BM25 over the EMBEDDED fields) or "hybrid" (both, by reciprocal rank).
+            mode: "vector", "text" (BM25 over the EMBEDDED fields) or "hybrid" (both, fused).
             space: which of the kind's vector spaces; None for the one of its texts.
             decay: let older records count for less; in vector and text mode equal to ranking all that match by it.
             rerank: puts the best into its own order: a function (query, records) -> one number a record, bigger is
@@ -72,6 +82,12 @@ class SearchVerbs(Generic[R]):
                 was chosen before. Hits keep their relevance as their score; their order is the order of choice.
             pool: with mmr, how many of the best to choose from; None for 10 k and at least 50. Time O(k pool d), memory
                 8 bytes x pool x d.
+            syntax: how a text is read: "words" (any of them), "all" of them, as one "phrase", or as a "query" in a
+                small language: `king -chess`, `"round table" OR mon*`, `name:(king OR queen)`. No text breaks any.
+            fusion: of hybrid search: "rrf" (None), "weighted" or a `Fusion`. `hit.parts` sum to the score.
+            snippets: give each hit the passage that matched the text, as HTML with <mark>, or as `Snippets` say.
+            group_by: a field (or extra.<key>): k counts its values, and of each come the best records, together.
+            group_size: how many records of each group.
 
         Raises:
             ValidationError: a bad argument. EmbedderError: a text, and no embedder. NotFound: no such id.
@@ -82,7 +98,12 @@ class SearchVerbs(Generic[R]):
         if mmr is not None or pool is not None:
             plain = mode == "vector" and not stages
             stages += diversity(mmr, pool, self.kind.space_name(space), plain)
-        request = Request.checked(self._table, k, where, recall, exact, mode, stages)
+        if group_by is not None or group_size != 1:
+            stages.append(grouping(self._table.schema, group_by, group_size))
+        how = None if fusion is None else as_fusion(fusion)
+        request = Request.checked(
+            self._table, k, where, recall, exact, mode, stages, syntax, how, as_snippets(snippets), group_size
+        )
         return self._searcher(space).search(query, request)
 
     def search_many(
@@ -97,6 +118,28 @@ class SearchVerbs(Generic[R]):
         """The same answers as `search` for each query, from one snapshot, with shared work and both cores."""
         request = Request.checked(self._table, k, where, recall, exact)
         return self._searcher(space).search_many(queries, request)
+
+    def facets(
+        self,
+        field: str,
+        where: Where | None = None,
+        query: str | None = None,
+        limit: int | None = None,
+        *,
+        syntax: Syntax = "words",
+    ) -> dict[Any, int]:
+        """Value -> how many live records have it, the most frequent first; equal to SQL's GROUP BY.
+
+        Args:
+            field: any field, or `extra.<key>`. Lists (tags) count by element; None stands for no value.
+            where: a filter.
+            query: a text that the records must match, read by `syntax` as in `search`.
+            limit: only so many values.
+
+        Raises:
+            ValidationError: no such field, or a bad argument.
+        """
+        return facets(self._sync, self._table, field, where, query, limit, syntax)
 
     def search_range(
         self, query: Any, min_score: float, where: Where | None = None, *, space: str | None = None

@@ -17,10 +17,10 @@ from vectorstore.errors import CorruptError, SchemaChangedError
 from vectorstore.records import Column, Record, Schema, Value, digest
 from vectorstore.storage.connection import Connection, wrap
 from vectorstore.storage.filters import quote
+from vectorstore.storage.fulltext import DEFAULT, SPECS, stored_tokenizer
 
 R = TypeVar("R", bound=Record)
 UNDELETED = "deleted_at IS NULL"
-TOKENIZER = "unicode61 remove_diacritics 2"
 _PYTHON_TYPES: dict[str, type] = {"TEXT": str, "INTEGER": int, "REAL": float}
 
 
@@ -33,6 +33,7 @@ class DeclaredTable(Generic[R]):
         self.table = quote(schema.table)
         self.fts = quote(f"{schema.table}_fts")
         self.tags = quote(f"{schema.table}_tags")
+        self.tokenizer = schema.kind.text_tokenizer or DEFAULT
         # Which rows every read may see. As a set of (nearly always no) rows that the index on expires_at gives, so that
         # the indexes of other fields still answer alone.
         self.live = (
@@ -111,10 +112,24 @@ class DeclaredTable(Generic[R]):
             "PRIMARY KEY(tag, row)) STRICT, WITHOUT ROWID"
         )
         connection.execute(f"CREATE INDEX {quote(self.name + '_tags_row')} ON {self.tags}(row)")
-        if self.schema.text_columns:
-            names = [column.name for column in self.schema.text_columns]
-            db.table(self.name).enable_fts(names, fts_version="FTS5", tokenize=TOKENIZER, create_triggers=False)
+        self.make_text(connection)
         self._record(connection)
+
+    def settle_tokenizer(self, connection: Connection, asked: str | None) -> bool:
+        """Take the class's tokenizer, else the one that was asked for, else the store's own.
+
+        Returns:
+            Whether the stored full text was made with another one; `make_text` then makes it anew.
+        """
+        stored = stored_tokenizer(connection, self.name)
+        self.tokenizer = self.schema.kind.text_tokenizer or asked or stored or DEFAULT
+        return stored is not None and stored != self.tokenizer
+
+    def make_text(self, connection: Connection) -> None:
+        """Make the full-text index, from the rows that there are; one of another tokenizer is dropped first."""
+        names = [column.name for column in self.schema.text_columns]
+        if names:
+            wrap(connection).table(self.name).enable_fts(names, tokenize=SPECS[self.tokenizer], replace=True)
 
     def _index(self, connection: Connection, column: Column, what: str) -> None:
         """A partial index over undeleted records, which alone answers `field = ? AND deleted_at IS NULL`."""

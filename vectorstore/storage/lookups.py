@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from vectorstore.records import Schema, Value
+from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection
-from vectorstore.storage.filters import quote
+from vectorstore.storage.filters import json_path, quote
+from vectorstore.storage.tables import RecordTable
 
 
 def records_of(connection: Connection, vids: Sequence[int]) -> dict[int, int]:
@@ -19,15 +21,60 @@ def records_of(connection: Connection, vids: Sequence[int]) -> dict[int, int]:
     return dict(found.fetchall())
 
 
-def values_of(connection: Connection, schema: Schema[Any], rows: Sequence[int], field: str) -> dict[int, Value]:
-    """Row -> one field's stored value."""
-    column = schema.by_name[field]
+def values_of(
+    connection: Connection, schema: Schema[Any], rows: Sequence[int], field: str, path: tuple[str, ...] = ()
+) -> dict[int, Value]:
+    """Row -> one field's stored value, or what stands at a path in a JSON field (lists and mappings as JSON)."""
+    value = f"t.{quote(schema.by_name[field].name)}"
+    if path:
+        value = f"json_extract({value}, ?)"
     found = connection.execute(
-        f"SELECT t.row, t.{quote(column.name)} FROM json_each(?) j CROSS JOIN {quote(schema.table)} t "
-        "ON t.row = j.value",
-        (json.dumps(list(rows)),),
+        f"SELECT t.row, {value} FROM json_each(?) j CROSS JOIN {quote(schema.table)} t ON t.row = j.value",
+        (*([json_path(path)] if path else []), json.dumps(list(rows))),
     )
     return dict(found.fetchall())
+
+
+def count_values(
+    connection: Connection,
+    table: RecordTable[Any],
+    field: str,
+    path: tuple[str, ...],
+    node: Node | None,
+    match: str | None,
+) -> list[tuple[Value, str, int]]:
+    """(value, its type, number of live records that have it) of one field; lists count by element.
+
+    The type is what JSON calls it ("true" and "false" come as 1 and 0), "" in fields that are no JSON. NULL stands for
+    records without a value, but not for those with an empty list; mappings are not counted.
+
+    Args:
+        connection: of the snapshot.
+        table: the kind.
+        field: a field of it.
+        path: leads into a JSON field.
+        node: the filter.
+        match: an FTS5 expression that must match too; None for all records.
+    """
+    sql, values = table.condition(node)
+    if match is not None:
+        sql += f" AND {table.table}.row IN (SELECT rowid FROM {table.fts} WHERE {table.fts} MATCH ?)"
+        values.append(match)
+    target = f"{table.table}.{quote(field)}"
+    if field == "tags":
+        source = f"{table.tags} j JOIN {table.table} ON {table.table}.row = j.row"
+        value, kind, first = "j.tag", "''", []
+    elif table.schema.by_name[field].type == "json":
+        source = f"{table.table} LEFT JOIN json_each({target}, ?) j"
+        sql += f" AND json_type({target}, ?) IS NOT 'object' AND (j.type IS NOT NULL OR json_type({target}, ?) IS NULL)"
+        value, kind, first = "j.value", "coalesce(j.type, '')", [json_path(path)]
+        values = [*first, *values, *first, *first]
+    else:
+        source, value, kind = table.table, target, "''"
+    found = connection.execute(
+        f"SELECT {value}, min({kind}), count(DISTINCT {table.table}.row) FROM {source} WHERE {sql} GROUP BY 1", values
+    )
+    return found.fetchall()
 
 
 def newest(connection: Connection, schema: Schema[Any], field: str) -> tuple[Value, bool]:

@@ -262,18 +262,9 @@ class RecordTable(DeclaredTable[R]):
         ).fetchall()
         return [(row, value, self.decode(row, seal, fields)) for row, value, seal, *fields in found]
 
-    def text_matches(
-        self, connection: Connection, query: str, node: Node | None, limit: int
-    ) -> list[tuple[int, float]]:
-        """(row, BM25 score, bigger is better) of the best full-text matches; `query` is FTS5 syntax made by us."""
-        sql, values = self._condition(node, False)
-        found = connection.execute(
-            f"SELECT {self.table}.row, -bm25({self.fts}) AS score FROM {self.fts} "
-            f"JOIN {self.table} ON {self.table}.row = {self.fts}.rowid "
-            f"WHERE {self.fts} MATCH ? AND {sql} ORDER BY score DESC, {self.table}.row LIMIT ?",
-            (query, *values, limit),
-        ).fetchall()
-        return [(row, float(score)) for row, score in found]
+    def condition(self, node: Node | None) -> tuple[str, list[Value]]:
+        """SQL over this table of a filter that also wants live rows, with its parameters."""
+        return self._condition(node, False)
 
     def means(self, connection: Connection) -> dict[str, float | None]:
         """Mean of each real-valued field over live records; None where no record has one."""
