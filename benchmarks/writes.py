@@ -15,7 +15,7 @@ import vectorstore as vs
 from benchmarks import rivals
 from benchmarks.dataset import SEED, Concepts, K, concepts_of, unit
 from benchmarks.timing import median, milliseconds
-from vectorstore.recipes import default_recipe
+from vectorstore.recipes import DEFAULT
 from vectorstore.sync.publish import PUBLISH_ROWS
 
 BATCH = 10_000
@@ -88,7 +88,7 @@ def index(job: dict[str, Any]) -> dict[str, Any]:
     """
     folder = Path(job["folder"])
     base = np.load(folder / "base.npy")
-    recipe = default_recipe("cosine")
+    recipe = DEFAULT
     measured: dict[str, Any] = {"recipe": recipe.name, "factory": recipe.factory}
     measured["raw_build_s"] = rivals.build_recipe(recipe.factory, base, folder / "recipe.faiss")
     with vs.open(job["store"], embedder=None, auto_publish=False) as store:

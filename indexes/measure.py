@@ -26,7 +26,19 @@ import vectorstore as vs
 HERE = Path(__file__).parent
 README = HERE / "README.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-RECIPES = ("exact", "simhash512", "rabitq", "hnsw32", "ivf-flat")
+RECIPES = (
+    "exact",
+    "pq-fastscan",
+    "simhash512",
+    "rabitq",
+    "ivf-flat",
+    "ivf-pq-fastscan",
+    "ivf-rabitq-fastscan",
+    "hnsw32",
+    "hnsw32-sq8",
+    "hnsw32-rabitq",
+    "panorama",
+)
 K = 10
 NOISE = 0.5
 SHARE = 0.1

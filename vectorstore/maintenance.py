@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vectorstore.errors import DerivedError, RecipeError, VectorstoreError
-from vectorstore.recipes import BUILTIN_RECIPES, default_recipe
+from vectorstore.recipes import DEFAULT, FALLBACKS
 from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, SpaceRow
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Sync, flush, refresh, snapshot, wants_index
@@ -66,12 +66,12 @@ class Maintainer:
                 self._background = None
 
     def publish(self, space: str) -> None:
-        """The current recipe again, or the default; when its recall is too low, the other built-in one."""
+        """The current recipe again, or the default; when its recall is too low, another quick one."""
         live = snapshot(self._sync, space)
         if live is None:
             return
-        first = live.index.recipe if live.index is not None else default_recipe(live.metric)
-        others = [recipe for recipe in BUILTIN_RECIPES.values() if recipe.factory != "exact" and recipe != first]
+        first = live.index.recipe if live.index is not None else DEFAULT
+        others = [recipe for recipe in FALLBACKS if recipe != first]
         for place, recipe in enumerate([first, *others]):
             try:
                 refresh(self._sync, space, recipe, live)

@@ -25,7 +25,8 @@ class IndexRecipe:
 
     Attributes:
         name: shown in plans, file names and tables.
-        factory: a FAISS factory string, or "exact" for no index at all.
+        factory: a FAISS factory string, or "exact" for no index at all; {parts}, {cells} and {dim} stand for numbers
+            that follow from the vectors: parts of a product quantiser, cells of an inverted file, dimensions.
         points: search efforts, cheapest first; each names `candidates` (how many the index proposes for exact
             re-ranking, for k = 10) and, where the index has one, `efSearch` or `nprobe`.
         train_rows: at most this many rows train the index.
@@ -100,24 +101,61 @@ def _candidates(*numbers: int) -> tuple[Point, ...]:
 
 
 EXACT = IndexRecipe("exact", "exact", when="below about 10,000 rows, or when every answer must be exact")
+PQ_FASTSCAN = IndexRecipe(
+    "pq-fastscan",
+    "PQ{parts}x4fs",
+    _candidates(20, 30, 40, 60, 80, 100, 120, 160, 200, 240, 320, 480, 640, 960, 1280, 1920, 2560, 3840, 5120),
+    train_rows=16_384,
+    when="the default: half a byte for each part of some four dimensions, builds in seconds, any metric, any filter",
+)
 SIMHASH = IndexRecipe(
     "simhash512",
     "LSH512rt",
     _candidates(40, 80, 120, 160, 240, 320, 400, 480, 640, 960, 1280, 1920, 2560, 3840, 5120),
-    when="the default: 64 bytes a vector, no training to speak of, builds in seconds, any filter",
+    when="nothing to train: 64 bytes a vector whatever its length, codes that never age; cosine only",
 )
 RABITQ = IndexRecipe(
     "rabitq",
     "RaBitQfs",
     _candidates(40, 80, 120, 160, 240, 320, 480, 640, 1280, 2560),
-    when="norms matter (inner product, l2); fewer candidates than simhash512 on high-dimensional text vectors",
+    when="nothing to train, one bit a dimension; needs long vectors",
 )
-BUILTIN_RECIPES: dict[str, IndexRecipe] = {recipe.name: recipe for recipe in (EXACT, SIMHASH, RABITQ)}
+IVF_PQ_FASTSCAN = IndexRecipe(
+    "ivf-pq-fastscan",
+    "IVF{cells},PQ{parts}x4fs",
+    tuple(
+        {"nprobe": nprobe, "candidates": candidates}
+        for nprobe, candidates in (
+            *((4, 40), (8, 80), (16, 120), (32, 160), (64, 160), (96, 240)),
+            *((128, 240), (192, 240), (256, 320), (384, 320), (512, 480)),
+        )
+    ),
+    train_rows=131_072,
+    when="a million vectors and more, or clear clusters; filters are answered by an exact scan",
+)
+HNSW = IndexRecipe(
+    "hnsw32",
+    "HNSW32,Flat",
+    tuple({"efSearch": effort, "candidates": 20} for effort in (100, 160, 256, 400, 640, 1024)),
+    when="many vectors that seldom change and are searched often, without selective filters; big, slow to build",
+)
+HNSW_SQ8 = IndexRecipe(
+    "hnsw32-sq8",
+    "HNSW32,SQ8",
+    tuple(
+        {"efSearch": effort, "candidates": candidates}
+        for effort, candidates in ((64, 30), (100, 40), (160, 40), (256, 60), (400, 60), (640, 80), (1024, 80))
+    ),
+    when="as hnsw32 in a third of the space: many vectors that seldom change, without selective filters",
+)
+BUILTIN_RECIPES: dict[str, IndexRecipe] = {
+    recipe.name: recipe for recipe in (EXACT, PQ_FASTSCAN, SIMHASH, RABITQ, IVF_PQ_FASTSCAN, HNSW, HNSW_SQ8)
+}
+DEFAULT = PQ_FASTSCAN
+"""What automatic publishing uses; chosen by measurement (docs/adr/0004)."""
 
-
-def default_recipe(metric: str) -> IndexRecipe:
-    """The recipe that automatic publishing uses; chosen by `benchmarks/lifecycle.py` (see docs/adr/0002)."""
-    return SIMHASH if metric == "cosine" else RABITQ
+FALLBACKS = (PQ_FASTSCAN, SIMHASH, RABITQ)
+"""What automatic publishing tries in turn, until one reaches its `min_recall`: those that build in seconds."""
 
 
 def as_recipe(value: IndexRecipe | str | Path) -> IndexRecipe:

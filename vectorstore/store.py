@@ -19,7 +19,7 @@ from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import Clock, from_micros, new_id, utc_now
 from vectorstore.maintenance import Maintainer, statistics
-from vectorstore.recipes import IndexRecipe, as_recipe, default_recipe
+from vectorstore.recipes import DEFAULT, IndexRecipe, as_recipe
 from vectorstore.records import (
     BUILTIN,
     Analogy,
@@ -279,14 +279,14 @@ class Store:
 
         Args:
             kind: whose vectors.
-            recipe: a built-in name ("exact", "simhash512", "rabitq"), a .toml file, or None for the default.
+            recipe: a built-in name ("pq-fastscan", "hnsw32", "exact", ...), a .toml file, or None for the default.
             progress: told (efforts measured, efforts to measure).
 
         Raises:
             RecipeError, RecallTooLow, Superseded: the old index stays.
         """
         collection = self.collection(kind)
-        chosen = default_recipe(collection.metric) if recipe is None else as_recipe(recipe)
+        chosen = DEFAULT if recipe is None else as_recipe(recipe)
         report = rebuild(self._sync, collection.name, chosen, progress)
         self._call("rebuild", {"space": kind, "recipe": chosen.name, "rows": report.rows})
         return report

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vectorstore.vectors.arrays import Matrix, Positions, Vids
-from vectorstore.vectors.native import products, squared_distances
+from vectorstore.vectors.native import products, products_each, squared_distances, squared_distances_each
 from vectorstore.vectors.segments import Segment
 
 Scores = npt.NDArray[np.float64]
@@ -62,6 +62,16 @@ def closeness_many(queries: Matrix, segment: Segment, metric: str) -> Matrix:
     return products
 
 
+def closeness_each(queries: Matrix, segment: Segment, metric: str, rows: Positions) -> Matrix:
+    """(q, c) float32 closeness of each prepared query to rows of its own (q, c); -inf where a row is -1."""
+    if metric == "l2":
+        return -squared_distances_each(queries, segment.vectors, rows)
+    out = products_each(queries, segment.vectors, rows)
+    if metric == "cosine":
+        out /= segment.norms[np.maximum(rows, 0)]
+    return out
+
+
 def slack(query: Matrix, metric: str, longest: float, dim: int) -> float:
     """How far two closeness values may lie apart and still be in the wrong order, by float32 rounding.
 
@@ -89,7 +99,7 @@ def final_scores(query: Matrix, rows: Matrix, metric: str) -> Scores:
     """(m,) float64 scores of gathered rows, bigger is better: cosine, inner product or minus the Euclidean distance.
 
     Args:
-        query: (d,) float32, as the caller gave it.
+        query: (d,) float32, as the caller gave it; or (m, d), one for each row.
         rows: (m, d) float32.
         metric: cosine, ip or l2.
     """
@@ -102,7 +112,7 @@ def final_scores(query: Matrix, rows: Matrix, metric: str) -> Scores:
     products: Scores = (wide * point).sum(axis=1)
     if metric == "ip":
         return products
-    lengths = np.sqrt(np.square(wide).sum(axis=1)) * np.sqrt(np.square(point).sum())
+    lengths = np.sqrt(np.square(wide).sum(axis=1)) * np.sqrt(np.square(point).sum(axis=-1))
     cosines: Scores = np.clip(products / lengths, -1.0, 1.0)
     return cosines
 
@@ -129,3 +139,12 @@ def gather(segments: Sequence[Segment], offsets: Positions, positions: Positions
         only: Matrix = parts[0]
         return only
     return np.concatenate(parts) if parts else np.empty((0, segments[0].vectors.shape[1]), np.float32)
+
+
+def vids_at(segments: Sequence[Segment], offsets: Positions, positions: Positions) -> Vids:
+    """(m,) the vids at ascending global positions."""
+    parts = [
+        segments[segment].vids_at(positions[low:high] - offsets[segment])
+        for segment, low, high in spans(offsets, positions)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)

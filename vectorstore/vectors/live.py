@@ -8,6 +8,9 @@ for: *frozen index + exact tail - retired*. Positions count rows through the seg
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vectorstore.results import Plan
-from vectorstore.vectors.arrays import Matrix, Positions, Vids
+from vectorstore.vectors import allowed as allowance
+from vectorstore.vectors.allowed import Allowed
+from vectorstore.vectors.arrays import Matrix, Positions, Vids, lengths
+from vectorstore.vectors.batches import rank_each
 from vectorstore.vectors.exact import (
     Scores,
     best,
@@ -29,62 +35,25 @@ from vectorstore.vectors.exact import (
     prepare,
     slack,
     spans,
+    vids_at,
 )
-from vectorstore.vectors.index import Codes, Index
+from vectorstore.vectors.index import Index
 from vectorstore.vectors.measure import Curve, OperatingPoint
 from vectorstore.vectors.segments import Segment
-
-EXACT_FILTER_NUMBERS = 1_500_000
-"""At most so many numbers (allowed rows x dimensions) are scored exactly: 4,000 rows of 384, about half a
-millisecond. Measured: benchmarks/lifecycle.py."""
-
-SUBSET_BYTES = 8 * 1024 * 1024
-"""A filter may keep a copy of its rows' codes of at most this size; bigger ones filter the whole index's proposals."""
-
-FILTER_CANDIDATES = 4
-"""So many times the candidates are re-ranked under a filter: its scan is short, and rows that share a topic lie closer
-together than the rows that the recall was measured on. Measured: 0.9980 with twice, 1.0 with four times as many."""
 
 MAX_SHARE = 0.25
 """When the index would have to propose more than this share of its rows, the exact scan is cheaper."""
 
+BATCH_NUMBERS = 1 << 20
+"""So many candidates of several queries are ranked at once (4 MB of closeness)."""
+
+MAX_SHARED_TAIL = 4_096
+"""A longer tail of newer vectors is scanned for each query by itself."""
+
+GATHERED_NUMBERS = 1 << 24
+"""At most so many numbers (64 MB) that a filter allows are gathered for a batch of exact queries."""
+
 _POOL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="vectorstore-search")
-
-
-@dataclass(frozen=True, eq=False)
-class Allowed:
-    """Positions that a filter lets through, ascending, none retired; made for one snapshot."""
-
-    positions: Positions
-    index: Index | None = None
-
-    @cached_property
-    def indexed(self) -> int:
-        """How many of the positions the index covers; they come first."""
-        return 0 if self.index is None else int(np.searchsorted(self.positions, self.index.rows))
-
-    @cached_property
-    def codes(self) -> Codes | None:
-        """The index's codes of the allowed rows alone, if the index has codes and they are few enough."""
-        if self.index is None or self.index.codes is None:
-            return None
-        if self.indexed * self.index.codes.shape[1] > SUBSET_BYTES:
-            return None
-        return self.index.codes[self.positions[: self.indexed]]
-
-    @property
-    def bytes(self) -> int:
-        """Memory that keeping this costs, codes included."""
-        width = 0 if self.index is None or self.index.codes is None else self.index.codes.shape[1]
-        return self.positions.nbytes + min(self.indexed * width, SUBSET_BYTES)
-
-    def among(self, positions: Positions) -> npt.NDArray[np.bool_]:
-        """Which of the positions are allowed."""
-        if not len(self.positions):
-            return np.zeros(len(positions), dtype=bool)
-        places = np.searchsorted(self.positions, positions)
-        found: npt.NDArray[np.bool_] = self.positions[np.minimum(places, len(self.positions) - 1)] == positions
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +126,7 @@ class Live:
 
     def vids_at(self, positions: Positions) -> Vids:
         """The vids at ascending positions."""
-        parts = [
-            self.segments[segment].vids_at(positions[low:high] - self.offsets[segment])
-            for segment, low, high in spans(self.offsets, positions)
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        return vids_at(self.segments, self.offsets, positions)
 
     def vectors_of(self, vids: Vids) -> tuple[Vids, Matrix]:
         """(vids that are here, their vectors), retired ones included."""
@@ -222,7 +187,7 @@ class Live:
         prepared = prepare(query, self.metric)
         if point is None:
             return self._exact(query, prepared, k, allowed, reason)
-        return self._through_index(query, prepared, k, allowed, point, None)
+        return self._through_index(query, prepared, k, allowed, point)
 
     def search_many(
         self,
@@ -239,38 +204,92 @@ class Live:
         if not (self.live_rows if matching is None else matching) or len(queries) == 1:
             return [self.search(query, k, allowed=allowed, recall=recall, exact=exact) for query in queries]
         prepared = np.stack([prepare(query, self.metric) for query in queries])
-        if point is None and allowed is None:
-            return self._exact_many(queries, prepared, k, reason)
-        halves = np.array_split(np.arange(len(queries)), 2)
+        if point is None:
+            return self._exact_many(queries, prepared, k, allowed, reason)
+        chosen = point
+        most = max(2, min(len(queries), BATCH_NUMBERS // chosen.candidates))
+        blocks = np.array_split(np.arange(len(queries)), 2 * math.ceil(len(queries) / (2 * most)))
+        many = functools.partial(self._through_index_many, k=k, allowed=allowed, point=chosen)
+        answers = _POOL.map(lambda block: many(queries[block], prepared[block]), blocks)
+        return list(itertools.chain.from_iterable(answers))
 
-        def one_half(places: npt.NDArray[np.int64]) -> list[Found]:
-            if point is None:
-                return [self._exact(queries[place], prepared[place], k, allowed, reason) for place in places]
-            assert self.index is not None  # a point was chosen from its curve
-            first: Sequence[Positions | None] = [None] * len(places)
-            if len(places) and (allowed is None or allowed.codes is None):
-                count = self._fetch(point, allowed)
-                first = list(self.index.candidates(prepared[places], point.effort, count)) if count else first
-            return [
-                self._through_index(queries[place], prepared[place], k, allowed, point, proposed)
-                for place, proposed in zip(places, first, strict=True)
-            ]
+    def _through_index_many(
+        self, queries: Matrix, prepared: Matrix, k: int, allowed: Allowed | None, point: OperatingPoint
+    ) -> list[Found]:
+        """As `_through_index` for each query, which is still asked one by one when its candidates do not suffice."""
+        assert self.index is not None
+        if not len(queries):
+            return []
+        among = None if allowed is None else allowed.restricted
+        count = self._fetch(point, allowed) if among is None else point.candidates
+        if allowed is None:
+            enough, tail = min(point.candidates, self.index.rows - self.dead_indexed), self._tail
+        else:
+            enough, tail = min(point.candidates, allowed.indexed), allowed.positions[allowed.indexed :]
+        if not count or len(tail) > MAX_SHARED_TAIL:
+            each = zip(queries, prepared, strict=True)
+            return [self._through_index(query, ready, k, allowed, point) for query, ready in each]
+        if among is not None and allowed is not None:
+            places = among.candidates(prepared, count)
+            proposed = np.where(places >= 0, allowed.positions[places], -1)
+        else:
+            proposed = self.index.candidates(prepared, point.effort, count)
+            kept = proposed >= 0
+            if self.dead is not None:
+                kept &= ~self.dead[proposed]
+            if allowed is not None:
+                kept &= allowed.among(proposed.ravel()).reshape(kept.shape)
+            proposed = np.where(kept, proposed, -1)
+        shared = np.broadcast_to(tail, (len(queries), len(tail)))
+        ranked = rank_each(
+            self.segments,
+            self.offsets,
+            self.metric,
+            self.longest,
+            queries,
+            prepared,
+            np.concatenate([proposed, shared], axis=1),
+            k,
+        )
+        survivors = np.count_nonzero(proposed >= 0, axis=1).tolist()
+        return [
+            Found(*answer, False, point.recall, self._plan(point, allowed, kept, count, len(tail)))
+            if kept >= enough
+            else self._through_index(queries[place], prepared[place], k, allowed, point)
+            for place, (answer, kept) in enumerate(zip(ranked, survivors, strict=True))
+        ]
 
-        answers = list(_POOL.map(one_half, halves))
-        return answers[0] + answers[1]
+    @cached_property
+    def _tail(self) -> Positions:
+        """Live positions that the index does not cover."""
+        assert self.index is not None
+        tail = np.arange(self.index.rows, self.rows)
+        return tail if self.dead is None else tail[~self.dead[tail]]
+
+    def _plan(self, point: OperatingPoint, allowed: Allowed | None, kept: int, proposed: int, tail: int) -> Plan:
+        assert self.index is not None and self.curve is not None
+        note = f"; {self.curve.note}" if self.curve.note else ""
+        return Plan(
+            "index" if allowed is None else "index + filter",
+            f"{self.index.recipe.name}: {point.candidates} candidates were measured to give recall "
+            f"{point.recall:.4f}; {tail} newer vectors scanned exactly{note}",
+            scanned=kept + tail,
+            candidates=proposed,
+            matching=None if allowed is None else len(allowed.positions),
+        )
 
     def _choose(self, k: int, recall: float, exact: bool, matching: int | None) -> tuple[OperatingPoint | None, str]:
         if exact or recall >= 1.0:
             return None, "exact answers were asked for"
         if self.index is None or self.curve is None:
             return None, self.index_problem or f"no index is published over these {self.rows} vectors"
-        if matching is not None and matching * self.dim <= EXACT_FILTER_NUMBERS:
+        if matching is not None and matching * self.dim <= allowance.EXACT_FILTER_NUMBERS:
             return None, f"the filter allows {matching} vectors, few enough to score them all exactly"
-        point = self.curve.cheapest(recall, k)
+        if matching is not None and not self.curve.filtered:
+            return None, f"the recall of {self.index.recipe.name} under a filter was not measured"
+        point = self.curve.cheapest(recall, k, filtered=matching is not None)
         if point is None:
             return None, f"no measured point of {self.index.recipe.name} reaches recall {recall:g} at k={k}"
-        if matching is not None and "nprobe" in point.effort:
-            return None, "the recall of an inverted file under a filter was not measured"
         if point.candidates > MAX_SHARE * self.index.rows:
             return (
                 None,
@@ -288,26 +307,25 @@ class Live:
         elif self.dead is not None:
             share -= self.dead_indexed / indexed
         wanted = point.candidates if share >= 1.0 else int(point.candidates / max(share, 1e-9) * 1.2) + 16
-        return wanted if wanted <= MAX_SHARE * indexed else 0
+        return wanted if wanted <= min(MAX_SHARE * indexed, self.index.limit) else 0
 
     def _propose(
-        self, prepared: Matrix, allowed: Allowed | None, point: OperatingPoint, first: Positions | None
+        self, prepared: Matrix, allowed: Allowed | None, point: OperatingPoint
     ) -> tuple[Positions | None, int]:
         """(candidate positions, ascending; how many the index proposed), or None when an exact scan is cheaper.
 
         With `point.candidates` survivors of filter and retirement these are what an index over the surviving rows
-        alone would have proposed, so its measured recall holds. `first` is what a batch has already asked for.
+        alone would have proposed, so its measured recall holds.
         """
         assert self.index is not None
         query = prepared.reshape(1, -1)
-        if allowed is not None and allowed.codes is not None:
-            count = FILTER_CANDIDATES * point.candidates
-            places = self.index.candidates_among(query, allowed.codes, count)[0]
+        if allowed is not None and allowed.restricted is not None:
+            places = allowed.restricted.candidates(query, point.candidates)[0]
             return allowed.positions[np.sort(places[places >= 0])], len(places)
         enough = min(point.candidates, self.index.rows - self.dead_indexed if allowed is None else allowed.indexed)
         count = self._fetch(point, allowed)
         while count:
-            proposed = self.index.candidates(query, point.effort, count)[0] if first is None else first
+            proposed = self.index.candidates(query, point.effort, count)[0]
             kept = proposed[proposed >= 0]
             if self.dead is not None:
                 kept = kept[~self.dead[kept]]
@@ -315,39 +333,19 @@ class Live:
                 kept = kept[allowed.among(kept)]
             if len(kept) >= enough:
                 return np.sort(kept), len(proposed)
-            first, count = None, count * 2 if count * 2 <= MAX_SHARE * self.index.rows else 0
+            count = count * 2 if count * 2 <= min(MAX_SHARE * self.index.rows, self.index.limit) else 0
         return None, 0
 
     def _through_index(
-        self,
-        query: Matrix,
-        prepared: Matrix,
-        k: int,
-        allowed: Allowed | None,
-        point: OperatingPoint,
-        first: Positions | None,
+        self, query: Matrix, prepared: Matrix, k: int, allowed: Allowed | None, point: OperatingPoint
     ) -> Found:
-        assert self.index is not None
-        kept, proposed = self._propose(prepared, allowed, point, first)
+        kept, proposed = self._propose(prepared, allowed, point)
         if kept is None:
             return self._exact(query, prepared, k, allowed, "the index would have to propose too many candidates")
-        if allowed is not None:
-            tail = allowed.positions[allowed.indexed :]
-        else:
-            tail = np.arange(self.index.rows, self.rows)
-            if self.dead is not None and len(tail):
-                tail = tail[~self.dead[tail]]
+        tail = self._tail if allowed is None else allowed.positions[allowed.indexed :]
         positions = np.concatenate([kept, tail]) if len(tail) else kept
         vids, scores = self._rank(query, prepared, k, positions)
-        plan = Plan(
-            "index" if allowed is None else "index + filter",
-            f"{self.index.recipe.name}: {point.candidates} candidates were measured to give recall "
-            f"{point.recall:.4f}; {len(tail)} newer vectors scanned exactly",
-            scanned=len(positions),
-            candidates=proposed,
-            matching=None if allowed is None else len(allowed.positions),
-        )
-        return Found(vids, scores, False, point.recall, plan)
+        return Found(vids, scores, False, point.recall, self._plan(point, allowed, len(kept), proposed, len(tail)))
 
     def _exact(self, query: Matrix, prepared: Matrix, k: int, allowed: Allowed | None, reason: str) -> Found:
         if allowed is not None:
@@ -360,15 +358,28 @@ class Live:
         name = "exact" if allowed is None else "filtered exact"
         return Found(vids, scores, True, 1.0, Plan(name, reason, scanned, 0, matching))
 
-    def _exact_many(self, queries: Matrix, prepared: Matrix, k: int, reason: str) -> list[Found]:
+    def _exact_many(
+        self, queries: Matrix, prepared: Matrix, k: int, allowed: Allowed | None, reason: str
+    ) -> list[Found]:
         answers = []
-        plan = Plan("exact", reason, self.rows)
-        step = max(1, min(len(queries), 32 * 1024 * 1024 // max(1, self.rows * 4)))
+        rows = self.rows if allowed is None else len(allowed.positions)
+        plan = Plan(
+            "exact" if allowed is None else "filtered exact", reason, rows, 0, None if allowed is None else rows
+        )
+        segments: Sequence[Segment] = self.segments
+        positions = None if allowed is None else allowed.positions
+        if positions is not None:
+            if rows * self.dim > GATHERED_NUMBERS:
+                each = zip(queries, prepared, strict=True)
+                return [self._exact(query, ready, k, allowed, reason) for query, ready in each]
+            vectors = gather(self.segments, self.offsets, positions)
+            segments = [Segment(0, vectors, lengths(vectors), 0, None)]
+        step = max(1, min(len(queries), 32 * 1024 * 1024 // max(1, rows * 4)))
         for start in range(0, len(queries), step):
             block = prepared[start : start + step]
-            values = np.concatenate([closeness_many(block, segment, self.metric) for segment in self.segments], axis=1)
+            values = np.concatenate([closeness_many(block, segment, self.metric) for segment in segments], axis=1)
             for place in range(len(block)):
-                vids, scores = self._finish(queries[start + place], block[place], k, values[place], None)
+                vids, scores = self._finish(queries[start + place], block[place], k, values[place], positions)
                 answers.append(Found(vids, scores, True, 1.0, plan))
         return answers
 
@@ -400,4 +411,4 @@ class Live:
         return vids[order], scores[order]
 
 
-__all__ = ["EXACT_FILTER_NUMBERS", "Allowed", "Found", "Live"]
+__all__ = ["Allowed", "Found", "Live"]

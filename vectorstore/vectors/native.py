@@ -61,6 +61,28 @@ def threads() -> int:
     return _engine().threads
 
 
+def products_each(queries: Matrix, vectors: Matrix, rows: Positions) -> Matrix:
+    """(q, c) float32 inner products of each query (q, d) with rows of its own (q, c); -inf where a row is -1."""
+    return _each(queries, vectors, rows, "fvec_inner_products_by_idx")
+
+
+def squared_distances_each(queries: Matrix, vectors: Matrix, rows: Positions) -> Matrix:
+    """(q, c) float32 squared Euclidean distances, as `products_each`; inf where a row is -1."""
+    return _each(queries, vectors, rows, "fvec_L2sqr_by_idx")
+
+
+def _each(queries: Matrix, vectors: Matrix, rows: Positions, name: str) -> Matrix:
+    module = faiss()
+    out = np.empty(rows.shape, dtype=np.float32)
+    rows = np.ascontiguousarray(rows, dtype=np.int64)
+    pointer = module.swig_ptr
+    module.omp_set_num_threads(1)  # the caller splits batches over threads of its own
+    getattr(module, name)(
+        pointer(out), pointer(queries), pointer(vectors), pointer(rows), vectors.shape[1], *rows.shape
+    )
+    return out
+
+
 def products(query: Matrix, vectors: Matrix, rows: Positions | None) -> Matrix:
     """(n,) float32 inner products of a query (d,) with the vectors (m, d), all or those rows, where they lie."""
     count = len(vectors) if rows is None else len(rows)

@@ -1,0 +1,76 @@
+"""What audits of recall found, over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from vectorstore.ids import from_micros
+from vectorstore.storage.connection import Connection
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One audit: what searches delivered, counted against exact answers.
+
+    Attributes:
+        index: the recipe that answered, "exact" without an index.
+        k: how many hits were compared.
+        asked: the recall that was asked for.
+        promised: the lowest that the plans promised.
+        delivered: mean share of the true best that was found.
+        error: standard error of `delivered`.
+        queries: how many were asked.
+        rows: live vectors.
+        newer: the share of them that came after the index was built.
+        filter: the filter as JSON, None without.
+        seq: the commit that was audited.
+        at: when.
+        warning: what is wrong and how to mend it, None when all is well.
+    """
+
+    index: str
+    k: int
+    asked: float
+    promised: float
+    delivered: float
+    error: float
+    queries: int
+    rows: int
+    newer: float
+    filter: str | None
+    seq: int
+    at: datetime
+    warning: str | None
+
+
+_COLUMNS = "recipe, k, asked, promised, delivered, error, queries, rows, newer, filter, seq, at, warning"
+
+
+def record_audit(connection: Connection, space: int, audit: Audit, now: int) -> None:
+    """Keep one audit."""
+    values = (
+        audit.index,
+        audit.k,
+        audit.asked,
+        audit.promised,
+        audit.delivered,
+        audit.error,
+        audit.queries,
+        audit.rows,
+        audit.newer,
+        audit.filter,
+        audit.seq,
+        now,
+        audit.warning,
+    )
+    marks = ", ".join("?" * (len(values) + 1))
+    connection.execute(f"INSERT INTO audits(space, {_COLUMNS}) VALUES ({marks})", (space, *values))
+
+
+def audits_of(connection: Connection, space: int, limit: int) -> list[Audit]:
+    """The newest audits of a space, newest first."""
+    found = connection.execute(
+        f"SELECT {_COLUMNS} FROM audits WHERE space = ? ORDER BY id DESC LIMIT ?", (space, limit)
+    ).fetchall()
+    return [Audit(*row[:11], from_micros(row[11]), row[12]) for row in found]
