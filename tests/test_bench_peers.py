@@ -197,6 +197,7 @@ def test_without_a_rival_nothing_is_claimed() -> None:
 
     assert {target.met for target in alone} == {None}
     assert {target.verdict for target in alone} == {"not compared"}
+    assert targets({"graph": figure("Graph")}) == []
 
 
 # -- choices and figures -----------------------------------------------------------------------------------------------

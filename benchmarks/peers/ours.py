@@ -35,7 +35,7 @@ def _record(hit: Any) -> Record:
 class Ours(System):
     name = "vectorstore"
     packages = ("vectorstore", "faiss-cpu", "numpy", "pydantic", "sqlite-utils")
-    index = "its own: sign codes, re-ranked exactly; it measures its own recall"
+    index = "its default recipe, candidates re-ranked exactly; efforts are chosen by the recall that it measured itself"
     durable = "add returns after a SQLite commit with synchronous=FULL and fsynced segments; publish after the index's"
     batch_by = "search_many"
     variants = (RECORDS, COLUMNS, BARE)

@@ -38,23 +38,7 @@ def table(results: Results) -> str:
             "",
             _paragraph(results),
             "",
-            "## Targets",
-            "",
-            *_markdown(
-                ("ours / theirs", "ratio", "wanted", "", "rival", "figures"),
-                [
-                    (
-                        one.name,
-                        "–" if one.ratio is None else f"{one.ratio:.3g}",
-                        one.goal,
-                        one.verdict,
-                        one.rival,
-                        one.detail,
-                    )
-                    for one in targets(systems)
-                ],
-            ),
-            "",
+            *_targets(systems),
             f"## Searching, k = 10, at the fastest effort with recall@10 ≥ {FLOOR}",
             "",
             "Stores return whole records: id, text, metadata.",
@@ -79,6 +63,18 @@ def table(results: Results) -> str:
             *(f"\n{name} failed and is left out: `{why}`" for name, why in results["failed"].items()),
             "",
         ]
+    )
+
+
+def _targets(systems: dict[str, dict[str, Any]]) -> list[str]:
+    rows = [
+        (one.name, "–" if one.ratio is None else f"{one.ratio:.3g}", one.goal, one.verdict, one.rival, one.detail)
+        for one in targets(systems)
+    ]
+    return (
+        ["## Targets", "", *_markdown(("ours / theirs", "ratio", "wanted", "", "rival", "figures"), rows), ""]
+        if rows
+        else []
     )
 
 

@@ -262,7 +262,7 @@ class Run:
             said.seek(0)
             lines = said.read().strip().splitlines()
         if done.returncode or not answer.exists():
-            raise Failed(f"{stage}, exit {done.returncode}: " + " | ".join(lines[-3:]))
+            raise Failed(f"{stage}, exit {done.returncode}: " + " | ".join(lines[-3:]).replace(str(ROOT), "."))
         measured: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         answer.unlink()
         return measured

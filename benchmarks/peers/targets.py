@@ -62,7 +62,9 @@ class Target:
 
 
 def targets(found: All) -> list[Target]:
-    """Every target, judged on the figures of one run (`figures.final` by system)."""
+    """Every target, judged on the figures of one run (`figures.final` by system); none when we are not in it."""
+    if OURS not in found:
+        return []
     ours = found[OURS]
     stores = {name: one for name, one in found.items() if name != OURS and one["store"]}
     holding = {name: one for name, one in stores.items() if _holds(one)}
