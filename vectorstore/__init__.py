@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.recipes import Auto as Auto
     from vectorstore.recipes import IndexRecipe as IndexRecipe
     from vectorstore.records.kinds import Analogy as Analogy
     from vectorstore.records.kinds import Cluster as Cluster
@@ -111,6 +112,7 @@ _WHERE: dict[str, str] = {
         ),
         "errors",
     ),
+    "Auto": "recipes",
     "IndexRecipe": "recipes",
     **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context", "Mapping"), "records.kinds"),
     **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "UNIQUE", "Ref"), "records.markers"),

@@ -17,8 +17,10 @@ from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import And, Node, Term, with_ids
 from vectorstore.removing import Remover
 from vectorstore.results import Page, VectorInfo, as_cursor, from_cursor
-from vectorstore.search import Id, SearchVerbs
+from vectorstore.search import Id, Request, SearchVerbs
+from vectorstore.search.auditing import audit, history
 from vectorstore.storage import RecordTable
+from vectorstore.storage.audits import Audit
 from vectorstore.storage.decisions import Decision, decisions_of
 from vectorstore.sync import Progress, Sync
 from vectorstore.writing import Batch, Given, Raced, as_items
@@ -321,6 +323,43 @@ class Collection(SearchVerbs[R]):
         node = self._parse(where)
         with self._sync.catalog.read() as connection:
             return self._table.count(connection, node)
+
+    # -- trust -----------------------------------------------------------------------------------------------------
+
+    def audit_recall(
+        self,
+        k: int = 10,
+        where: Where | None = None,
+        recall: float | None = None,
+        queries: Any = None,
+        sample: int = 100,
+        space: str | None = None,
+    ) -> Audit:
+        """Measure what searches deliver now, against exact answers, and keep the result.
+
+        Args:
+            k: how many hits are compared.
+            where: audit searches with this filter.
+            recall: the recall to ask for; None for 0.99.
+            queries: texts, vectors or ids to ask with; None makes some from the data (docs/adr/0003).
+            sample: how many to make, at least 10.
+            space: which of the kind's vector spaces; None for the one of its texts.
+
+        Returns:
+            What was asked, promised and delivered. `warning` says what to do when it is less than asked for by more
+            than chance explains, or when much has changed since the index was built; it is logged too.
+
+        Cost: `sample` exact searches.
+        """
+        if isinstance(sample, bool) or not isinstance(sample, int) or sample < 10:
+            raise ValidationError(f"sample: expected a whole number of at least 10, got {sample!r}")
+        request = Request.checked(self._table, k, where, recall, exact=False)
+        asked = None if queries is None else self._searcher(space).queries.many(queries)[0]
+        return audit(self._sync, self._table, self.kind.space_name(space), request, where, asked, sample)
+
+    def audits(self, limit: int = 100, space: str | None = None) -> list[Audit]:
+        """What audits found so far, newest first."""
+        return history(self._sync, self.kind.space_name(space), limit)
 
     def __len__(self) -> int:
         return self.count()

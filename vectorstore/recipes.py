@@ -72,6 +72,35 @@ class IndexRecipe:
         return recipe
 
 
+@dataclass(frozen=True)
+class Auto:
+    """Let measurement choose the recipe: what the index is to be chosen for.
+
+    Attributes:
+        recall: the share of the true ten best that answers should have, 0..1.
+        memory: at most so many bytes of index a vector; None for any.
+        seconds: at most so long for all building and measuring together.
+        filtered: the share of searches that will have a filter (one that a tenth of the rows pass), 0..1.
+    """
+
+    recall: float = 0.99
+    memory: float | None = None
+    seconds: float = 120.0
+    filtered: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("recall", "filtered"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise RecipeError(f"auto.{name}: expected 0..1, got {value!r}")
+        for name in ("memory", "seconds"):
+            value = getattr(self, name)
+            if value is None and name == "memory":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise RecipeError(f"auto.{name}: expected a number of at least 0, got {value!r}")
+
+
 def _point(point: object, where: str) -> Point:
     if not isinstance(point, Mapping) or not set(point) <= EFFORT or "candidates" not in point:
         raise RecipeError(f"{where}: expected candidates and optionally efSearch or nprobe, got {point!r}")
@@ -158,17 +187,19 @@ FALLBACKS = (PQ_FASTSCAN, SIMHASH, RABITQ)
 """What automatic publishing tries in turn, until one reaches its `min_recall`: those that build in seconds."""
 
 
-def as_recipe(value: IndexRecipe | str | Path) -> IndexRecipe:
-    """A recipe itself, the name of a built-in one, or a TOML file.
+def as_recipe(value: IndexRecipe | Auto | str | Path) -> IndexRecipe | Auto:
+    """A recipe itself, the name of a built-in one, "auto", or a TOML file.
 
     Raises:
         RecipeError: neither a built-in name nor a file.
     """
-    if isinstance(value, IndexRecipe):
+    if isinstance(value, IndexRecipe | Auto):
         return value
+    if value == "auto":
+        return Auto()
     if isinstance(value, str) and value in BUILTIN_RECIPES:
         return BUILTIN_RECIPES[value]
     path = Path(value)
     if path.suffix != ".toml":
-        raise RecipeError(f"{value}: no such recipe; use {', '.join(BUILTIN_RECIPES)} or a path to a .toml file")
+        raise RecipeError(f"{value}: no such recipe; use auto, {', '.join(BUILTIN_RECIPES)} or a path to a .toml file")
     return load_recipe(path)

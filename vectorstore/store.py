@@ -19,7 +19,7 @@ from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import Clock, from_micros, new_id, utc_now
 from vectorstore.maintenance import Maintainer, statistics
-from vectorstore.recipes import DEFAULT, IndexRecipe, as_recipe
+from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import (
     BUILTIN,
     Analogy,
@@ -31,6 +31,7 @@ from vectorstore.records import (
     schema_of,
 )
 from vectorstore.records.record import check_tokenizer
+from vectorstore.search.across import SearchAcross
 from vectorstore.storage import Catalog, RecordTable, SpaceRow, Transaction, declared_kinds
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
@@ -59,7 +60,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store:
+class Store(SearchAcross):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -273,13 +274,14 @@ class Store:
                 self._maintainer.publish(name)
 
     def rebuild(
-        self, kind: str, recipe: IndexRecipe | str | Path | None = None, progress: Progress | None = None
+        self, kind: str, recipe: IndexRecipe | Auto | str | Path | None = None, progress: Progress | None = None
     ) -> RebuildReport:
         """Build an index by a recipe, measure it, and make it current if it is good enough.
 
         Args:
             kind: whose vectors.
-            recipe: a built-in name ("pq-fastscan", "hnsw32", "exact", ...), a .toml file, or None for the default.
+            recipe: a built-in name ("pq-fastscan", "hnsw32", "exact", ...), a .toml file, None for the default, or
+                "auto" (or an `Auto`) to try several and take the fastest that keeps the recall.
             progress: told (efforts measured, efforts to measure).
 
         Raises:
@@ -288,7 +290,7 @@ class Store:
         collection = self.collection(kind)
         chosen = DEFAULT if recipe is None else as_recipe(recipe)
         report = rebuild(self._sync, collection.name, chosen, progress)
-        self._call("rebuild", {"space": kind, "recipe": chosen.name, "rows": report.rows})
+        self._call("rebuild", {"space": kind, "recipe": report.after.recipe, "rows": report.rows})
         return report
 
     def compact(self, kind: str | None = None, progress: Progress | None = None) -> list[CompactReport]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -73,4 +74,6 @@ def audits_of(connection: Connection, space: int, limit: int) -> list[Audit]:
     found = connection.execute(
         f"SELECT {_COLUMNS} FROM audits WHERE space = ? ORDER BY id DESC LIMIT ?", (space, limit)
     ).fetchall()
-    return [Audit(*row[:11], from_micros(row[11]), row[12]) for row in found]
+    fields = [field.name for field in dataclasses.fields(Audit)]
+    rows = (dict(zip(fields, row, strict=True)) for row in found)
+    return [Audit(**{**row, "at": from_micros(row["at"])}) for row in rows]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vectorstore.errors import DerivedError, RecallTooLow, RecipeError, ValidationError
-from vectorstore.recipes import BUILTIN_RECIPES, EXACT, IndexRecipe
+from vectorstore.recipes import BUILTIN_RECIPES, EXACT, Auto, IndexRecipe
 from vectorstore.sync.core import Progress, Sync
 from vectorstore.sync.publish import build_index, commit_index, publish, snapshot
 from vectorstore.sync.write import flush
@@ -29,35 +29,6 @@ SAMPLE = 4_096
 
 QUERIES = 48
 _FILTERED = 0.1
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the index is to be chosen for.
-
-    Attributes:
-        recall: the share of the true ten best that answers should have, 0..1.
-        memory: at most so many bytes of index a vector; None for any.
-        seconds: at most so long for all building and measuring together.
-        filtered: the share of searches that will have a filter (one that a tenth of the rows pass), 0..1.
-    """
-
-    recall: float = 0.99
-    memory: float | None = None
-    seconds: float = 120.0
-    filtered: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("recall", "filtered"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise ValidationError(f"{name}: expected 0..1, got {value!r}")
-        for name in ("memory", "seconds"):
-            value = getattr(self, name)
-            if value is None and name == "memory":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ValidationError(f"{name}: expected a number of at least 0, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +47,7 @@ class Trial:
     refused: str = ""
 
 
-def rebuild_best(sync: Sync, space_name: str, wanted: Wanted, progress: Progress | None = None) -> list[Trial]:
+def rebuild_best(sync: Sync, space_name: str, wanted: Auto, progress: Progress | None = None) -> list[Trial]:
     """Try the recipes, make the best one's index current; the trials, best first.
 
     Raises:
@@ -122,7 +93,7 @@ def rebuild_best(sync: Sync, space_name: str, wanted: Wanted, progress: Progress
 def _try(
     live: Live,
     recipe: IndexRecipe,
-    wanted: Wanted,
+    wanted: Auto,
     queries: Matrix,
     positions: np.ndarray[tuple[int], np.dtype[np.int64]],
     left: float,
@@ -188,13 +159,13 @@ def _times(
     )
 
 
-def _cost(trial: Trial, wanted: Wanted) -> float:
+def _cost(trial: Trial, wanted: Auto) -> float:
     if trial.refused:
         return math.inf
     return (1 - wanted.filtered) * trial.milliseconds + wanted.filtered * trial.filtered_milliseconds
 
 
-def _why(trials: Sequence[Trial], wanted: Wanted, live: Live) -> str:
+def _why(trials: Sequence[Trial], wanted: Auto, live: Live) -> str:
     tried = ", ".join(
         f"{trial.recipe} ({trial.refused})" if trial.refused else f"{trial.recipe} {_cost(trial, wanted):.2f} ms"
         for trial in trials

@@ -269,9 +269,7 @@ class SpaceState:
                     self._filters.move_to_end(key)
                     return found
         matching = table.matching(connection, node, expired=True)  # `live` knows better which have
-        vid_of_row = self._vid_of_row(connection, live, private)
-        vids = vid_of_row[matching[matching < len(vid_of_row)]]
-        found = live.allow(vids[vids > 0])
+        found = live.allow(self.vids_of(connection, live, matching))
         if not private:
             with self._lock:
                 if self._shown is None or self._shown.live is not live:
@@ -280,6 +278,12 @@ class SpaceState:
                 while len(self._filters) > 1 and sum(kept.bytes for kept in self._filters.values()) > _FILTER_BYTES:
                     self._filters.popitem(last=False)
         return found
+
+    def vids_of(self, connection: Connection, live: Live, numbers: Vids) -> Vids:
+        """The newest vids of record rows, in no order; none for rows without a vector in the space."""
+        vid_of_row = self._vid_of_row(connection, live, self.sync.catalog.in_transaction)
+        vids = vid_of_row[numbers[numbers < len(vid_of_row)]]
+        return vids[vids > 0]
 
     def _vid_of_row(self, connection: Connection, live: Live, private: bool) -> Vids:
         """(highest row + 1,) the newest vid of each record row, 0 where there is none, at the snapshot's commit."""

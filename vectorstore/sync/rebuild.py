@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vectorstore.errors import ValidationError
-from vectorstore.recipes import IndexRecipe
+from vectorstore.recipes import Auto, IndexRecipe
 from vectorstore.storage import spaces as rows
+from vectorstore.sync.auto import Trial, rebuild_best
 from vectorstore.sync.compact import compact
 from vectorstore.sync.core import INDEX, Progress, Sync
 from vectorstore.sync.publish import publish, snapshot
@@ -40,10 +41,11 @@ class RebuildReport:
     seconds: float
     before: Quality
     after: Quality
+    trials: tuple[Trial, ...] = ()
 
 
-def rebuild(sync: Sync, space_name: str, recipe: IndexRecipe, progress: Progress | None = None) -> RebuildReport:
-    """Build the recipe's index over all vectors of a space and make it current.
+def rebuild(sync: Sync, space_name: str, recipe: IndexRecipe | Auto, progress: Progress | None = None) -> RebuildReport:
+    """Build the recipe's index over all vectors of a space and make it current; with `Auto`, the best of several.
 
     Raises:
         ValidationError: the space has no vectors.
@@ -57,11 +59,17 @@ def rebuild(sync: Sync, space_name: str, recipe: IndexRecipe, progress: Progress
         raise ValidationError(f"{space_name}: there are no vectors to index; add records with text or vectors first")
     before = quality(sync, space_name, live)
     started = time.perf_counter()
-    refresh(sync, space_name, recipe, live, progress)
+    trials: tuple[Trial, ...] = ()
+    if isinstance(recipe, Auto):
+        if len(live.segments) - 1 > MANY_SEGMENTS:
+            compact(sync, space_name)
+        trials = tuple(rebuild_best(sync, space_name, recipe, progress))
+    else:
+        refresh(sync, space_name, recipe, live, progress)
     seconds = time.perf_counter() - started
     after = snapshot(sync, space_name)
     assert after is not None  # it had vectors before
-    return RebuildReport(space_name, live.live_rows, seconds, before, quality(sync, space_name, after))
+    return RebuildReport(space_name, live.live_rows, seconds, before, quality(sync, space_name, after), trials)
 
 
 def refresh(sync: Sync, space_name: str, recipe: IndexRecipe, live: Live, progress: Progress | None = None) -> None:

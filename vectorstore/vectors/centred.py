@@ -2,9 +2,9 @@
 
     score(x) = cos(x - mean(group of x), q - mean(group of q))
 
-The vectors stay where they lie: with p = x . u for the unit query u the closeness of a row is (p - mean . u) / |x - mean|,
-from float32 products and lengths that are measured once a snapshot. Its error is bounded row by row, and every row that
-can be among the best is scored again in float64 by the formula itself.
+The vectors stay where they lie: the closeness of a row x to the unit query u is (x . u - mean . u) / |x - mean|, from
+float32 products and lengths that are measured once a snapshot. Its error is bounded row by row, and every row that can
+be among the best is scored again in float64 by the formula itself.
 """
 
 from __future__ import annotations
