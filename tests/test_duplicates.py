@@ -235,6 +235,23 @@ def test_a_policy_does_what_plain_loops_do(
         assert store.check().findings == ()
 
 
+@pytest.mark.parametrize("action", ["keep", "reject", "merge", "link"])
+@pytest.mark.parametrize("there", [0, 1])
+def test_what_was_not_added_is_nobodys_twin(open_store: Callable[..., vs.Store], action: Any, there: int) -> None:
+    chain = np.array([[np.cos(angle), np.sin(angle)] for angle in np.arange(5) * 0.3], np.float32)
+    store, policy = open_store(), vs.Duplicates(0.9, action)  # neighbours are 0.955 alike, the next but one 0.825
+    records = [{"id": f"c{n}", "name": "x"} for n in range(5)]
+    store.concepts.add(records[:there], vectors=chain[:there] if there else None)
+    ids = store.concepts.add(records[there:], vectors=chain[there:], duplicates=policy)
+    decided = [(d.record, d.other) for d in store.concepts.decisions()]
+    if action in ("keep", "link"):
+        assert ids == [f"c{n}" for n in range(there, 5)]
+        assert decided == [("c1", "c0"), ("c2", "c1"), ("c3", "c2"), ("c4", "c3")]
+    else:
+        assert ids == ["c0", "c0", "c2", "c2", "c4"][there:]
+        assert decided == [("c1", "c0"), ("c3", "c2")]
+
+
 TEXTS = ["a red fox runs in the wood", "a blue whale swims", "the green frog sits"]
 
 
