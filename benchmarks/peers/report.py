@@ -113,7 +113,7 @@ def _filtered(one: dict[str, Any], share: str) -> str:
 def _space(systems: Sequence[dict[str, Any]]) -> list[str]:
     head = (
         "",
-        "ingest rows/s (runs)",
+        "ingest rows/s (runs; CPU time of one)",
         "reopen to first answer, cold / warm ms",
         "imports ms",
         "own memory MiB",
@@ -127,7 +127,8 @@ def _space(systems: Sequence[dict[str, Any]]) -> list[str]:
             (
                 one["name"],
                 "; ".join(
-                    f"{run['rows_per_s']:,.0f} from {variant} ({run['runs']})" for variant, run in one["ingest"].items()
+                    f"{run['rows_per_s']:,.0f} from {variant} ({run['runs']}; {run['cpu_seconds']:.1f} s)"
+                    for variant, run in one["ingest"].items()
                 ),
                 f"{one['reopen']['cold_ms']:.1f} / {one['reopen']['warm_ms']:.1f}",
                 f"{one['reopen']['imports_ms']:.0f}",
@@ -172,8 +173,7 @@ def _paragraph(results: Results) -> str:
         f"{about['system']}, Python {about['python']}, load {about['load_at_end']:.1f} at the end. "
         f"Data: {data['name']}, {data['rows']:,} of {data['of']:,} rows × {data['dim']}, {data['queries']:,} queries, "
         f"seed {data['seed']}. Medians of {data['rounds']} rounds in which the systems take turns, each in a process "
-        "of its own. Ingest ends when every file has been fsynced, whoever does it; the number of its runs is in "
-        "brackets. `benchmarks/peers/README.md` says how everything is measured."
+        "of its own. Ingest ends when every file has been fsynced, whoever does it. `benchmarks/peers/README.md` says how everything is measured."
     )
 
 
