@@ -105,20 +105,19 @@ class Decaying:
         self._biggest: float | None = None
 
     def depth(self, k: int) -> int:
-        """Some more than k."""
-        return max(4 * k, FIRST)
+        """Some more than a few."""
+        return max(k, FIRST)
 
     def apply(self, scene: Scene, ranked: Sequence[Ranked], k: int, complete: bool) -> list[Ranked] | None:
         """The list by decayed scores, ties in the order they came.
 
-        In hybrid mode the list is the fusion of the best of both kinds of hits, which ends where they end: it is
-        reordered as it is.
+        A fusion of ranks is a list of its own length, the best of both kinds of hits: it is reordered as it is.
         """
         now = to_micros(scene.now)
         factors = [self._factor(now, value) for value in scene.values(ranked, self._decay.field)]
         decayed = [_decayed(item, factor) for item, factor in zip(ranked, factors, strict=True)]
         decayed.sort(key=lambda item: -item.score)
-        if complete or scene.mode == "hybrid":
+        if complete or not scene.grows:
             return decayed
         if len(decayed) < k:
             return None

@@ -16,9 +16,10 @@ import numpy as np
 
 from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound, ValidationError
-from vectorstore.records import Record, Where, parse
+from vectorstore.records import Column, Record, Where, parse
 from vectorstore.records.where import Node
 from vectorstore.results import Hit, Hits, Plan, Side
+from vectorstore.search.centring import search_centred
 from vectorstore.search.fusion import DEFAULT, Fusion
 from vectorstore.search.hybrid import DEEPEN, fused
 from vectorstore.search.queries import NOBODY, Id, LeftOut, Queries
@@ -51,6 +52,7 @@ class Request:
     fusion: Fusion = DEFAULT
     snippets: Snippets | None = None
     per_group: int = 1
+    center: Column | None = None
 
     @classmethod
     def checked(
@@ -66,6 +68,7 @@ class Request:
         fusion: Fusion | None = None,
         snippets: Snippets | None = None,
         per_group: int = 1,
+        center: Column | None = None,
     ) -> Request:
         """The request, or what is wrong with it.
 
@@ -88,7 +91,7 @@ class Request:
         if mode != "hybrid" and fusion is not None:
             raise ValidationError("fusion: only with mode='hybrid', which has two lists to fuse")
         chosen, node = RECALL if recall is None else float(recall), parse(where, table.schema)
-        options = (check_syntax(syntax), fusion or DEFAULT, snippets, per_group)
+        options = (check_syntax(syntax), fusion or DEFAULT, snippets, per_group, center)
         return cls(k, node, chosen, exact, mode, tuple(stages), *options)  # type: ignore[arg-type]
 
 
@@ -134,7 +137,7 @@ class Searcher(Generic[R]):
         if vector is None or request.stages or request.mode != "vector":
             return self._staged(connection, live, query, vector, left_out, request, started)
         allowed = self._allowed(connection, live, request.node)
-        found = self._one(live, vector, request.k + len(left_out), allowed, request)
+        found = self._one(connection, live, query, vector, request.k + len(left_out), allowed, request)
         generation = self._sync.catalog.seq(connection) if live is None else live.seq
         records = self._table.by_vids(connection, found.vids.tolist()) if len(found.vids) else {}
         return self._hits(found, records, request.k, left_out, generation, started)
@@ -154,7 +157,7 @@ class Searcher(Generic[R]):
                     continue
                 allowed = self._allowed(connection, live, request.node)
                 if live is None:
-                    found = [self._one(None, vector, request.k, None, request) for vector in vectors]
+                    found = [self._one(connection, None, None, vector, request.k, None, request) for vector in vectors]
                 else:
                     found = live.search_many(
                         vectors, request.k + more, allowed=allowed, recall=request.recall, exact=request.exact
@@ -176,10 +179,23 @@ class Searcher(Generic[R]):
             return None
         return self._sync.state(self._name).allowed(connection, live, self._table, node)
 
-    def _one(self, live: Live | None, vector: Matrix, k: int, allowed: Allowed | None, request: Request) -> Found:
+    def _one(
+        self,
+        connection: Connection,
+        live: Live | None,
+        query: Any,
+        vector: Matrix,
+        k: int,
+        allowed: Allowed | None,
+        request: Request,
+    ) -> Found:
         if live is None:
             plan = Plan("empty", "no vectors yet", 0)
             return Found(np.empty(0, np.int64), np.empty(0), True, 1.0, plan)
+        if request.center is not None:
+            return search_centred(
+                self._sync, connection, self._table, self._name, live, query, vector, k, allowed, request.center
+            )
         return live.search(vector, k, allowed=allowed, recall=request.recall, exact=request.exact)
 
     def _hits(
@@ -210,7 +226,14 @@ class Searcher(Generic[R]):
         started: float,
     ) -> Hits[R]:
         scene = Scene(
-            connection, self._table, live, query, vector, self._metric, self._sync.catalog.clock(), request.mode
+            connection,
+            self._table,
+            live,
+            query,
+            vector,
+            self._metric,
+            self._sync.catalog.clock(),
+            grows=request.mode != "hybrid" or request.fusion.method != "rrf",
         )
         hidden = {row for row, _ in self._table.existing(connection, list(left_out)).values()}
         asked = None if request.mode == "vector" else text_query(connection, self._table, query, request.syntax)
@@ -283,7 +306,7 @@ class Searcher(Generic[R]):
         """The best `depth` rows by vector."""
         assert scene.vector is not None  # only text mode has none
         allowed = self._allowed(scene.connection, scene.live, request.node)
-        found = self._one(scene.live, scene.vector, depth, allowed, request)
+        found = self._one(scene.connection, scene.live, scene.query, scene.vector, depth, allowed, request)
         of = records_of(scene.connection, found.vids.tolist())
         ranked = []
         for rank, (vid, value) in enumerate(zip(found.vids.tolist(), found.scores.tolist(), strict=True)):

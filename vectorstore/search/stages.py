@@ -55,7 +55,7 @@ class Scene:
         vector: (d,) float32, None in text mode.
         metric: of the space.
         now: the store's clock.
-        mode: vector, text or hybrid.
+        grows: a deeper list begins with this one; not so when ranks are fused, which deepening changes.
     """
 
     connection: Connection
@@ -65,7 +65,7 @@ class Scene:
     vector: Matrix | None
     metric: str
     now: datetime
-    mode: str = "vector"
+    grows: bool = True
 
     def records(self, ranked: Sequence[Ranked]) -> list[Any]:
         """The records, in the order of the list."""

@@ -9,9 +9,11 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from vectorstore.embedding import Embedding
-from vectorstore.errors import NotFound
+from vectorstore.errors import NotFound, ValidationError
 from vectorstore.records import Record, Where, parse
 from vectorstore.results import Hit, Hits, VectorInfo
+from vectorstore.search.across import outside_of
+from vectorstore.search.centring import center_column
 from vectorstore.search.decay import Decay, as_decay
 from vectorstore.search.duplicates import Pair, alike
 from vectorstore.search.facets import facets
@@ -53,6 +55,8 @@ class SearchVerbs(Generic[R]):
         mode: Mode = "vector",
         space: str | None = None,
         *,
+        outside: Where | str | None = None,
+        center: str | None = None,
         decay: Decay | None = None,
         rerank: Reranker | None = None,
         rerank_depth: int = 50,
@@ -74,6 +78,10 @@ class SearchVerbs(Generic[R]):
             exact: compare with every vector.
             mode: "vector", "text" (BM25 over the EMBEDDED fields) or "hybrid" (both, fused).
             space: which of the kind's vector spaces; None for the one of its texts.
+            outside: only records that this filter does not match, those without a value too: {"domain": "physics"}. For
+                a record or `Id` as the query a field's name means: outside of the query's own value.
+            center: a field such as "domain": cosines after the mean vector of each record's own domain was taken off
+                it, and that of the query's domain (of all, if it is no record with a domain) off the query. Exact.
             decay: let older records count for less; in vector and text mode equal to ranking all that match by it.
             rerank: puts the best into its own order: a function (query, records) -> one number a record, bigger is
                 better, or a `CrossEncoder`. `hit.score` is its number, `hit.former` what was before.
@@ -92,6 +100,10 @@ class SearchVerbs(Generic[R]):
         Raises:
             ValidationError: a bad argument. EmbedderError: a text, and no embedder. NotFound: no such id.
         """
+        where = outside_of(self._sync, self._table, query, where, outside)
+        centred = None if center is None else center_column(self._table.schema, center, self.metric, mode)
+        if centred is not None and mmr is not None:
+            raise ValidationError("center: not together with mmr, which compares records as they are")
         stages: list[Stage] = [] if decay is None else [as_decay(decay).stage(self._table.schema)]
         if rerank is not None:
             stages.append(reranking(rerank, rerank_depth))
@@ -102,7 +114,7 @@ class SearchVerbs(Generic[R]):
             stages.append(grouping(self._table.schema, group_by, group_size))
         how = None if fusion is None else as_fusion(fusion)
         request = Request.checked(
-            self._table, k, where, recall, exact, mode, stages, syntax, how, as_snippets(snippets), group_size
+            self._table, k, where, recall, exact, mode, stages, syntax, how, as_snippets(snippets), group_size, centred
         )
         return self._searcher(space).search(query, request)
 

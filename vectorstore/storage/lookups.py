@@ -6,11 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from vectorstore.records import Schema, Value
 from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.filters import json_path, quote
-from vectorstore.storage.tables import RecordTable
+from vectorstore.storage.tables import RecordTable, Rows
 
 
 def records_of(connection: Connection, vids: Sequence[int]) -> dict[int, int]:
@@ -84,3 +86,11 @@ def newest(connection: Connection, schema: Schema[Any], field: str) -> tuple[Val
         f"SELECT max({name}), sum({name} IS NULL) FROM {quote(schema.table)} WHERE deleted_at IS NULL"
     ).fetchone()
     return latest, not lacking
+
+
+def rows_by_value(connection: Connection, schema: Schema[Any], field: str) -> dict[Value, Rows]:
+    """Value of a plain field -> the rows that have it, of all records that are not deleted; None for no value."""
+    found = connection.execute(
+        f"SELECT {quote(field)}, group_concat(row) FROM {quote(schema.table)} WHERE deleted_at IS NULL GROUP BY 1"
+    ).fetchall()
+    return {value: np.fromstring(text, dtype=np.int64, sep=",") for value, text in found}
