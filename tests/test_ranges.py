@@ -150,6 +150,21 @@ def test_what_changes_while_it_is_read_is_left_out(open_store: Callable[..., vs.
     assert store.check().findings == ()
 
 
+def test_what_expires_is_left_out_at_once(open_store: Callable[..., vs.Store], clock: Any) -> None:
+    concepts = open_store().concepts
+    end = clock.now + timedelta(hours=1)
+    records = [{"id": f"c{n}", "name": "x", "expires_at": end if n % 2 else None} for n in range(1100)]
+    concepts.add(records, vectors=np.ones((1100, 3)))
+    hits, pairs = concepts.search_range([1, 1, 1], 0.5), concepts.duplicates()
+    assert next(hits).id == "c0" and next(pairs).second.id == "c1"
+    clock.move(hours=1)
+    assert {hit.id for hit in list(hits)[499:]} == {f"c{n}" for n in range(500, 1100, 2)}
+    assert all(int(pair.second.id[1:]) % 2 == 0 for pair in [next(pairs) for _ in range(700)][499:])
+    assert len(list(concepts.search_range([1, 1, 1], 0.5))) == 550
+    policy = vs.Duplicates(0.9, "reject")
+    assert concepts.add({"id": "late", "name": "x"}, vectors=[[1, 1, 1]], duplicates=policy) == ["c0"]
+
+
 def test_no_transaction_is_open_between_hits(open_store: Callable[..., vs.Store]) -> None:
     store = open_store()
     concepts = filled(store, np.ones((30, 3), np.float32))

@@ -49,8 +49,7 @@ def alike(sync: Sync, table: RecordTable[R], space: str, score: float, node: Nod
 
 
 def _decoded(sync: Sync, table: RecordTable[R], space: str, batch: list[tuple[int, int, float]]) -> Iterator[Pair[R]]:
-    with sync.catalog.read() as connection:
-        records = standing(connection, table, space, sorted({vid for pair in batch for vid in pair[:2]}))
+    records = standing(sync, table, space, sorted({vid for pair in batch for vid in pair[:2]}))
     for first, second, score in batch:
         if first in records and second in records:
             yield Pair(records[first], records[second], score)

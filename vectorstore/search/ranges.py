@@ -14,7 +14,7 @@ from vectorstore.records.where import Node
 from vectorstore.results import Hit
 from vectorstore.search.queries import LeftOut
 from vectorstore.search.stages import as_score
-from vectorstore.storage import Connection, RecordTable
+from vectorstore.storage import RecordTable
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.lookups import records_of
 from vectorstore.sync import SnapshotMoved, Sync
@@ -46,8 +46,7 @@ def within(
     rank = 0
     for start in range(0, len(vids), BATCH):
         part = vids[start : start + BATCH].tolist()
-        with sync.catalog.read() as connection:
-            records = standing(connection, table, space, part)
+        records = standing(sync, table, space, part)
         for vid, value in zip(part, values[start : start + BATCH].tolist(), strict=True):
             record = records.get(vid)
             if record is not None and record.id not in left_out:
@@ -80,13 +79,16 @@ def snapshot_of(
             return live, sync.state(space).allowed(connection, live, table, node)
 
 
-def standing(connection: Connection, table: RecordTable[R], space: str, vids: Sequence[int]) -> dict[int, R]:
+def standing(sync: Sync, table: RecordTable[R], space: str, vids: Sequence[int]) -> dict[int, R]:
     """Vid -> record, for those vids that are still the live vector of their record."""
-    made = rows.space_by_name(connection, space)
-    if made is None:
-        return {}
-    row_of = records_of(connection, vids)
-    live = rows.live_vectors(connection, made.id, list(set(row_of.values())))
-    still = {vid: row for vid, row in row_of.items() if row in live and live[row][0] == vid}
-    records = table.by_rows(connection, list(set(still.values())))
-    return {vid: records[row] for vid, row in still.items()}
+    with sync.catalog.read() as connection:
+        made = rows.space_by_name(connection, space)
+        if made is None:
+            return {}
+        row_of = records_of(connection, vids)
+        live = rows.live_vectors(connection, made.id, list(set(row_of.values())))
+        still = {vid: row for vid, row in row_of.items() if row in live and live[row][0] == vid}
+        records = table.by_rows(connection, list(set(still.values())))
+    now = sync.catalog.clock()
+    ends = {row: record.expires_at for row, record in records.items()}
+    return {vid: records[row] for vid, row in still.items() if (end := ends[row]) is None or end > now}
