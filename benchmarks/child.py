@@ -23,6 +23,8 @@ STAGES = {
     "filters": "filters",
     "text": "filters",
     "memory": "memory",
+    "encoding": "embedding",
+    "judging": "embedding",
 }
 
 if __name__ == "__main__":
