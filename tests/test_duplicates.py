@@ -386,6 +386,11 @@ def test_a_bad_policy_is_refused(attributes: dict[str, Any], message: str) -> No
         vs.Duplicates(**attributes)
 
 
+def test_a_policy_is_an_object(open_store: Callable[..., vs.Store]) -> None:
+    with pytest.raises(vs.ValidationError, match=r"duplicates: expected a vs\.Duplicates, got 'reject'"):
+        open_store().concepts.add([], duplicates="reject")  # type: ignore[arg-type]
+
+
 def test_errors_are_those_of_a_call_without_a_policy(store: vs.Store) -> None:
     concepts, policy = texts_in(store), vs.Duplicates(0.9, "reject")
     before = store._sync.catalog.seq(store._catalog._reader_connection())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,29 @@ def test_it_diversifies_texts_and_fusions_and_keeps_their_scores(store: vs.Store
     assert diverse.ids[0] == next(iter(plain))
     assert diverse.ids != list(plain)
     assert store.concepts.search("red fox", k=10, mode=mode, mmr=1.0).ids == list(plain)
+
+
+def test_it_orders_what_decay_and_re_ranking_made(open_store: Callable[..., vs.Store], clock: Any) -> None:
+    data, concepts = clustered(60, 6), open_store().concepts
+    for start in range(0, 60, 20):
+        names = [{"id": f"c{n}", "name": "x"} for n in range(start, start + 20)]
+        concepts.add(names, vectors=data[start : start + 20])
+        clock.move(days=10)
+    query = clustered(1, 6, seed=3)[0]
+
+    def backwards(_: Any, records: Any) -> list[float]:
+        return [-1000.0 * int(record.id[1:]) for record in records]
+
+    for options in ({"decay": vs.Decay(half_life=timedelta(days=10))}, {"rerank": backwards, "rerank_depth": 60}):
+        plain = concepts.search(query, k=60, **options)
+        relevance = np.array([hit.score for hit in plain])
+        relevance = (relevance - relevance.min()) / np.ptp(relevance)
+        places = [int(hit.id[1:]) for hit in plain]
+        chosen = choose(relevance, data[places], np.ones(60, bool), "cosine", 0.4, 12)
+        diverse = concepts.search(query, k=12, mmr=0.4, pool=60, **options)
+        assert diverse.ids == [plain.ids[place] for place in chosen] != plain.ids[:12]
+        assert [hit.score for hit in diverse] == pytest.approx([plain[place].score for place in chosen])
+        assert all(sum(hit.parts.values()) == pytest.approx(hit.score) for hit in diverse)
 
 
 def test_text_hits_without_a_vector_are_like_nothing(open_store: Callable[..., vs.Store]) -> None:

@@ -70,9 +70,11 @@ if TYPE_CHECKING:
     from vectorstore.results import VectorInfo as VectorInfo
     from vectorstore.search import Id as Id
     from vectorstore.search.decay import Decay as Decay
+    from vectorstore.search.duplicates import Pair as Pair
     from vectorstore.search.fusion import Fusion as Fusion
     from vectorstore.search.recommend import Recommend as Recommend
     from vectorstore.search.snippets import Snippets as Snippets
+    from vectorstore.storage.decisions import Decision as Decision
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
 
@@ -121,6 +123,8 @@ _WHERE: dict[str, str] = {
     "Id": "search",
     "Decay": "search.decay",
     "Fusion": "search.fusion",
+    "Decision": "storage.decisions",
+    "Pair": "search.duplicates",
     "Recommend": "search.recommend",
     "Snippets": "search.snippets",
     **dict.fromkeys(("Store", "open"), "store"),

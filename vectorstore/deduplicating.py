@@ -53,6 +53,9 @@ class Duplicates:
 
     Raises:
         ValidationError: a bad attribute.
+
+    Cost: the records and vectors of the call in memory; each is compared with every live record, as an exact search
+    does, and with those before it in the call, by matrix products.
     """
 
     threshold: float = 0.95
@@ -128,8 +131,8 @@ class Incoming(Generic[R]):
 
 
 @dataclass(frozen=True, eq=False)
-class Seen(Generic[R]):
-    """What was compared with: a snapshot, the rows that the call replaces, and the first vid that was free then."""
+class Seen:
+    """What was compared with: a snapshot, the records that the call replaces, and the first vid that was free then."""
 
     live: Live | None
     replaced: Mapping[str, int]
@@ -169,22 +172,21 @@ class Deduplicator(Generic[R]):
         self._embedding = embedding
         self._metric = metric
         self._policy = policy
+        if not isinstance(policy, Duplicates):
+            raise ValidationError(f"duplicates: expected a vs.Duplicates, got {policy!r}")
 
     def write(self, operation: str, items: Iterable[Any], given: Given | None, progress: Progress | None) -> list[str]:
         """Add or upsert; returns for each item the id of the record that stands for it now.
 
         Raises:
             ValidationError, DuplicateId, ConflictError: as without a policy; nothing was written.
-
-        Cost: all records and vectors of the call in memory; beside the write itself as many comparisons as an exact
-        search with each record, by matrix products, and as `SearchVerbs.duplicates` over the records of the call.
         """
         incoming = self._incoming(items, given, progress)
-        for _ in range(_ATTEMPTS if incoming.records else 0):
-            with contextlib.suppress(Raced):
-                return self._attempt(operation, incoming, given)
         if not incoming.records:
             return []
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(Raced):
+                return self._attempt(operation, incoming, given)
         raise ValidationError(f"{self._table.name}: other writers kept changing the same records; try again later")
 
     def _incoming(self, items: Iterable[Any], given: Given | None, progress: Progress | None) -> Incoming[R]:
@@ -226,37 +228,38 @@ class Deduplicator(Generic[R]):
         twins = self._twins(incoming, seen)
         outcome = self._decide(incoming, seen, twins)
         batches: list[tuple[Batch[R], str, Mapping[str, int] | None]] = []
-        try:
-            if outcome.added:
-                kept = list(outcome.added)
-                chosen = {name: matrix[kept] for name, matrix in incoming.given.items()}
-                some = None if given is None else Given(chosen, given.source, given.confidence)
-                batch = Batch(self._sync, self._table, incoming.embedding, self._metric, some)
-                batches.append((batch, operation, None))
-                batch.prepare(list(outcome.added.values()), None)
-            if outcome.changed:
-                batch = Batch(self._sync, self._table, incoming.embedding, self._metric, None)
-                batches.append((batch, "update", {name: record.version for name, record in outcome.changed.items()}))
-                batch.prepare(list(outcome.changed.values()), None)
-        except BaseException:
-            for batch, _, _ in batches:
-                batch.discard()
-            raise
 
         def discard() -> None:
             for batch, _, _ in batches:
                 batch.discard()
 
+        try:
+            if outcome.added:
+                kept = list(outcome.added)
+                chosen = {name: matrix[kept] for name, matrix in incoming.given.items()}
+                some = None if given is None else Given(chosen, given.source, given.confidence)
+                batches.append((self._batch(incoming, some), operation, None))
+                batches[-1][0].prepare(list(outcome.added.values()), None)
+            if outcome.changed:
+                versions = {name: record.version for name, record in outcome.changed.items()}
+                batches.append((self._batch(incoming, None), "update", versions))
+                batches[-1][0].prepare(list(outcome.changed.values()), None)
+        except BaseException:
+            discard()
+            raise
         with self._sync.catalog.write(undo=discard) as transaction:
             self._verify(transaction, operation, incoming, seen, twins)
-            for batch, what, versions in batches:
-                batch.commit(what, versions)
+            for batch, what, expected in batches:
+                batch.commit(what, expected)
             record_decisions(
                 transaction.connection, self._table.name, transaction.seq, transaction.now, outcome.decisions
             )
         return outcome.ids
 
-    def _look(self, operation: str, incoming: Incoming[R]) -> Seen[R]:
+    def _batch(self, incoming: Incoming[R], given: Given | None) -> Batch[R]:
+        return Batch(self._sync, self._table, incoming.embedding, self._metric, given)
+
+    def _look(self, operation: str, incoming: Incoming[R]) -> Seen:
         while True:
             with self._sync.catalog.read() as connection, contextlib.suppress(SnapshotMoved):
                 live = self._sync.state(self._table.name).current(connection)
@@ -270,7 +273,7 @@ class Deduplicator(Generic[R]):
         existing = self._table.existing(connection, [record.id for record in incoming.records])
         return {name: row for name, (row, gone) in existing.items() if not gone}
 
-    def _twins(self, incoming: Incoming[R], seen: Seen[R]) -> Twins:
+    def _twins(self, incoming: Incoming[R], seen: Seen) -> Twins:
         count = len(incoming.places)
         twins = Twins(np.full(count, -np.inf), np.full(count, -1), np.full(count, -1))
         if not count:
@@ -292,7 +295,7 @@ class Deduplicator(Generic[R]):
                 skip[later[new[later]]] = True
         return twins
 
-    def _nearest(self, incoming: Incoming[R], seen: Seen[R], places: np.ndarray) -> Iterator[tuple[int, int, float]]:
+    def _nearest(self, incoming: Incoming[R], seen: Seen, places: np.ndarray) -> Iterator[tuple[int, int, float]]:
         """(place, vid, score) of the most alike live record that the call does not replace."""
         live = seen.live
         if live is None or not len(places):
@@ -310,7 +313,7 @@ class Deduplicator(Generic[R]):
             if len(answer.vids):
                 yield place, int(answer.vids[0]), float(scores_of(answer.scores, self._metric)[0])
 
-    def _decide(self, incoming: Incoming[R], seen: Seen[R], twins: Twins) -> Outcome[R]:
+    def _decide(self, incoming: Incoming[R], seen: Seen, twins: Twins) -> Outcome[R]:
         """What becomes of each record.
 
         Raises:
@@ -346,7 +349,7 @@ class Deduplicator(Generic[R]):
         return outcome
 
     def _verify(
-        self, transaction: Transaction, operation: str, incoming: Incoming[R], seen: Seen[R], twins: Twins
+        self, transaction: Transaction, operation: str, incoming: Incoming[R], seen: Seen, twins: Twins
     ) -> None:
         """What was decided still holds, in the transaction that writes it.
 
