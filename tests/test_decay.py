@@ -210,6 +210,28 @@ def test_text_and_hybrid_scores_decay_too(store: vs.Store, clock: Clock, mode: A
             assert set(hit.parts) == {*before.parts, "decay"}
 
 
+def test_weighted_fusion_is_deepened_until_it_is_certain(store: vs.Store, clock: Clock) -> None:
+    """Its scores do not depend on the depth, so the answer equals the whole list's, decayed."""
+    random = np.random.default_rng(6)
+    for month in range(6):
+        clock.move(days=30)
+        store.concepts.add(
+            [{"name": " ".join(random.choice(WORDS, 2 + n % 4)), "id": f"c{month}.{n}"} for n in range(100)]
+        )
+    fusion = vs.Fusion(method="weighted", depth=10)
+    plain = store.concepts.search("king tide", k=600, mode="hybrid", fusion=fusion)
+    factors = {hit.id: np.exp2(-((clock.now - hit.record.updated_at) / timedelta(days=10))) for hit in plain}
+    scores = sorted((hit.score * factors[hit.id] for hit in plain), reverse=True)
+    for k in (1, 20, 250):
+        hits = store.concepts.search(
+            "king tide", k=k, mode="hybrid", fusion=fusion, decay=vs.Decay(half_life=timedelta(days=10))
+        )
+        assert [hit.score for hit in hits] == pytest.approx(scores[:k], rel=1e-9, abs=1e-12)
+        assert [hit.score for hit in hits] == pytest.approx(
+            [factors[hit.id] * next(p.score for p in plain if p.id == hit.id) for hit in hits], rel=1e-9, abs=1e-12
+        )
+
+
 def test_text_search_is_deepened_until_it_is_certain(store: vs.Store, clock: Clock) -> None:
     """500 old matches are better than a new one that BM25 puts last."""
     store.concepts.add([{"name": "king", "id": f"c{n}"} for n in range(500)])

@@ -51,7 +51,17 @@ def seen(store: vs.Store) -> dict[str, set[str]]:
         "text": set(concepts.search("king", k=20, mode="text").ids),
         "hybrid": set(concepts.search("king", k=20, mode="hybrid").ids),
         "decay": set(concepts.search("king", k=20, decay=vs.Decay(tau=timedelta(1))).ids),
+        "centred": set(concepts.search("king", k=20, center="pos").ids),
+        "mmr": set(concepts.search("king", k=20, mmr=0.5).ids),
+        "several kinds": set(store.search("king", k=20).ids),
+        "range": {hit.id for hit in concepts.search_range(vector, -2)},
+        "pairs": {record.id for pair in concepts.duplicates(-2) for record in (pair.first, pair.second)},
+        "facets": {name for name, count in concepts.facets("name").items() if count},
+        "facets of a text": set(concepts.facets("name", query="king")),
     }
+    names = {f"king {n}": f"c{n}" for n in range(8)}
+    for facet in ("facets", "facets of a text"):
+        found[facet] = {names[name] for name in found[facet]}
     assert concepts.count() == len(concepts) == concepts.find(limit=1).total == len(found["find"])
     assert store.stats()["kinds"]["concepts"]["records"] == len(found["find"])
     assert store.stats()["kinds"]["concepts"]["vectors"] == len(found["find"])

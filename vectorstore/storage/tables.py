@@ -201,9 +201,14 @@ class RecordTable(DeclaredTable[R]):
         ).fetchall()
         return [(row, tuple(values)) for row, seal, *values in found if digest(values) == seal]
 
+    def _some_expired(self, connection: Connection) -> bool:
+        sql = f"SELECT EXISTS (SELECT 1 FROM {self.table} WHERE {UNDELETED} AND expires_at <= now_micros())"
+        return bool(connection.execute(sql).fetchone()[0])
+
     def count(self, connection: Connection, node: Node | None, *, deleted: bool | None = False) -> int:
         """How many records match; `deleted` None counts all, expired ones too."""
-        sql, values = self._condition(node, deleted)
+        # An index alone counts faster without the set of expired rows, which is nearly always empty.
+        sql, values = self._condition(node, deleted, expired=deleted is False and not self._some_expired(connection))
         total: int = connection.execute(f"SELECT count(*) FROM {self.table} WHERE {sql}", values).fetchone()[0]
         return total
 
