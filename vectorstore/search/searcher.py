@@ -139,7 +139,8 @@ class Searcher(Generic[R]):
         allowed = self._allowed(connection, live, request.node)
         found = self._one(connection, live, query, vector, request.k + len(left_out), allowed, request)
         generation = self._sync.catalog.seq(connection) if live is None else live.seq
-        records = self._table.by_vids(connection, found.vids.tolist()) if len(found.vids) else {}
+        known = None if self._sync.catalog.in_transaction else generation
+        records = self._table.by_vids(connection, found.vids.tolist(), known)
         return self._hits(found, records, request.k, left_out, generation, started)
 
     def search_many(self, queries: Any, request: Request) -> list[Hits[R]]:

@@ -21,6 +21,7 @@ from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.declared import UNDELETED, DeclaredTable
 from vectorstore.storage.filters import compile_where, quote
+from vectorstore.storage.remembered import Remembered
 
 R = TypeVar("R", bound=Record)
 Rows = npt.NDArray[np.int64]
@@ -33,6 +34,7 @@ class RecordTable(DeclaredTable[R]):
     def __init__(self, schema: Schema[R]) -> None:
         super().__init__(schema)
         self._tags_at = schema.names.index("tags")
+        self._remembered = Remembered()
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -153,15 +155,31 @@ class RecordTable(DeclaredTable[R]):
     def _prefixed(self) -> str:
         return ", ".join(f"t.{quote(name)}" for name in self.schema.names)
 
-    def by_vids(self, connection: Connection, vids: Sequence[int]) -> dict[int, R]:
-        """Vid -> record that is not deleted; a snapshot knows which have expired."""
-        marks = ",".join("?" * len(vids))
-        found = connection.execute(
-            f"SELECT v.vid, t.row, t.digest, {self._prefixed} FROM vectors v "
-            f"JOIN {self.table} t ON t.row = v.record WHERE v.vid IN ({marks}) AND t.{UNDELETED}",
-            tuple(vids),
-        ).fetchall()
-        return {vid: self.decode(row, seal, values) for vid, row, seal, *values in found}
+    def by_vids(self, connection: Connection, vids: Sequence[int], seq: int | None = None) -> dict[int, R]:
+        """Vid -> record that is not deleted; a snapshot knows which have expired.
+
+        Args:
+            connection: of a running read.
+            vids: newest vectors of records.
+            seq: the commit that is read, when rows of it may be remembered and kept in memory.
+        """
+        known = {} if seq is None else self._remembered.take(seq, vids)
+        asked = [vid for vid in vids if vid not in known] if known else vids
+        records = {vid: self.schema.decode(values) for vid, values in known.items()}
+        if asked:
+            marks = ",".join("?" * len(asked))
+            found = connection.execute(
+                f"SELECT v.vid, t.row, t.digest, {self._prefixed} FROM vectors v "
+                f"JOIN {self.table} t ON t.row = v.record WHERE v.vid IN ({marks}) AND t.{UNDELETED}",
+                tuple(asked),
+            ).fetchall()
+            rows = {}
+            for vid, row, seal, *values in found:
+                records[vid] = self.decode(row, seal, values)
+                rows[vid] = values
+            if seq is not None:
+                self._remembered.keep(seq, rows)
+        return records
 
     def by_rows(self, connection: Connection, rows: Sequence[int]) -> dict[int, R]:
         """Row -> record, deleted ones included."""

@@ -18,7 +18,7 @@ from vectorstore.sync.write import flush
 from vectorstore.vectors import Live, library
 from vectorstore.vectors.measure import held_out
 
-MANY_SEGMENTS = 8
+MANY_SEGMENTS = 4
 """With more segments than this, building an index merges them first: each costs a search some ten microseconds."""
 
 
