@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from vectorstore.errors import ValidationError
@@ -29,11 +29,12 @@ from vectorstore.results import Side
 from vectorstore.search.stages import Ranked
 
 SIDES = ("vector", "text")
+WEIGHTS = {"rrf": {"vector": 1.0, "text": 1.0}, "weighted": {"vector": 0.8, "text": 0.2}}
 LEAST = {"cosine": -1.0, "ip": 0.0, "l2": 0.0, "bm25": 0.0}
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e100
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Fusion:
     Attributes:
         method: "rrf" (reciprocal ranks) or "weighted" (scores).
         constant: of the reciprocal ranks, above 0; a bigger one makes the heads of the lists count less.
-        weights: of "vector" and "text", at least 0 and not both 0; one that is not named is 1. Only "weighted" divides
-            them by their sum.
+        weights: of "vector" and "text", at least 0 and not both 0; "weighted" divides them by their sum. None for 1 and
+            1 with "rrf", 0.8 and 0.2 with "weighted", as Bruch, Gai and Ingber chose (benchmarks/retrieval.py).
         depth: how many of each side are fused, 1..100,000; or as many as are wanted, if those are more.
 
     Raises:
@@ -53,29 +54,30 @@ class Fusion:
 
     method: Literal["rrf", "weighted"] = "rrf"
     constant: float = 60
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] | None = None
     depth: int = 100
 
     def __post_init__(self) -> None:
         if self.method not in ("rrf", "weighted"):
             raise ValidationError(f"Fusion.method: expected 'rrf' or 'weighted', got {self.method!r}")
-        if not _is_number(self.constant) or not 0 < self.constant < math.inf:
+        if not _is_number(self.constant) or self.constant == 0:
             raise ValidationError(f"Fusion.constant: expected a number above 0, got {self.constant!r}")
         if isinstance(self.depth, bool) or not isinstance(self.depth, int) or not 1 <= self.depth <= 100_000:
             raise ValidationError(f"Fusion.depth: expected a whole number in 1..100000, got {self.depth!r}")
-        if not isinstance(self.weights, Mapping) or not set(self.weights) <= set(SIDES):
-            raise ValidationError(f"Fusion.weights: expected a mapping of {' and '.join(SIDES)}, got {self.weights!r}")
-        weights = {side: self.weights.get(side, 1.0) for side in SIDES}
-        if not all(_is_number(weight) and 0 <= weight < math.inf for weight in weights.values()) or not any(
-            weights.values()
-        ):
-            raise ValidationError(f"Fusion.weights: expected numbers of at least 0, not all 0, got {self.weights!r}")
-        total = sum(weights.values()) if self.method == "weighted" else 1.0
-        object.__setattr__(self, "weights", {side: float(weight / total) for side, weight in weights.items()})
+        given = WEIGHTS[self.method] if self.weights is None else self.weights
+        if not isinstance(given, Mapping) or set(given) != set(SIDES):
+            raise ValidationError(f"Fusion.weights: expected both, as in {WEIGHTS[self.method]}, got {given!r}")
+        if not all(map(_is_number, given.values())) or not any(given.values()):
+            raise ValidationError(f"Fusion.weights: expected numbers of at least 0, not all 0, got {given!r}")
+
+    def weight(self, side: str) -> float:
+        """How much a side counts."""
+        given = WEIGHTS[self.method] if self.weights is None else self.weights
+        return given[side] / (sum(given.values()) if self.method == "weighted" else 1.0)
 
     def __str__(self) -> str:
         how = f"reciprocal ranks (constant {self.constant:g})" if self.method == "rrf" else "weighted scores"
-        return f"{how}, weights {', '.join(f'{side} {weight:g}' for side, weight in self.weights.items())}"
+        return f"{how}, weights {', '.join(f'{side} {self.weight(side):g}' for side in SIDES)}"
 
 
 DEFAULT = Fusion()
@@ -105,7 +107,7 @@ def by_ranks(fusion: Fusion, rows: Mapping[int, Mapping[str, Side]]) -> list[tup
 def _reciprocal(fusion: Fusion, side: str, seen: Side | None) -> float:
     if seen is None or seen.rank is None:
         return 0.0
-    return fusion.weights[side] / (fusion.constant + seen.rank + 1)
+    return fusion.weight(side) / (fusion.constant + seen.rank + 1)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _above_the_unseen(
     """(row, parts) of what no unseen record can overtake, best first; and whether that is enough."""
     heads = {"vector": (near, LEAST[metric]), "text": (text, LEAST["bm25"])}
     scales = {
-        side: Scale(fusion.weights[side], least, head[0].score if head else least)
+        side: Scale(fusion.weight(side), least, head[0].score if head else least)
         for side, (head, least) in heads.items()
     }
     parts = by_scores(scales, rows)

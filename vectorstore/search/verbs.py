@@ -111,7 +111,7 @@ class SearchVerbs(Generic[R]):
             plain = mode == "vector" and not stages
             stages += diversity(mmr, pool, self.kind.space_name(space), plain)
         if group_by is not None or group_size != 1:
-            stages.append(grouping(self._table.schema, group_by, group_size))
+            stages.append(grouping(self._table.schema, group_by, group_size, rerank is not None))
         how = None if fusion is None else as_fusion(fusion)
         request = Request.checked(
             self._table, k, where, recall, exact, mode, stages, syntax, how, as_snippets(snippets), group_size, centred
