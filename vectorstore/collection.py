@@ -23,7 +23,7 @@ from vectorstore.storage import RecordTable
 from vectorstore.storage.audits import Audit
 from vectorstore.storage.decisions import Decision, decisions_of
 from vectorstore.sync import Progress, Sync
-from vectorstore.writing import Batch, Given, Raced, as_items
+from vectorstore.writing import Batch, Given, Raced, incoming
 
 R = TypeVar("R", bound=Record)
 RETENTION = timedelta(days=30)
@@ -53,10 +53,12 @@ class Collection(SearchVerbs[R]):
         """Add new records; they are durable and found by every process when this returns.
 
         Args:
-            records: one or many, as objects of the kind, mappings or a DataFrame; a generator is read in chunks.
-                Unknown keys of mappings are kept in `extra`.
-            vectors: (n, d) numbers, one row a record; None embeds the records' texts. For kinds with further vector
-                spaces a mapping, such as {"relation": numbers}; the text is then embedded unless "text" is in it.
+            records: one or many, as objects of the kind or mappings; a generator is read in chunks. Or a table, the
+                fastest way in: anything Arrow, a pandas or polars DataFrame, a mapping from names to sequences; null
+                and NaN leave a field out. Unknown keys and columns are kept in `extra`.
+            vectors: (n, d) numbers, one row a record, or the name of a table's column of them; None embeds the records'
+                texts. For kinds with further vector spaces a mapping, such as {"relation": numbers}; the text is then
+                embedded unless "text" is in it.
             source: where given vectors come from, kept with them ("pretrained", "custom", ...).
             confidence: 0..1, kept with given vectors.
             duplicates: what to do with near-duplicates of records that are there: vs.Duplicates(0.95, "reject").
@@ -100,8 +102,7 @@ class Collection(SearchVerbs[R]):
         duplicates: Duplicates | None,
         progress: Progress | None,
     ) -> list[str]:
-        given = None if vectors is None else Given.checked(self.kind, vectors, source, confidence)
-        items = as_items(records)
+        items, given = incoming(self.kind, records, vectors, source, confidence)
         if duplicates is not None:
             policy = Deduplicator(self._sync, self._table, self._embedding, self.metric, duplicates)
             return policy.write(operation, items, given, progress)
@@ -139,11 +140,11 @@ class Collection(SearchVerbs[R]):
             NotFound: an id does not exist; nothing was changed.
             ValidationError: a change makes a record invalid; nothing was changed.
         """
-        wanted = [dict(change) for change in as_items(changes)]
+        items, given = incoming(self.kind, changes, vectors, "caller", 1.0)
+        wanted = [dict(change) for change in items]
         for place, change in enumerate(wanted):
             if not isinstance(change.get("id"), str):
                 raise ValidationError(f"{self.name}[{place}].id: is required to say which record to update")
-        given = None if vectors is None else Given.checked(self.kind, vectors, "caller", 1.0)
         for _ in range(_ATTEMPTS):
             current = self._existing([change["id"] for change in wanted])
             merged = [self._merged(current[change["id"]], change, place) for place, change in enumerate(wanted)]

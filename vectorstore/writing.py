@@ -10,14 +10,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
+from vectorstore.columns import Columns, Part, as_items
 from vectorstore.embedding import Embedding, text_hash
 from vectorstore.errors import ConflictError, DuplicateId, NotFound, ValidationError
 from vectorstore.ids import check_id, new_id, to_micros
-from vectorstore.records import Record, Row
+from vectorstore.records import Record, Row, Value
+from vectorstore.records.columnar import ABSENT, Valid, checked, from_mappings
 from vectorstore.storage import IntegrityError, RecordTable, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Origin, Progress, Staged, Sync, attach, expire, stage
@@ -40,14 +41,37 @@ class Given:
     source: str
     confidence: float
 
-    @classmethod
-    def checked(cls, kind: type[Record], vectors: Any, source: str, confidence: float) -> Given:
-        """One matrix for the text space, or a mapping from the names of spaces to matrices."""
-        name = kind.table
-        if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
-            raise ValidationError(f"{name}.confidence: expected 0..1, got {confidence!r}")
-        spaces = vectors if isinstance(vectors, Mapping) else {None: vectors}
-        return cls({kind.space_name(space): values for space, values in spaces.items()}, source, float(confidence))
+
+def incoming(
+    kind: type[Record], records: Any, vectors: Any, source: str, confidence: float
+) -> tuple[Iterable[Any], Given | None]:
+    """What a caller handed over, as records or a table, and the vectors that came with it.
+
+    Args:
+        kind: of the records.
+        records: one record or many, mappings, or a table of some library.
+        vectors: one matrix for the text space, or a mapping from the names of spaces to matrices; for a table a matrix
+            may be the name of a column.
+        source: kept with the vectors.
+        confidence: kept with the vectors, 0..1.
+    """
+    name = kind.table
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        raise ValidationError(f"{name}.confidence: expected 0..1, got {confidence!r}")
+    items = as_items(records, kind)
+    if vectors is None:
+        return items, None
+    spaces: dict[str, Any] = {}
+    for space, values in (vectors if isinstance(vectors, Mapping) else {None: vectors}).items():
+        full = kind.space_name(space)
+        if isinstance(values, str):
+            if not isinstance(items, Columns):
+                raise ValidationError(
+                    f"{full}.vectors: {values!r} names a column, and the records are no table; give numbers"
+                )
+            items, values = items.take(values, f"{full}.vectors")
+        spaces[full] = values
+    return items, Given(spaces, source, float(confidence))
 
 
 @dataclass(eq=False)
@@ -90,7 +114,7 @@ class Batch(Generic[R]):
             DuplicateId: an id comes twice.
         """
         try:
-            for chunk in _chunks(records, CHUNK):
+            for chunk in records.parts(CHUNK) if isinstance(records, Columns) else _chunks(records, CHUNK):
                 self._prepare_chunk(chunk, progress)
             for name, matrix in self._matrices.items():
                 if len(matrix) != len(self.ids):
@@ -99,33 +123,66 @@ class Batch(Generic[R]):
             self.discard()
             raise
 
-    def _prepare_chunk(self, chunk: Sequence[R | Mapping[str, Any]], progress: Progress | None) -> None:
-        table, schema, offset = self._table, self._table.schema, len(self.ids)
-        now = self._sync.catalog.clock()
+    def _prepare_chunk(self, chunk: Sequence[R | Mapping[str, Any]] | Part, progress: Progress | None) -> None:
+        offset, now = len(self.ids), self._sync.catalog.clock()
+        valid = self._valid(chunk, offset)
+        ids = self._name(valid, offset, now)
         micros = to_micros(now)
-        encoded: list[Row] = []
-        records: list[R] = []
-        for place, item in enumerate(chunk, offset):
-            where = f"{table.name}[{place}]"
-            record = as_record(table, item, where)
-            name = record.id or checked_id(record.derived_id(), where) or new_id(now)
-            if name in self._seen:
-                raise DuplicateId(
-                    f"{where}.id: {name!r} is also {table.name}[{self._seen[name]}]; "
-                    "give one of them an id of its own (or a synset or disambiguation)"
-                )
-            self._seen[name] = place
-            row = schema.encode(record, where)
-            created = micros if row[_CREATED] is None else row[_CREATED]
-            encoded.append((name, row[1], 1, created, micros, None, *row[_DELETED + 1 :]))
-            records.append(record)
-            self.ids.append(name)
-        part = self._with_vectors(records, encoded, offset, progress)
+        same = [micros] * valid.count
+        made = [micros if at is None else to_micros(at) for at in valid.values.get("created_at", ())] or same
+        ready: dict[str, Sequence[Value]] = {"id": ids, "version": [1] * valid.count, "created_at": made}
+        ready |= {"updated_at": same, "deleted_at": [None] * valid.count}
+        part = self._with_vectors(valid, valid.rows(ready, self._table.name, offset), ids, offset, progress)
         if part not in self._parts:
             self._parts.append(part)
 
-    def _with_vectors(self, records: list[R], encoded: list[Row], offset: int, progress: Progress | None) -> _Part:
-        ids = [str(row[_ID]) for row in encoded]
+    def _valid(self, chunk: Sequence[R | Mapping[str, Any]] | Part, offset: int) -> Valid[R]:
+        """The chunk by columns if it passes so; else record by record, which says what is wrong with which."""
+        schema = self._table.schema
+        valid: Valid[R] | None = None
+        if isinstance(chunk, Part):
+            valid = checked(schema, chunk.columns, chunk.count, None)
+        else:
+            plain = [item for item in chunk if type(item) is dict]
+            if len(plain) == len(chunk):
+                valid = checked(schema, from_mappings(plain), len(plain), ABSENT)
+        if valid is not None:
+            return valid
+        where = self._table.name
+        records = [as_record(self._table, item, f"{where}[{place}]") for place, item in enumerate(chunk, offset)]
+        return Valid.of(schema, records)
+
+    def _name(self, valid: Valid[R], offset: int, now: datetime) -> list[str]:
+        """The id of each record: its own, else the one that follows from its fields, else a new one.
+
+        Raises:
+            DuplicateId: one comes twice.
+        """
+        own = valid.values.get("id", [""] * valid.count)
+        ids = own
+        if not all(own):
+            derived: Iterable[str | None] = itertools.repeat(None)
+            if self._table.schema.kind.derived_id is not Record.derived_id:
+                derived = (
+                    None if known else checked_id(record.derived_id(), f"{self._table.name}[{place}]")
+                    for place, (known, record) in enumerate(zip(own, valid.records, strict=True), offset)
+                )
+            ids = [known or name or new_id(now) for known, name in zip(own, derived, strict=False)]
+        if len(set(ids)) < len(ids) or not self._seen.keys().isdisjoint(ids):
+            for place, name in enumerate(ids, offset):
+                if name in self._seen:
+                    raise DuplicateId(
+                        f"{self._table.name}[{place}].id: {name!r} is also {self._table.name}[{self._seen[name]}]; "
+                        "give one of them an id of its own (or a synset or disambiguation)"
+                    )
+                self._seen[name] = place
+        self._seen.update(zip(ids, itertools.count(offset), strict=False))
+        self.ids += ids
+        return ids
+
+    def _with_vectors(
+        self, valid: Valid[R], encoded: list[Row], ids: list[str], offset: int, progress: Progress | None
+    ) -> _Part:
         part = _Part(encoded, [], {})
         for name, matrix in self._matrices.items():
             rows_here = matrix[offset : offset + len(encoded)]
@@ -138,7 +195,7 @@ class Batch(Generic[R]):
         brought = self._table.name in self._matrices or self._embedding.brings_vectors
         if brought or not self._table.schema.text_columns:
             return part
-        texts = [self._table.schema.text(record) for record in records]
+        texts = [self._table.schema.text(record) for record in valid.records]
         hashes = [text_hash(text) for text in texts]
         part.unchanged = self._same_text(ids, hashes)
         places = [place for place, text in enumerate(texts) if text and place not in part.unchanged]
@@ -346,25 +403,3 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
-
-
-def as_items(records: Any) -> Iterable[Any]:
-    """One record, a mapping, a DataFrame or any iterable of records and mappings, as an iterable."""
-    if isinstance(records, Record | Mapping):
-        return [records]
-    if hasattr(records, "to_dict") and hasattr(records, "columns"):  # a DataFrame, of whatever library
-        rows_ = records.to_dict("records") if hasattr(records, "iterrows") else records.to_dicts()
-        return ({key: _plain(value) for key, value in row.items() if not _absent(value)} for row in rows_)
-    if isinstance(records, str | bytes) or not hasattr(records, "__iter__"):
-        raise ValidationError(f"expected records or mappings, got {type(records).__name__}")
-    return records  # type: ignore[no-any-return]
-
-
-def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value

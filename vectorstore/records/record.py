@@ -157,7 +157,8 @@ class Record(pydantic.BaseModel):
         if fields.keys() - known.keys():
             extra = {key: value for key, value in fields.items() if key not in known}
             fields = {key: value for key, value in fields.items() if key in known}
-            fields["extra"] = {**(fields.get("extra") or {}), **extra}
+            own = fields.get("extra") or {}
+            fields["extra"] = {**own, **extra} if isinstance(own, Mapping) else own
         if not all(isinstance(key, str) for key in fields):
             raise ValidationError(f"{where}: expected text as keys, got {list(fields)!r}")
         try:

@@ -220,7 +220,7 @@ def _codec(hint: Any) -> tuple[str, Callable[[Any], Value], Callable[[Any], Any]
         if issubclass(bare, enum.Enum) and issubclass(bare, str):
             return "text", lambda value: str(value.value), bare
         if bare is str:
-            return "text", _plain_text, None
+            return "text", plain_text, None
         if bare is bool:
             return "boolean", int, bool
         if bare is int:
@@ -279,7 +279,8 @@ def _to_json(value: Any, adapter: pydantic.TypeAdapter[Any] | None = None) -> st
     return _ENCODER.encode(value)
 
 
-def _plain_text(value: str) -> str:
+def plain_text(value: str) -> str:
+    """The text itself, if SQLite can keep all of it."""
     if "\x00" in value:
         raise ValueError("text with a NUL character (U+0000)")
     return value
