@@ -16,6 +16,7 @@ from benchmarks import rivals
 from benchmarks.dataset import SEED, Concepts, K, concepts_of, unit
 from benchmarks.timing import median, milliseconds
 from vectorstore.recipes import DEFAULT
+from vectorstore.vectors.index import factory_of
 from vectorstore.sync.publish import PUBLISH_ROWS
 
 BATCH = 10_000
@@ -89,8 +90,9 @@ def index(job: dict[str, Any]) -> dict[str, Any]:
     folder = Path(job["folder"])
     base = np.load(folder / "base.npy")
     recipe = DEFAULT
-    measured: dict[str, Any] = {"recipe": recipe.name, "factory": recipe.factory}
-    measured["raw_build_s"] = rivals.build_recipe(recipe.factory, base, folder / "recipe.faiss")
+    factory = factory_of(recipe, *base.shape)
+    measured: dict[str, Any] = {"recipe": recipe.name, "factory": factory}
+    measured["raw_build_s"] = rivals.build_recipe(factory, base, folder / "recipe.faiss")
     with vs.open(job["store"], embedder=None, auto_publish=False) as store:
         busy = time.process_time()
         measured["rebuild_s"], _ = _seconds(store.rebuild, "concepts")
