@@ -14,11 +14,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import vectorstore as vs
+from vectorstore.data import wordnet_sample
 from vectorstore.embedders import (
     CallableEmbedder,
     Embedder,
@@ -51,7 +54,8 @@ def in_new_process(code: str, seed: str = "0") -> str:
 
 @pytest.fixture(scope="module")
 def minilm() -> SentenceEmbedder:
-    embedder = SentenceEmbedder()
+    """In float32: its rows are compared to 1e-5, on whatever CPU."""
+    embedder = SentenceEmbedder(precision="float32")
     embedder.embed(["loaded"])
     return embedder
 
@@ -475,18 +479,92 @@ def test_minilm_finds_the_sentence_of_like_meaning(minilm: SentenceEmbedder) -> 
     assert nearest.tolist() == [0, 1, 2, 3]
 
 
-def test_minilm_in_bfloat16_agrees_with_float32(minilm: SentenceEmbedder) -> None:
-    texts = [f"{name}: a kind of {name}" for name in ("king", "river", "theorem", "bread", "violin", "frost")]
+@pytest.fixture(scope="module")
+def narrow() -> SentenceEmbedder:
     embedder = SentenceEmbedder(precision="bfloat16")
-    embedder._model = minilm._loaded()
+    embedder.embed(["loaded"])
+    return embedder
 
-    rows = embedder.embed(texts)
 
-    cosines = np.sum(rows * minilm.embed(texts), axis=1)
-    assert cosines.min() > 0.9999
-    assert cosines.min() < 1 - 1e-7, "the products were not made in bfloat16"
-    assert embedder.identity == minilm.identity
+def test_minilm_in_bfloat16_agrees_with_float32(minilm: SentenceEmbedder, narrow: SentenceEmbedder) -> None:
+    """Short and long, alone and in batches."""
+    glosses = [
+        f"{row['lemmas'][0]}: {row['definition']}" for row in random.Random(1).sample(list(wordnet_sample()), 60)
+    ]
+    texts = [*glosses, *(" ".join(glosses[start : start + 15]) for start in range(0, 60, 15)), *TEXTS]
+    told: list[tuple[int, int]] = []
+
+    rows = narrow.embed(texts, progress=lambda done, total: told.append((done, total)))
+
+    assert told[-1] == (len(texts), len(texts))
+    expected = minilm.embed(texts)
+    assert np.sum(rows * expected, axis=1).min() > 0.9999
+    assert np.sum(rows * expected, axis=1).min() < 1 - 1e-7, "the products were not made in bfloat16"
+    alone = np.concatenate([narrow.embed([text]) for text in texts[-12:]])
+    assert np.sum(alone * expected[-12:], axis=1).min() > 0.9999
+    assert narrow.identity == minilm.identity
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-6)
+
+
+def test_converting_the_weights_once_changes_no_bit(minilm: SentenceEmbedder, narrow: SentenceEmbedder) -> None:
+    import torch
+
+    model, texts = minilm._loaded(), ["king", "a male monarch " * 40]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+
+    np.testing.assert_array_equal(narrow.embed(texts), expected)
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_precision_auto_is_bfloat16_where_the_processor_can_and_float32_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, minilm: SentenceEmbedder, narrow: SentenceEmbedder, capable: bool
+) -> None:
+    monkeypatch.setattr(sentence, "_multiplies_bfloat16", lambda model: capable)
+    embedder = SentenceEmbedder()
+
+    rows = embedder.embed(TEXTS)
+
+    np.testing.assert_array_equal(rows, (narrow if capable else minilm).embed(TEXTS))
+    assert embedder.identity == minilm.identity
+
+
+@pytest.mark.parametrize(
+    ("told", "device", "expected"),
+    [
+        ({"avx512_bf16": True}, "cpu", True),
+        ({"avx512_bf16": False, "amx_bf16": True}, "cpu", True),
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "cpu", False),
+        ({"bf16": True}, "cpu", False),
+        ({"avx512_bf16": True}, "cuda", False),
+        (None, "cpu", False),
+    ],
+)
+def test_only_measured_instructions_count(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, bool] | None, device: str, expected: bool
+) -> None:
+    import torch
+
+    if told is None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+
+    assert sentence._multiplies_bfloat16(SimpleNamespace(device=torch.device(device))) is expected
+
+
+@pytest.mark.parametrize(("first", "then"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_a_store_filled_in_one_precision_is_searched_in_the_other(
+    tmp_path: Path, minilm: SentenceEmbedder, narrow: SentenceEmbedder, first: str, then: str
+) -> None:
+    by_name = {"float32": minilm, "bfloat16": narrow}
+    people = [{"name": "king", "definition": "a male monarch"}, {"name": "mortgage", "definition": "a loan"}]
+    with vs.open(tmp_path / "kb", embedder=by_name[first]) as store:
+        store.concepts.add(people)
+
+    with vs.open(tmp_path / "kb", embedder=by_name[then]) as store:  # the probe is embedded anew and compared
+        store.concepts.add({"name": "river", "definition": "a large stream of water"})
+        assert store.concepts.search("a man who rules", k=1)[0].record.name == "king"
 
 
 def test_model_is_loaded_once_by_many_threads(monkeypatch: pytest.MonkeyPatch, minilm: SentenceEmbedder) -> None:
@@ -503,7 +581,7 @@ def test_model_is_loaded_once_by_many_threads(monkeypatch: pytest.MonkeyPatch, m
         return embedder.embed([f"thread {number}", *(f"text {n}" for n in range(40))])
 
     monkeypatch.setattr(sentence, "_load", counting)
-    embedder = SentenceEmbedder()
+    embedder = SentenceEmbedder(precision="float32")
     with ThreadPoolExecutor(4) as pool:
         matrices = list(pool.map(embed, range(4)))
 
@@ -599,7 +677,7 @@ def test_folder_that_cannot_be_loaded_is_an_embedder_error(copied_model: Path) -
 
 
 def test_model_in_a_folder_is_named_and_measured_by_it(copied_model: Path, minilm: SentenceEmbedder) -> None:
-    embedder = SentenceEmbedder(str(copied_model))
+    embedder = SentenceEmbedder(str(copied_model), precision="float32")
 
     assert embedder.identity == EmbedderIdentity("model", "1", weights.DEFAULT_DIGEST, 384, normalised=True)
     np.testing.assert_allclose(embedder.embed(["a king"]), minilm.embed(["a king"]), atol=1e-6)
@@ -677,7 +755,8 @@ def test_default_model_without_package_comes_verified_from_the_hub(
     monkeypatch.setattr(weights, "packaged_folder", lambda: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
 
-    np.testing.assert_allclose(SentenceEmbedder().embed(["a"]), minilm.embed(["a"]), atol=1e-6)
+    embedder = SentenceEmbedder(precision="float32")
+    np.testing.assert_allclose(embedder.embed(["a"]), minilm.embed(["a"]), atol=1e-6)
     assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
 
 
@@ -767,7 +846,8 @@ def test_recipes_of_the_defaults_are_the_defaults() -> None:
 
     assert {"hash", "minilm"} <= set(by_name)
     assert by_name["hash"].build().identity == HashEmbedder().identity
-    assert by_name["minilm"].options == {"batch_size": sentence.BATCH_SIZE, "precision": "float32"}
+    assert by_name["minilm"].build()._precision == SentenceEmbedder()._precision
+    assert by_name["minilm"].options == {"batch_size": sentence.BATCH_SIZE, "precision": "auto"}
 
 
 GOOD_RECIPE = 'name = "own"\nembedder = "minilm"\ndim = 384\nwhen = "never"\n'
