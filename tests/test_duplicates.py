@@ -356,6 +356,15 @@ def test_large_calls_leave_no_file_of_what_was_rejected(open_store: Callable[...
     assert store.check().findings == () and store.check().litter == ()
 
 
+def test_tables_have_policies_too(open_store: Callable[..., vs.Store]) -> None:
+    store, policy = open_store(), vs.Duplicates(0.9, "merge")
+    table = {"id": ["a", "b", "c"], "name": ["x", "y", "z"], "mood": ["glad", "sad", None], "at": np.eye(3)[[0, 0, 1]]}
+    assert store.concepts.add(table, vectors="at", duplicates=policy) == ["a", "a", "c"]
+    assert store.concepts.get("a").extra == {"mood": "glad"} and store.concepts.get("c").extra == {}
+    assert store.concepts.upsert(table, vectors="at", duplicates=policy) == ["a", "a", "c"]
+    assert [(d.record, d.other) for d in store.concepts.decisions()] == [("b", "a"), ("b", "a")]
+
+
 def test_recall_goes_through_the_index(open_store: Callable[..., vs.Store]) -> None:
     data = clustered(2000, 16)
     store = open_store()
