@@ -42,7 +42,7 @@ def at_least(live: Live, query: Matrix, score: float, allowed: Allowed | None = 
     Cost: O(n d) time; memory 4 bytes x rows of the biggest segment and 32 bytes x answers.
     """
     prepared = prepare(query, live.metric)
-    limit = _limit(score, live.metric, slack(prepared, live.metric, live.longest, live.dim))
+    limit = _limit(score, live.metric, float(slack(prepared, live.metric, live.longest, live.dim)))
     everything = [(number, 0, segment.rows) for number, segment in enumerate(live.segments)]
     runs = everything if allowed is None else spans(live.offsets, allowed.positions)
     vids, values = [np.empty(0, np.int64)], [np.empty(0)]
@@ -79,7 +79,7 @@ def pairs(
     order = np.argsort(vids)
     vids, positions = vids[order], positions[order]
     longest = np.array([live.longest], np.float32)
-    limit = _limit(score, live.metric, slack(longest, live.metric, live.longest, live.dim))
+    limit = _limit(score, live.metric, float(slack(longest, live.metric, live.longest, live.dim)))
     blocks = [(low, min(low + LEFT_ROWS, len(vids))) for low in range(0, len(vids), LEFT_ROWS)][::-1]
     while blocks:
         low, high = blocks.pop()
@@ -129,7 +129,7 @@ def _candidates(
     return np.concatenate(firsts)[order], np.concatenate(others)[order]
 
 
-def _limit(score: float, metric: str, margin: float) -> float:
+def _limit(score: float, metric: str, margin: float | Matrix) -> float:
     """The closeness in float32 below which no value reaches the score, errors of up to `margin` allowed for."""
     if metric != "l2":
         limit = score - margin
