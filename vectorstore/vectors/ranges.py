@@ -129,7 +129,7 @@ def _candidates(
     return np.concatenate(firsts)[order], np.concatenate(others)[order]
 
 
-def _limit(score: float, metric: str, margin: float | Matrix) -> float:
+def _limit(score: float, metric: str, margin: float) -> float:
     """The closeness in float32 below which no value reaches the score, errors of up to `margin` allowed for."""
     if metric != "l2":
         limit = score - margin
