@@ -97,7 +97,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             "vectorstore.sync.compact.SMALL_ROWS": 10,
             "vectorstore.sync.rebuild.MANY_SEGMENTS": 3,
             "vectorstore.vectors.live.MAX_SHARE": 10.0,
-            "vectorstore.vectors.live.EXACT_FILTER_NUMBERS": 4,
+            "vectorstore.vectors.allowed.EXACT_FILTER_NUMBERS": 4,
         }.items():
             self.patches.enter_context(mock.patch(name, value))
         self.model = Model()

@@ -74,7 +74,7 @@ def test_only_one_commit_and_so_many_rows_are_kept() -> None:
     rows.keep(6, {2: ("old",)})
     assert rows.take(7, [1, 2]) == {1: ("a",)} and rows.take(6, [2]) == {} and rows.take(8, [1]) == {}
 
-    rows.keep(8, {vid: ("b",) for vid in range(LIMIT)})
+    rows.keep(8, dict.fromkeys(range(LIMIT), ("b",)))
     assert rows.take(8, range(LIMIT)).keys() == set(range(LIMIT))
     rows.keep(8, {LIMIT: ("c",)})
     assert rows.take(8, range(LIMIT + 1)) == {LIMIT: ("c",)}

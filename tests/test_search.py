@@ -151,13 +151,13 @@ def test_a_wide_filter_goes_through_the_index(
     open_store: Callable[..., vs.Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both ways to do it: the codes of the allowed rows alone, and proposals of the whole index sieved."""
-    from vectorstore.vectors import live
+    from vectorstore.vectors import allowed
 
+    monkeypatch.setattr(allowed, "EXACT_FILTER_NUMBERS", 1000)
     store, data = big_store(open_store)
-    monkeypatch.setattr(live, "EXACT_FILTER_NUMBERS", 1000)
     places = np.array([place for place in range(12_000) if place % 2 and (place >= 11_000 or place % 22)])
-    for subset_bytes in (live.SUBSET_BYTES, 0):
-        monkeypatch.setattr(live, "SUBSET_BYTES", subset_bytes)
+    for subset_bytes in (allowed.SUBSET_BYTES, 0):
+        monkeypatch.setattr(allowed, "SUBSET_BYTES", subset_bytes)
         store.concepts.add({"name": f"bump {subset_bytes}"}, vectors=[[9.0] * 32])  # a commit empties the filter cache
         shares = []
         for query in queries_like(data, 40, seed=5):
@@ -166,6 +166,8 @@ def test_a_wide_filter_goes_through_the_index(
             shares.append(len(set(hits.ids) & {name for name, _ in truth}) / 10)
             assert hits.plan.name == "index + filter" and len(hits) == 10
         assert np.mean(shares) >= 0.99
+        together = store.concepts.search_many(queries_like(data, 40, seed=5), where={"domain": "half1"})
+        assert together[-1].ids == hits.ids and together[-1].plan == hits.plan
 
 
 def test_batches_equal_single_searches(open_store: Callable[..., vs.Store]) -> None:

@@ -241,7 +241,7 @@ def test_hooks_are_called_once_in_order_after_the_commit(store: vs.Store) -> Non
     store.concepts.add([{"name": f"c{place}"} for place in range(300)])
     store.rebuild("concepts")
 
-    assert calls == [("commit", ("add", 300)), ("persist", 300), ("publish", "simhash512"), ("rebuild", 300)]
+    assert calls == [("commit", ("add", 300)), ("persist", 300), ("publish", "pq-fastscan"), ("rebuild", 300)]
 
 
 def test_a_failing_hook_is_reported_and_loses_nothing(store: vs.Store) -> None:

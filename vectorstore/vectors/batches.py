@@ -44,7 +44,7 @@ def rank_each(
     width = positions.shape[1]
     if k < width:
         dim = queries.shape[1]
-        margins = np.array([slack(query, metric, longest, dim) for query in prepared], np.float32)
+        margins = slack(prepared, metric, longest, dim)
         kth = np.partition(values, width - k, axis=1)[:, width - k]
         near = values >= (kth - margins)[:, None]
     else:

@@ -72,22 +72,30 @@ def closeness_each(queries: Matrix, segment: Segment, metric: str, rows: Positio
     return out
 
 
-def slack(query: Matrix, metric: str, longest: float, dim: int) -> float:
+def slack(query: Matrix, metric: str, longest: float, dim: int) -> Matrix:
     """How far two closeness values may lie apart and still be in the wrong order, by float32 rounding.
 
     A dot product of d terms errs by at most about d * 2**-24 * |x| |y| (Higham 2002, section 3.1); doubled for the two
     sides, and for l2 by products that can come from matrix products of norms.
+
+    Args:
+        query: (d,) from `prepare`, or (q, d).
+        metric: cosine, ip or l2.
+        longest: the biggest norm of a row.
+        dim: d.
+
+    Returns:
+        () or (q,) float32.
     """
-    length = float(np.sqrt(np.dot(query, query)))
-    unit = (dim + 8) * _EPSILON
+    unit = np.float32((dim + 8) * _EPSILON)
+    length: Matrix = np.sqrt(np.vecdot(query, query))
     if metric == "cosine":
-        return unit * 2
-    if metric == "ip":
-        return unit * length * longest
-    return unit * (length + longest) ** 2
+        return np.full_like(length, unit * 2)
+    reach = length * np.float32(longest) if metric == "ip" else np.square(length + np.float32(longest))
+    return np.asarray(unit * reach, np.float32)
 
 
-def contenders(values: Matrix, k: int, margin: float) -> Positions:
+def contenders(values: Matrix, k: int, margin: float | Matrix) -> Positions:
     """Places of all values that can be among the k biggest, given errors of up to `margin`."""
     if k >= len(values):
         return np.arange(len(values))

@@ -47,6 +47,9 @@ MAX_SHARE = 0.25
 BATCH_NUMBERS = 1 << 20
 """So many candidates of several queries are ranked at once (4 MB of closeness)."""
 
+RANKED_TOGETHER = 16
+"""So many queries at once: their vectors stay in the processor's cache."""
+
 MAX_SHARED_TAIL = 4_096
 """A longer tail of newer vectors is scanned for each query by itself."""
 
@@ -240,20 +243,17 @@ class Live:
             if allowed is not None:
                 kept &= allowed.among(proposed.ravel()).reshape(kept.shape)
             proposed = np.where(kept, proposed, -1)
-        shared = np.broadcast_to(tail, (len(queries), len(tail)))
-        ranked = rank_each(
-            self.segments,
-            self.offsets,
-            self.metric,
-            self.longest,
-            queries,
-            prepared,
-            np.concatenate([proposed, shared], axis=1),
-            k,
-        )
         survivors = np.count_nonzero(proposed >= 0, axis=1).tolist()
+        shared = np.broadcast_to(tail, (len(queries), len(tail)))
+        positions = np.concatenate([proposed, shared], axis=1)
+        rank = functools.partial(rank_each, self.segments, self.offsets, self.metric, self.longest, k=k)
+        parts = [slice(start, start + RANKED_TOGETHER) for start in range(0, len(queries), RANKED_TOGETHER)]
+        ranked = itertools.chain.from_iterable(
+            rank(queries=queries[part], prepared=prepared[part], positions=positions[part]) for part in parts
+        )
+        plan = functools.cache(lambda kept: self._plan(point, allowed, kept, count, len(tail)))
         return [
-            Found(*answer, False, point.recall, self._plan(point, allowed, kept, count, len(tail)))
+            Found(*answer, False, point.recall, plan(kept))
             if kept >= enough
             else self._through_index(queries[place], prepared[place], k, allowed, point)
             for place, (answer, kept) in enumerate(zip(ranked, survivors, strict=True))
