@@ -7,6 +7,7 @@ installed by default: `pip install onnx onnxscript onnxruntime`.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,8 @@ def _altered(alter: Callable[[Any], Any]) -> Encoder:
 
 def _onnx(folder: Path, quantised: bool) -> Encoder:
     """ONNX Runtime over an export with fused attention; int8 by output channel if asked."""
+    importlib.import_module("onnxruntime")  # told missing here, before an export that takes a while
+    importlib.import_module("onnx")
     for file, make in ((folder / "plain.onnx", _export), (folder / "fused.onnx", _fuse), (folder / "int8.onnx", _int8)):
         if not file.exists() and (quantised or make is not _int8):
             make(folder, file)
