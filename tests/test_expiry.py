@@ -325,6 +325,40 @@ def test_compaction_rebuilding_and_repair_with_expired_rows(open_store: Callable
     assert len(store.concepts) == 2000 and len(store.concepts.search("n1", k=3000)) == 2000
 
 
+def test_rewriting_a_space_does_not_trust_the_clock(open_store: Callable[..., vs.Store], clock: Clock) -> None:
+    """A clock may be set back: until somebody writes to the kind, its expired vectors stay."""
+    data = clustered(3000, 8)
+    store = open_store()
+    for start in (0, 1500):
+        store.concepts.add(
+            [{"id": f"c{p}", "name": "x", "expires_at": clock.now + HOUR} for p in range(start, start + 1500)],
+            vectors=data[start : start + 1500],
+        )
+    clock.move(hours=2)
+    assert len(store.concepts.search(data[0])) == 0
+    store.compact()
+    clock.move(hours=-2)
+    assert store.concepts.search(data[0], k=1).ids == ["c0"] and len(store.concepts.search(data[0], k=3000)) == 3000
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_repair_of_a_lost_segment_with_expired_rows(
+    open_store: Callable[..., vs.Store], clock: Clock, every: int
+) -> None:
+    store = open_store(embedder="hash:8")
+    store.concepts.add(
+        [
+            {"id": f"c{p}", "name": f"n{p}", "expires_at": clock.now + HOUR if p % every == 0 else None}
+            for p in range(1500)
+        ]
+    )
+    clock.move(hours=1)
+    (segment,) = (store.path / "embeddings" / "concepts").glob("*.npz")  # type: ignore[operator]
+    segment.write_bytes(segment.read_bytes()[:-100])
+    assert store.repair(dry_run=False).remaining == ()
+    assert len(store.concepts.search("n1", k=3000)) == len(store.concepts) == 1500 - 1500 // every
+
+
 def test_a_read_only_store_hides_them(open_store: Callable[..., vs.Store], clock: Clock) -> None:
     store = open_store(embedder="hash:64")
     kings(store, clock)
