@@ -7,6 +7,7 @@ the full query, rows, order and scores to the bit.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from vectorstore.search.language import translate
 from vectorstore.search.stages import Ranked
 from vectorstore.search.words import has_words, quoted, words_of
 from vectorstore.storage import Connection, RecordTable
-from vectorstore.storage.fulltext import best_matches, count_matches
+from vectorstore.storage.fulltext import best_matches, count_matches, scores_of
 
 Syntax = Literal["words", "all", "phrase", "query"]
 SYNTAXES = ("words", "all", "phrase", "query")
@@ -121,7 +122,7 @@ def _best_of_any(
 ) -> list[tuple[int, float]]:
     """The best rows that hold any of the words, without scoring those that hold only frequent ones.
 
-    Rows are sought by the rarest words; a row without any of them scores less than the other words' bounds together.
+    Rows are sought by the rarest words; a row without any of them scores no more than the other words' bounds together.
     Once the last of the best is above that, nothing was missed. Scores come from expressions that name the words in the
     same order as the full query does, so their sums are the same to the bit.
     """
@@ -130,22 +131,24 @@ def _best_of_any(
     words = [word for word, _ in query.words]
     rows = table.next_row(connection) - 1
     bounds = [_SATURATION * max(1e-6, math.log((rows - count + 0.5) / (count + 0.5))) for count in counts]
-    total = sum(counts)
     budget = FEW_ROWS
     while True:
         first, sought = len(words) - 1, counts[-1]
         while first and sought + counts[first - 1] <= budget:
             first -= 1
             sought += counts[first]
-        if not first or 2 * sought > total:
+        if not first or 2 * sought > sum(counts):
             return best_matches(connection, table, query.match, node, limit)
-        rare = _any(words[first:])
-        best = dict(best_matches(connection, table, rare, node, limit))
-        if len(best) == limit:
-            # Of rows with rare and with frequent words only a part was counted; those that can be among the best
-            # come again, with all of their score.
-            best.update(best_matches(connection, table, f"({_any(words[:first])}) AND ({rare})", node, limit))
+        rare, missed = _any(words[first:]), sum(bounds[:first])
+        scores = dict(best_matches(connection, table, rare, node, None))
+        if len(scores) >= limit:
+            # So far rows that hold frequent words too lack those. The few that can still be among the best are scored
+            # again, with all words; the others were scored whole.
+            least = heapq.nlargest(limit, scores.values())[-1] - missed
+            hopeful = [row for row, score in scores.items() if score >= least]
+            best = {row: scores[row] for row in hopeful}
+            best.update(scores_of(connection, table, f"({_any(words[:first])}) AND ({rare})", hopeful))
             ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:limit]
-            if ranked[-1][1] > sum(bounds[:first]):
+            if ranked[-1][1] > missed:
                 return ranked
         budget *= 4
