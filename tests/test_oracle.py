@@ -393,7 +393,7 @@ def many(tmp_path: Path) -> Iterator[Callable[[str], tuple[vs.Store, np.ndarray]
 
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
-@pytest.mark.parametrize("recipe", ["simhash512", "rabitq"])
+@pytest.mark.parametrize("recipe", ["pq-fastscan", "simhash512", "rabitq", "hnsw32-sq8"])
 def test_every_built_in_recipe_makes_an_index_that_can_be_loaded_and_used(
     metric: str, recipe: str, many: Callable[[str], tuple[vs.Store, np.ndarray]]
 ) -> None:

@@ -243,7 +243,7 @@ def _filter_trials(
 ) -> list[_Trial]:
     """The queries over a tenth of the rows: random ones, and the nearest to one row."""
     random = np.random.default_rng(seed)
-    size = min(index.rows // 10, MAX_FILTERED)
+    size = max(1, min(index.rows // 10, MAX_FILTERED))
     prepared = np.stack([prepare(query, metric) for query in queries])
     centre = _pick(segments, random.integers(0, index.rows, 1))
     trials = []
