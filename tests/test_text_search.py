@@ -625,6 +625,40 @@ def test_a_changed_tokenizer_makes_the_full_text_anew(open_store: Callable[..., 
     assert answers(store) == [[], ["0", "3"], ["2"]]
 
 
+def test_full_text_that_cannot_be_made_anew_stays_as_it_was(
+    open_store: Callable[..., vs.Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vectorstore.storage.declared import DeclaredTable
+
+    store = open_store(embedder="hash")
+    store.concepts.add({"id": "a", "name": "kings"})
+    store.close()
+    real = DeclaredTable.make_text
+
+    def interrupted(self: Any, connection: Any) -> None:
+        real(self, connection)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(DeclaredTable, "make_text", interrupted)
+        open_store(embedder="hash", tokenizer="porter")
+    store = open_store(embedder="hash")
+
+    assert store.check().findings == ()
+    assert [store.concepts.search(text, mode="text").ids for text in ("king", "kings")] == [[], ["a"]]
+
+
+def test_a_process_that_has_the_store_open_follows_a_change_of_tokenizer(open_store: Callable[..., vs.Store]) -> None:
+    one = open_store(embedder="hash")
+    one.concepts.add([{"id": "a", "name": "日本語の検索"}, {"id": "b", "name": "ab kings"}])
+    assert one.concepts.search("本語の検", mode="text").ids == []
+    open_store(embedder="hash", tokenizer="trigram")
+
+    assert one.concepts.search("本語の検", mode="text").ids == ["a"]
+    assert one.concepts.search("ab ings", mode="text", syntax="all").ids == ["b"]  # "ab" is too short to be seen
+    assert one.concepts.search("ab", mode="text").plan.reason == "BM25 by FTS5 (trigram); no words of three characters"
+
+
 def test_a_kinds_own_tokenizer_counts_and_is_kept_without_its_class(open_store: Callable[..., vs.Store]) -> None:
     store = open_store(embedder="hash", kinds=[Stemmed], tokenizer="trigram")
     store.collection(Stemmed).add({"id": "a", "title": "kings"})

@@ -292,7 +292,7 @@ class Searcher(Generic[R]):
             return self._near(scene, request, depth)
         if scene.vector is None:
             text = matches(scene.connection, scene.table, asked, request.node, depth)
-            return text, None, Plan("text", f"BM25 by FTS5 ({scene.table.tokenizer}); {asked.meaning}", 0, len(text))
+            return text, None, Plan("text", f"BM25 by FTS5 ({asked.tokenizer}); {asked.meaning}", 0, len(text))
         return fused(
             scene,
             self._name,

@@ -65,7 +65,7 @@ def passages(
     secret = secrets.token_hex(8)
     marks = (f"{secret}b", f"{secret}a", f"{secret}e")
     # To the trigram tokenizer every character is a word.
-    words = MAX_WORDS if table.tokenizer == "trigram" else look.words
+    words = MAX_WORDS if asked.tokenizer == "trigram" else look.words
     found = {}
     for row, fields in marked(connection, table, asked.match, rows, marks, words).items():
         place = max(range(len(fields)), key=lambda at: (fields[at] or "").count(marks[0]))

@@ -20,13 +20,16 @@ from vectorstore.search.language import translate
 from vectorstore.search.stages import Ranked
 from vectorstore.search.words import has_words, quoted, words_of
 from vectorstore.storage import Connection, RecordTable
-from vectorstore.storage.fulltext import best_matches, count_matches, scores_of
+from vectorstore.storage.fulltext import best_matches, count_matches, scores_of, stored_tokenizer
 
 Syntax = Literal["words", "all", "phrase", "query"]
 SYNTAXES = ("words", "all", "phrase", "query")
 
 MAX_WORDS = 64
-"""So many of a text's words, the rarest, are looked for when any will do, out of its first thousand."""
+"""So many of a text's words, the rarest, are looked for when any will do."""
+
+MAX_COUNTED = 1000
+"""So many of a text's words, the first, are counted to know which are rare; some 20 microseconds each."""
 
 MAX_ALL = 256
 """So many words can be asked for at once when all must be there."""
@@ -46,11 +49,13 @@ class TextQuery:
         match: the FTS5 expression; None when nothing can match.
         words: for "any word" its words, quoted, and in how many rows they are; the most frequent first.
         meaning: how plans describe it.
+        tokenizer: what the full text is cut by, in this snapshot: another process may have changed it.
     """
 
     match: str | None
     words: tuple[tuple[str, int], ...]
     meaning: str
+    tokenizer: str
 
 
 def check_syntax(syntax: object) -> Syntax:
@@ -76,25 +81,29 @@ def text_query(connection: Connection, table: RecordTable[Any], text: str, synta
     Raises:
         ValidationError: a query that does not follow the language, with the place.
     """
+    tokenizer = stored_tokenizer(connection, table.name) or table.tokenizer
+    nothing = "no words of three characters" if tokenizer == "trigram" else "no words"
     if syntax == "query":
         fields = [column.name for column in table.schema.text_columns]
-        match = translate(text, fields, table.tokenizer, f"{table.name}.search: query")
-        return TextQuery(match, (), "the query language")
+        match = translate(text, fields, tokenizer, f"{table.name}.search: query")
+        return TextQuery(match, (), "the query language", tokenizer)
     if syntax == "phrase":
-        found = has_words(text, table.tokenizer)
-        return TextQuery(quoted(text) if found else None, (), "one phrase" if found else "no words to look for")
-    words = [quoted(word) for word in words_of(text, table.tokenizer)]
+        found = has_words(text, tokenizer)
+        return TextQuery(quoted(text) if found else None, (), "one phrase" if found else nothing, tokenizer)
+    words = [quoted(word) for word in words_of(text, tokenizer)]
+    if not words:
+        return TextQuery(None, (), nothing, tokenizer)
     if syntax == "all":
         if len(words) > MAX_ALL:
             raise ValidationError(
                 f"{table.name}.search: query: at most {MAX_ALL} words can all be asked for, got {len(words)}"
             )
-        return TextQuery(" AND ".join(words) or None, (), f"all of {len(words)} words")
-    counts = {word: count_matches(connection, table, word) for word in words[:1000]}
+        return TextQuery(" AND ".join(words), (), f"all of {len(words)} words", tokenizer)
+    counts = {word: count_matches(connection, table, word) for word in words[:MAX_COUNTED]}
     there = sorted((word for word in counts if counts[word]), key=lambda word: -counts[word])
     rarest = tuple((word, counts[word]) for word in there[-MAX_WORDS:])
     meaning = f"any of {len(rarest)} words" + (f" of {len(words)}" if len(rarest) < len(words) else "")
-    return TextQuery(_any([word for word, _ in rarest]) or None, rarest, meaning)
+    return TextQuery(_any([word for word, _ in rarest]) or None, rarest, meaning, tokenizer)
 
 
 def matches(

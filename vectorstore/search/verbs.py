@@ -90,8 +90,8 @@ class SearchVerbs(Generic[R]):
                 was chosen before. Hits keep their relevance as their score; their order is the order of choice.
             pool: with mmr, how many of the best to choose from; None for 10 k and at least 50. Time O(k pool d), memory
                 8 bytes x pool x d.
-            syntax: how a text is read: "words" (any of them), "all" of them, as one "phrase", or as a "query" in a
-                small language: `king -chess`, `"round table" OR mon*`, `name:(king OR queen)`. No text breaks any.
+            syntax: how a text is read: "words" (any of them; of many the 64 rarest), "all" of them, as one "phrase", or
+                as a "query" in a small language: `king -chess`, `"round table" OR mon*`, `name:(king OR queen)`.
             fusion: of hybrid search: "rrf" (None), "weighted" or a `Fusion`. `hit.parts` sum to the score.
             snippets: give each hit the passage that matched the text, as HTML with <mark>, or as `Snippets` say.
             group_by: a field (or extra.<key>): k counts its values, and of each come the best records, together.
