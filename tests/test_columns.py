@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
@@ -19,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_val
 import vectorstore as vs
 from vectorstore.columns import as_columns
 from vectorstore.records import columnar, schema_of
+from vectorstore.storage.bulk import insert_columns
 
 pa = pytest.importorskip("pyarrow")
 pl = pytest.importorskip("polars")
@@ -165,6 +167,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("name", "", "expected at least 1 characters, got ''"),
     ("lemmas", ["a", 5], "[1]: expected text, got 5"),
     ("domain", "a\x00b", "cannot be stored: text with a NUL character (U+0000)"),
+    ("tags", ["\\u0000", "a\x00"], "cannot be stored: text with a NUL character (U+0000)"),
     ("id", "a/b", "an id has no path separators and no '..', got 'a/b'"),
 ]
 
@@ -372,6 +375,32 @@ def test_more_rows_than_a_chunk(open_store: Callable[..., vs.Store], monkeypatch
         store.concepts.add(columns_of(records), vectors=clustered(COUNT, DIM))
     store.concepts.add(pa.table(columns_of(plain())), vectors=clustered(COUNT, DIM))
     assert len(store.concepts) == COUNT and store.check().findings == ()
+
+
+# -- storage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 49, 50, 51, 149, 150])
+def test_rows_go_in_as_they_are_many_or_few(count: int) -> None:
+    alike = ["text", "", None, 1, 0, 1.0, -0.0, 2.5, b"bytes", 2**60]
+    mixed = [[1, 1.0], [0.0, -0.0], [None, 0], ["1", 1], [0, 0.0], [b"a", "a"]]
+    columns: dict[str, Any] = {"key": range(7, 7 + count)}
+    columns |= {f"a{n}": [value] * count for n, value in enumerate(alike)}
+    columns |= {f"m{n}": [pair[place % 2] for place in range(count)] for n, pair in enumerate(mixed)}
+    connection = sqlite3.connect(":memory:")
+    connection.execute(f'CREATE TABLE "t"({", ".join(columns)})')
+    insert_columns(connection, '"t"', columns)
+    found = connection.execute("SELECT * FROM t ORDER BY key").fetchall()
+    assert repr(found) == repr(list(zip(*columns.values(), strict=True)))
+
+
+def test_tags_are_stored_whatever_they_say(open_store: Callable[..., vs.Store]) -> None:
+    store = open_store()
+    odd = ['quo"te', "back\\slash", "new\nline", "\x1f", "ключ", "😀", "$.a", "[0]", "it's", "\u2028"]
+    store.concepts.add([{"name": f"n{n}", "tags": [tag, "all", tag]} for n, tag in enumerate(odd)], np.ones((10, 2)))
+    for n, tag in enumerate(odd):
+        assert [c.name for c in store.concepts.find({"tags__has": tag})] == [f"n{n}"]
+    assert store.concepts.count({"tags__has": "all"}) == 10 and store.check().findings == ()
 
 
 # -- kinds of one's own ------------------------------------------------------------------------------------------------

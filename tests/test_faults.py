@@ -22,6 +22,7 @@ from tests.crash.verbs import Step, add, delete, names, purge, rebuild, restore,
 from tests.crash.verify import answers, litter, state_of
 from vectorstore import files
 from vectorstore.storage.catalog import Catalog
+from vectorstore.sync import stage
 
 WORDS = ["heat", "flow", "tone", "king", "wave", "graph", "cell", "stone", "river", "light"]
 
@@ -311,8 +312,15 @@ def test_files_that_no_row_names_are_litter_and_swept(root: Path) -> None:
         assert store.check().litter == ()
 
 
-def test_a_segment_that_was_swept_before_its_commit_is_refused(tmp_path: Path) -> None:
+def test_a_segment_that_was_swept_before_its_commit_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
     """Staging may take hours; another process may take the files for litter meanwhile."""
+
+    def staged_whole(*arguments: Any) -> Any:
+        staged = stage(*arguments)
+        staged.files()
+        return staged
+
+    monkeypatch.setattr("vectorstore.writing.stage", staged_whole)
     with opened(tmp_path / "kb") as store, opened(tmp_path / "kb") as other:
 
         def records() -> Any:
@@ -327,6 +335,17 @@ def test_a_segment_that_was_swept_before_its_commit_is_refused(tmp_path: Path) -
         assert len(store.concepts) == 0 and store.check().findings == ()
         store.concepts.add({"name": "next"})
         assert store.concepts.search("next").ids == ["default:next"]
+
+
+def test_a_segment_that_was_swept_while_it_was_written_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    with opened(tmp_path / "kb") as store, opened(tmp_path / "kb") as other:
+        rename = files._rename
+        monkeypatch.setattr(files, "_rename", lambda *paths: (other.sweep(0), rename(*paths)))
+        with pytest.raises(vs.StoreError, match="removed while it was written"):
+            store.concepts.add([{"name": f"n{number}"} for number in range(2000)])
+        monkeypatch.undo()
+        assert len(store.concepts) == 0 and store.check().findings == ()
+        assert store.concepts.add([{"name": f"n{number}"} for number in range(2000)]) and len(store.concepts) == 2000
 
 
 def test_a_purge_leaves_what_was_deleted_while_it_ran(tmp_path: Path) -> None:

@@ -251,10 +251,9 @@ class _Arrow:
         self._data = data
 
     def values(self, start: int, stop: int) -> list[Any]:
-        part = self._data.slice(start, stop - start)
-        found: list[Any] = []
-        for chunk in getattr(part, "chunks", [part]):
-            found.extend(_arrow_values(chunk))
+        found: list[Any] = self._data.slice(start, stop - start).to_pylist()
+        if str(self._data.type).startswith("map<"):
+            return [None if pairs is None else dict(pairs) for pairs in found]
         return clean(found)
 
     def matrix(self) -> Any:
@@ -278,29 +277,6 @@ def _arrow_matrix(chunk: Any) -> Any:
         if (np.diff(ends) == ends[1] - ends[0]).all():
             return flat.to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
     return None
-
-
-def _arrow_values(chunk: Any) -> list[Any]:
-    """The values of one array. Texts and lists of texts go through numpy, several times faster than one by one."""
-    kind = str(chunk.type)
-    if kind.startswith("dictionary"):
-        return _arrow_values(chunk.dictionary_decode())
-    if kind in ("string", "large_string", "string_view"):
-        texts: list[Any] = chunk.to_numpy(zero_copy_only=False).tolist()
-        return texts
-    if kind.startswith(("list<", "large_list<")):
-        ends = chunk.offsets.tolist()
-        inner = _arrow_values(chunk.values.slice(ends[0], ends[-1] - ends[0]))
-        first = ends[0]
-        lists: list[Any] = [inner[ends[at] - first : ends[at + 1] - first] for at in range(len(chunk))]
-        if chunk.null_count:
-            for at in np.flatnonzero(chunk.is_null().to_numpy(zero_copy_only=False)).tolist():
-                lists[at] = None
-        return lists
-    if kind.startswith("map<"):
-        return [None if pairs is None else dict(pairs) for pairs in chunk.to_pylist()]
-    values: list[Any] = chunk.to_pylist()
-    return values
 
 
 def _stacked(vectors: list[Any]) -> Any:

@@ -119,6 +119,9 @@ class Batch(Generic[R]):
             for name, matrix in self._matrices.items():
                 if len(matrix) != len(self.ids):
                     raise ValidationError(f"{name}.vectors: {len(matrix)} vectors for {len(self.ids)} records")
+            for part in self._parts:
+                for _, staged in part.staged:
+                    staged.files()  # durable before anybody waits for the lock
         except BaseException:
             self.discard()
             raise
@@ -132,9 +135,13 @@ class Batch(Generic[R]):
         made = [micros if at is None else to_micros(at) for at in valid.values.get("created_at", ())] or same
         ready: dict[str, Sequence[Value]] = {"id": ids, "version": [1] * valid.count, "created_at": made}
         ready |= {"updated_at": same, "deleted_at": [None] * valid.count}
-        part = self._with_vectors(valid, valid.rows(ready, self._table.name, offset), ids, offset, progress)
-        if part not in self._parts:
-            self._parts.append(part)
+        part = _Part([], [], {})
+        self._parts.append(part)  # from now on discard() knows its files
+        self._stage_given(part, ids, offset)
+        part.rows = valid.rows(ready, self._table.name, offset)
+        brought = self._table.name in self._matrices or self._embedding.brings_vectors
+        if self._table.schema.text_columns and not brought:
+            self._stage_texts(part, valid.records, ids, progress)
 
     def _valid(self, chunk: Sequence[R | Mapping[str, Any]] | Part, offset: int) -> Valid[R]:
         """The chunk by columns if it passes so; else record by record, which says what is wrong with which."""
@@ -180,22 +187,18 @@ class Batch(Generic[R]):
         self.ids += ids
         return ids
 
-    def _with_vectors(
-        self, valid: Valid[R], encoded: list[Row], ids: list[str], offset: int, progress: Progress | None
-    ) -> _Part:
-        part = _Part(encoded, [], {})
+    def _stage_given(self, part: _Part, ids: list[str], offset: int) -> None:
         for name, matrix in self._matrices.items():
-            rows_here = matrix[offset : offset + len(encoded)]
-            if len(rows_here) < len(encoded):
-                known = offset + len(encoded)
-                raise ValidationError(f"{name}.vectors: {len(matrix)} vectors for at least {known} records")
+            rows_here = matrix[offset : offset + len(ids)]
+            if len(rows_here) < len(ids):
+                raise ValidationError(f"{name}.vectors: {len(matrix)} vectors for at least {offset + len(ids)} records")
             assert self._given is not None  # the matrices are what was given
             origin = Origin(self._given.source, self._given.confidence)
-            self._stage(part, name, list(range(len(encoded))), ids, rows_here, origin)
-        brought = self._table.name in self._matrices or self._embedding.brings_vectors
-        if brought or not self._table.schema.text_columns:
-            return part
-        texts = [self._table.schema.text(record) for record in valid.records]
+            part.staged.append((list(range(len(ids))), stage(self._sync, name, ids, rows_here, origin)))
+
+    def _stage_texts(self, part: _Part, records: list[R], ids: list[str], progress: Progress | None) -> None:
+        name = self._table.name
+        texts = [self._table.schema.text(record) for record in records]
         hashes = [text_hash(text) for text in texts]
         part.unchanged = self._same_text(ids, hashes)
         places = [place for place, text in enumerate(texts) if text and place not in part.unchanged]
@@ -204,15 +207,8 @@ class Batch(Generic[R]):
             matrix = self._embedding.texts(self._space, [texts[p] for p in places], chosen, self._metric, progress)
             if self._probe is None and (self._space is None or self._space.model is None):
                 self._probe = self._embedding.probe()
-            self._stage(part, self._table.name, places, ids, matrix, Origin("embedder", 1.0, chosen))
-        return part
-
-    def _stage(
-        self, part: _Part, space: str, places: list[int], ids: list[str], matrix: Matrix, origin: Origin
-    ) -> None:
-        if part not in self._parts:
-            self._parts.append(part)  # from now on discard() knows its files
-        part.staged.append((places, stage(self._sync, space, [ids[place] for place in places], matrix, origin)))
+            origin = Origin("embedder", 1.0, chosen)
+            part.staged.append((places, stage(self._sync, name, [ids[place] for place in places], matrix, origin)))
 
     def _same_text(self, ids: list[str], hashes: list[bytes]) -> dict[int, bytes]:
         """Places whose stored record has a vector of just that text, which stays."""

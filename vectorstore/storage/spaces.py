@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vectorstore.files import FileInfo
+from vectorstore.records import Value
+from vectorstore.storage.bulk import insert_columns
 from vectorstore.storage.connection import Connection
 
 Vids = npt.NDArray[np.int64]
@@ -126,12 +128,21 @@ def take_vids(connection: Connection, count: int) -> int:
     return first
 
 
-def insert_vectors(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Rows of (vid, space, record, text_hash, source, confidence, updates)."""
-    connection.executemany(
-        "INSERT INTO vectors(vid, space, record, text_hash, source, confidence, updates) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
+def insert_vectors(
+    connection: Connection,
+    space: int,
+    first: int,
+    records: Sequence[int],
+    hashes: Sequence[bytes | None],
+    source: str,
+    confidence: float,
+    updates: Sequence[int],
+) -> None:
+    """Make live vectors of vids from `first` on, one a record."""
+    count = len(records)
+    columns: dict[str, Sequence[Value]] = {"vid": range(first, first + count), "space": [space] * count}
+    columns |= {"record": records, "text_hash": hashes, "source": [source] * count}
+    insert_columns(connection, "vectors", {**columns, "confidence": [confidence] * count, "updates": updates})
 
 
 def live_vectors(

@@ -6,7 +6,6 @@ Full text and tags are kept by the same transactions as the rows. Functions take
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -16,8 +15,9 @@ import numpy.typing as npt
 
 from vectorstore.errors import CorruptError
 from vectorstore.records import Column, Record, Row, Schema, Value, digest
-from vectorstore.records.schema import folded_values
+from vectorstore.records.schema import folded_column, folded_values
 from vectorstore.records.where import Node
+from vectorstore.storage.bulk import insert_columns
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.declared import UNDELETED, DeclaredTable
 from vectorstore.storage.filters import compile_where, quote
@@ -49,14 +49,15 @@ class RecordTable(DeclaredTable[R]):
 
     def insert(self, connection: Connection, first: int, rows: Sequence[Row]) -> None:
         """Insert rows numbered from `first` on, with their tags and full text."""
-        names = ", ".join(map(quote, ["row", *self._written]))
-        marks = ", ".join("?" * (len(self._written) + 1))
-        connection.executemany(
-            f"INSERT INTO {self.table}({names}) VALUES ({marks})",
-            ((number, *row, *folded_values(self.schema, row), digest(row)) for number, row in enumerate(rows, first)),
-        )
-        self._insert_tags(connection, zip(itertools.count(first), rows, strict=False))
-        self._index_text(connection, "row BETWEEN ? AND ?", (first, first + len(rows) - 1))
+        if not rows:
+            return
+        columns = dict(zip(self.schema.names, zip(*rows, strict=True), strict=True))
+        keys = {column.key: folded_column(columns[column.name]) for column in self.schema.folded}
+        numbers = range(first, first + len(rows))
+        seals = [digest(row) for row in rows]
+        insert_columns(connection, self.table, {"row": numbers, **columns, **keys, "digest": seals})
+        self._insert_tags(connection, zip(numbers, rows, strict=True))
+        self._index_text(connection, "row BETWEEN ? AND ?", (first, numbers[-1]))
 
     def replace(self, connection: Connection, rows: Sequence[tuple[int, Row]], *, text_changed: bool = True) -> None:
         """Overwrite the fields of existing rows, with their tags and full text."""
@@ -83,14 +84,19 @@ class RecordTable(DeclaredTable[R]):
         connection.execute(f"DELETE FROM {self.table} WHERE {where}", (numbers,))
 
     def _insert_tags(self, connection: Connection, rows: Iterable[tuple[int, Row]]) -> None:
-        pairs = [
-            (tag, number)
-            for number, row in rows
-            if row[self._tags_at] != "[]"
-            for tag in dict.fromkeys(json.loads(str(row[self._tags_at])))
-        ]
-        if pairs:
-            connection.executemany(f"INSERT INTO {self.tags}(tag, row) VALUES (?, ?)", pairs)
+        """One statement for all, in the order of the table's key, where a pair finds its place four times faster."""
+        alike: dict[str, list[int]] = {}
+        for number, row in rows:
+            alike.setdefault(str(row[self._tags_at]), []).append(number)
+        rows_of: dict[str, list[int]] = {}
+        for text, numbers in alike.items():
+            for tag in dict.fromkeys(json.loads(text)):
+                rows_of.setdefault(tag, []).extend(numbers)
+        if rows_of:
+            connection.execute(
+                f"INSERT INTO {self.tags}(tag, row) SELECT t.key, n.value FROM json_each(?) t, json_each(t.value) n",
+                (json.dumps({tag: sorted(rows_of[tag]) for tag in sorted(rows_of)}),),
+            )
 
     @functools.cached_property
     def _text_names(self) -> str:

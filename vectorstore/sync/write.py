@@ -2,20 +2,22 @@
 
 Small batches wait in the catalog (`pending`), committed with their records; large ones are published as segments
 *before* the transaction that names them, so that the transaction stays short. `stage` runs without any lock, `attach`
-inside the transaction, `discard` when it did not happen.
+inside the transaction, `discard` when it did not happen. Segments are written by a thread of their own: checksums, disk
+and fsync leave the interpreter free, so the caller can go on with the records.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from vectorstore.errors import SpaceMismatch, StoreError
-from vectorstore.files import FileInfo
+from vectorstore.files import FileInfo, Folder
 from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import Sync
@@ -23,6 +25,8 @@ from vectorstore.vectors import Matrix, file_name, rows_per_segment, segment_chu
 
 DIRECT_ROWS = 1024
 """From so many vectors on, a batch becomes segments of its own; fewer wait in the catalog."""
+
+Files = list[tuple[int, FileInfo]]
 
 
 @dataclass(frozen=True)
@@ -34,39 +38,62 @@ class Origin:
     hashes: Sequence[bytes | None] | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Staged:
-    """Vectors that are checked and, when they are many, already on disk."""
+    """Vectors that are checked and, when they are many, on disk or on their way there."""
 
     space: str
     vectors: Matrix
     origin: Origin
-    files: list[tuple[int, FileInfo]] = field(default_factory=list)
+    writing: Future[Files] | None = None
+
+    def files(self) -> Files:
+        """(rows, file) of each segment, once they are durable; none for few vectors.
+
+        Raises:
+            OSError, StoreError: the disk refused, or a sweep took them for litter; nothing is left of them.
+        """
+        return [] if self.writing is None else self.writing.result()
 
     def discard(self, sync: Sync) -> None:
         """Remove the files: no row names them."""
-        for _, info in self.files:
-            sync.folder("embeddings", self.space).remove(info.name)
+        if self.writing is not None and self.writing.exception() is None:
+            _remove(sync.folder("embeddings", self.space), self.files())
 
 
 def stage(sync: Sync, space: str, ids: Sequence[str], vectors: Matrix, origin: Origin) -> Staged:
-    """Make the vectors ready; a large batch is durable on disk afterwards, but not yet part of the store."""
-    staged = Staged(space, vectors, origin)
+    """Make the vectors ready, as files that are not yet part of the store when they are many."""
     if len(vectors) < DIRECT_ROWS:
-        return staged
+        return Staged(space, vectors, origin)
     with sync.catalog.read() as connection:
         generation = committed_seq(sync, connection)
+    writer = ThreadPoolExecutor(1, "vectorstore-segments")
+    writing = writer.submit(_publish, sync.folder("embeddings", space), generation, ids, vectors)
+    writer.shutdown(wait=False)  # it ends by itself
+    return Staged(space, vectors, origin, writing)
+
+
+def _publish(folder: Folder, generation: int, ids: Sequence[str], vectors: Matrix) -> Files:
     step = rows_per_segment(vectors.shape[1])
+    files: Files = []
     try:
         for start in range(0, len(vectors), step):
             part = vectors[start : start + step]
             name = file_name(generation, uuid.uuid4().hex[:16])
-            chunks = segment_chunks(ids[start : start + step], part)
-            staged.files.append((len(part), sync.folder("embeddings", space).publish(name, chunks)))
-    except BaseException:
-        staged.discard(sync)
+            files.append((len(part), folder.publish(name, segment_chunks(ids[start : start + step], part))))
+    except BaseException as error:
+        _remove(folder, files)
+        if isinstance(error, FileNotFoundError):
+            raise StoreError(
+                f"{error.filename} was removed while it was written (by a sweep, perhaps); try again"
+            ) from error
         raise
-    return staged
+    return files
+
+
+def _remove(folder: Folder, files: Files) -> None:
+    for _, info in files:
+        folder.remove(info.name)
 
 
 def attach(
@@ -85,19 +112,12 @@ def attach(
     origin = staged.origin
     hashes = origin.hashes or [None] * len(records)
     updates = [earlier[record][2] + 1 if record in earlier else 0 for record in records]
-    rows.insert_vectors(
-        connection,
-        (
-            (vid, space.id, record, text, origin.source, origin.confidence, count)
-            for vid, record, text, count in zip(
-                range(first, first + len(records)), records, hashes, updates, strict=True
-            )
-        ),
-    )
-    if not staged.files:
+    rows.insert_vectors(connection, space.id, first, records, hashes, origin.source, origin.confidence, updates)
+    files = staged.files()
+    if not files:
         rows.insert_pending(connection, space.id, range(first, first + len(records)), staged.vectors)
         return
-    for count, info in staged.files:
+    for count, info in files:
         name_segment(sync, transaction, space, count, first, info)
         first += count
 
