@@ -173,7 +173,8 @@ def _paragraph(results: Results) -> str:
         f"{about['system']}, Python {about['python']}, load {about['load_at_end']:.1f} at the end. "
         f"Data: {data['name']}, {data['rows']:,} of {data['of']:,} rows × {data['dim']}, {data['queries']:,} queries, "
         f"seed {data['seed']}. Medians of {data['rounds']} rounds in which the systems take turns, each in a process "
-        "of its own. Ingest ends when every file has been fsynced, whoever does it. `benchmarks/peers/README.md` says how everything is measured."
+        "of its own. Ingest ends when every file has been fsynced, whoever does it. `benchmarks/peers/README.md` says "
+        "how everything is measured."
     )
 
 
