@@ -210,7 +210,7 @@ def test_the_rebuild_script_leaves_with_the_error_s_code(tmp_path: Path, capsys:
 
     assert rebuild.main([str(tmp_path / "kb"), "concepts", "nonsense"]) == 2
     assert rebuild.main([str(tmp_path / "none"), "concepts", "exact"]) == 5
-    assert "no such recipe; use exact, pq-fastscan, simhash512" in capsys.readouterr().err
+    assert "no such recipe; use auto, exact, pq-fastscan" in capsys.readouterr().err
 
 
 def test_the_readme_tables_are_what_was_measured() -> None:
