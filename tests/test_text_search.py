@@ -339,6 +339,28 @@ def test_bounds_give_the_full_querys_scores_to_the_bit(
     assert all("AND" in match or '"w0"' not in match for match in asked)  # never all rows that hold w0
 
 
+def test_a_filter_with_an_index_does_not_turn_the_join_round(store: vs.Store) -> None:
+    """The full-text query runs once, not once for each row that the filter's index gives."""
+    from vectorstore.records import parse
+    from vectorstore.storage import fulltext
+
+    store.concepts.add([{"name": f"thing {n}", "domain": "rare"} for n in range(3)])
+    table = store._sync.table("concepts")
+    told: list[str] = []
+
+    class Explaining:
+        def execute(self, sql: str, values: Any) -> Any:
+            with store._sync.catalog.read() as connection:
+                told.extend(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+                return connection.execute(sql, values)
+
+    node = parse({"domain": "rare"}, table.schema)
+    for limit in (None, 2):
+        told.clear()
+        assert len(fulltext.best_matches(Explaining(), table, '"thing"', node, limit)) == (limit or 3)  # type: ignore[arg-type]
+        assert told[0].startswith("SCAN concepts_fts VIRTUAL TABLE")
+
+
 # -- fusion ------------------------------------------------------------------------------------------------------------
 
 

@@ -140,24 +140,31 @@ def _best_of_any(
     words = [word for word, _ in query.words]
     rows = table.next_row(connection) - 1
     bounds = [_SATURATION * max(1e-6, math.log((rows - count + 0.5) / (count + 0.5))) for count in counts]
-    budget = FEW_ROWS
-    while True:
-        first, sought = len(words) - 1, counts[-1]
-        while first and sought + counts[first - 1] <= budget:
-            first -= 1
-            sought += counts[first]
-        if not first or 2 * sought > sum(counts):
-            return best_matches(connection, table, query.match, node, limit)
+    first = _rarest(counts, FEW_ROWS)
+    while first and 2 * sum(counts[first:]) <= sum(counts):
         rare, missed = _any(words[first:]), sum(bounds[:first])
         scores = dict(best_matches(connection, table, rare, node, None))
-        if len(scores) >= limit:
-            # So far rows that hold frequent words too lack those. The few that can still be among the best are scored
-            # again, with all words; the others were scored whole.
-            least = heapq.nlargest(limit, scores.values())[-1] - missed
-            hopeful = [row for row, score in scores.items() if score >= least]
-            best = {row: scores[row] for row in hopeful}
-            best.update(scores_of(connection, table, f"({_any(words[:first])}) AND ({rare})", hopeful))
-            ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:limit]
-            if ranked[-1][1] > missed:
-                return ranked
-        budget *= 4
+        if len(scores) < limit:
+            first = min(first - 1, _rarest(counts, 4 * sum(counts[first:])))
+            continue
+        # So far rows that hold frequent words too lack those. The few that can still be among the best are scored
+        # again, with all words; the others were scored whole.
+        least = heapq.nlargest(limit, scores.values())[-1] - missed
+        hopeful = [row for row, score in scores.items() if score >= least]
+        best = {row: scores[row] for row in hopeful}
+        best.update(scores_of(connection, table, f"({_any(words[:first])}) AND ({rare})", hopeful))
+        ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:limit]
+        if ranked[-1][1] > missed:
+            return ranked
+        while first and sum(bounds[:first]) >= ranked[-1][1]:  # with so many words sought it is certain to be enough
+            first -= 1
+    return best_matches(connection, table, query.match, node, limit)
+
+
+def _rarest(counts: Sequence[int], budget: int) -> int:
+    """The place from which on the words, which come by descending count, are in so many rows together; one at least."""
+    place, sought = len(counts) - 1, counts[-1]
+    while place and sought + counts[place - 1] <= budget:
+        place -= 1
+        sought += counts[place]
+    return place
