@@ -110,6 +110,18 @@ def test_no_text_in_any_syntax_raises_anything_but_our_error(tongues: vs.Store, 
                 assert set(hits.ids) <= set(counted)
 
 
+@settings(max_examples=100, deadline=None)
+@given(text=st.lists(PIECES, max_size=8).map(" ".join), fusion=st.sampled_from(["rrf", "weighted"]))
+def test_no_text_breaks_hybrid_search(tongues: vs.Store, text: str, fusion: str) -> None:
+    for kind in KINDS.values():
+        for syntax in SYNTAXES:
+            try:
+                hits = tongues.collection(kind).search(text, mode="hybrid", syntax=syntax, fusion=fusion, snippets=True)
+            except vs.ValidationError:
+                continue  # nothing to embed, or no query
+            assert [math.fsum(hit.parts.values()) for hit in hits] == [hit.score for hit in hits]
+
+
 @pytest.mark.parametrize(
     "text", ["(" * 3000, "-" * 3000, "title:" * 2000 + "x", "king " * 5000, "king*" * 3000, '"' * 3001, "a OR " * 3000]
 )
