@@ -141,7 +141,7 @@ def _best_of_any(
     rows = table.next_row(connection) - 1
     bounds = [_SATURATION * max(1e-6, math.log((rows - count + 0.5) / (count + 0.5))) for count in counts]
     first = _rarest(counts, FEW_ROWS)
-    while first and 2 * sum(counts[first:]) <= sum(counts):
+    while first and 4 * sum(counts[first:]) <= sum(counts):  # else scoring all of them costs less
         rare, missed = _any(words[first:]), sum(bounds[:first])
         scores = dict(best_matches(connection, table, rare, node, None))
         if len(scores) < limit:
