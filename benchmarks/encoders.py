@@ -2,7 +2,7 @@
 
 Each maker returns a function from texts to (n, d) unit rows. All take texts in the same order and batches, so they
 differ in the arithmetic alone. What a maker needs beyond the package is named where it is missing; nothing of it is
-installed by default: `pip install onnx onnxscript onnxruntime`.
+installed by default: `pip install onnx onnxruntime`.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ PRECISIONS = get_args(Precision)
 VERSION = "1"
 """Raised by any change here that gives a text another vector."""
 
-# Short texts (20 tokens) a second, fastest of three runs with two threads, in batches of 16 / 32 / 64:
-# float32 310 / 321 / 304, bfloat16 405 / 466 / 478; in batches of 128 float32 falls by a fifth.
-# 2-core AMD EPYC (Zen 4), torch 2.13.
+# Short texts (20 tokens) a second, fastest of five rounds with two threads, in batches of 8 / 16 / 32 / 64:
+# bfloat16 395 / 398 / 417 / 293; float32 227 / 225 / 158 from 16 on. Long texts (240 tokens) do not care: 40 to 41 and
+# 21 to 23. 2-core AMD EPYC (Zen 4), torch 2.13.
 BATCH_SIZE = 32
 
 # So many texts are tokenised and sorted at once: enough for even batches, and a query of another thread
