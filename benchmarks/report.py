@@ -198,6 +198,7 @@ ROWS: tuple[Row, ...] = (
     ("· first batch → last batch", _growth_of),
     ("· building the objects before, records/s", _rate(lambda found: found["add"]["objects_built_per_s"])),
     ("· add from dicts, records/s", _rate(lambda found: found["add"]["dicts_records_per_s"])),
+    ("· add from columns, records/s", _rate(lambda found: found["add"]["columns_records_per_s"])),
     ("· with publishing in the background, records/s", _rate(lambda found: found["add_published"]["records_per_s"])),
     (
         "· then until published and closed, s",

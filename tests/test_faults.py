@@ -338,9 +338,9 @@ def test_a_segment_that_was_swept_before_its_commit_is_refused(tmp_path: Path, m
 
 
 def test_a_segment_that_was_swept_while_it_was_written_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
-    with opened(tmp_path / "kb") as store, opened(tmp_path / "kb") as other:
+    with opened(tmp_path / "kb") as store:
         rename = files._rename
-        monkeypatch.setattr(files, "_rename", lambda *paths: (other.sweep(0), rename(*paths)))
+        monkeypatch.setattr(files, "_rename", lambda source, target: (source.unlink(), rename(source, target)))
         with pytest.raises(vs.StoreError, match="removed while it was written"):
             store.concepts.add([{"name": f"n{number}"} for number in range(2000)])
         monkeypatch.undo()

@@ -15,6 +15,7 @@ import numpy as np
 
 from vectorstore.errors import ValidationError
 from vectorstore.records import Record
+from vectorstore.records.columnar import without_collector
 from vectorstore.records.schema import schema_of
 
 _PLAIN = {str, int, bool, type(None), list, tuple, dict}
@@ -55,7 +56,9 @@ class Columns:
         """The rows, at most `size` at a time."""
         for start in range(0, self.count, size):
             stop = min(start + size, self.count)
-            yield Part({name: column.values(start, stop) for name, column in self.columns.items()}, stop - start)
+            with without_collector():
+                columns = {name: column.values(start, stop) for name, column in self.columns.items()}
+            yield Part(columns, stop - start)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rows as mappings, without what is left out."""

@@ -18,7 +18,7 @@ from vectorstore.embedding import Embedding, text_hash
 from vectorstore.errors import ConflictError, DuplicateId, NotFound, ValidationError
 from vectorstore.ids import check_id, new_id, to_micros
 from vectorstore.records import Record, Row, Value
-from vectorstore.records.columnar import ABSENT, Valid, checked, from_mappings
+from vectorstore.records.columnar import ABSENT, Valid, checked, from_mappings, without_collector
 from vectorstore.storage import IntegrityError, RecordTable, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Origin, Progress, Staged, Sync, attach, expire, stage
@@ -119,26 +119,19 @@ class Batch(Generic[R]):
             for name, matrix in self._matrices.items():
                 if len(matrix) != len(self.ids):
                     raise ValidationError(f"{name}.vectors: {len(matrix)} vectors for {len(self.ids)} records")
-            for part in self._parts:
-                for _, staged in part.staged:
-                    staged.files()  # durable before anybody waits for the lock
         except BaseException:
             self.discard()
             raise
 
     def _prepare_chunk(self, chunk: Sequence[R | Mapping[str, Any]] | Part, progress: Progress | None) -> None:
         offset, now = len(self.ids), self._sync.catalog.clock()
-        valid = self._valid(chunk, offset)
-        ids = self._name(valid, offset, now)
-        micros = to_micros(now)
-        same = [micros] * valid.count
-        made = [micros if at is None else to_micros(at) for at in valid.values.get("created_at", ())] or same
-        ready: dict[str, Sequence[Value]] = {"id": ids, "version": [1] * valid.count, "created_at": made}
-        ready |= {"updated_at": same, "deleted_at": [None] * valid.count}
         part = _Part([], [], {})
         self._parts.append(part)  # from now on discard() knows its files
-        self._stage_given(part, ids, offset)
-        part.rows = valid.rows(ready, self._table.name, offset)
+        with without_collector():
+            valid = self._valid(chunk, offset)
+            ids = self._name(valid, offset, now)
+            self._stage_given(part, ids, offset)
+            part.rows = valid.rows(_stamped(valid, ids, to_micros(now)), self._table.name, offset)
         brought = self._table.name in self._matrices or self._embedding.brings_vectors
         if self._table.schema.text_columns and not brought:
             self._stage_texts(part, valid.records, ids, progress)
@@ -293,7 +286,8 @@ class Batch(Generic[R]):
         try:
             first = table.next_row(connection)
             if not existing:
-                table.insert(connection, first, part.rows)
+                with without_collector():
+                    table.insert(connection, first, part.rows)
                 return list(range(first, first + len(part.rows)))
             stored = table.stamps(connection, [row for row, _ in existing.values()])
             numbers: list[int] = []
@@ -359,6 +353,14 @@ class Batch(Generic[R]):
             encoded = [target.schema.encode(record, "contexts") for record in created]
             stamped = [(*row[:_CREATED], transaction.now, transaction.now, *row[_DELETED:]) for row in encoded]
             target.insert(transaction.connection, target.next_row(transaction.connection), stamped)
+
+
+def _stamped(valid: Valid[Any], ids: list[str], now: int) -> dict[str, Sequence[Value]]:
+    """The columns that the store decides."""
+    same = [now] * valid.count
+    made = [now if at is None else to_micros(at) for at in valid.values.get("created_at", ())] or same
+    stamps: dict[str, Sequence[Value]] = {"version": [1] * valid.count, "created_at": made, "updated_at": same}
+    return {"id": ids, **stamps, "deleted_at": [None] * valid.count}
 
 
 def as_record(table: RecordTable[R], item: Any, where: str) -> R:

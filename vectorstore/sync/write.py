@@ -1,9 +1,9 @@
 """Vectors on their way into the store.
 
 Small batches wait in the catalog (`pending`), committed with their records; large ones are published as segments
-*before* the transaction that names them, so that the transaction stays short. `stage` runs without any lock, `attach`
+*before* the commit that names them, so that the transaction stays short. `stage` runs without any lock, `attach`
 inside the transaction, `discard` when it did not happen. Segments are written by a thread of their own: checksums, disk
-and fsync leave the interpreter free, so the caller can go on with the records.
+and fsync leave the interpreter free, so the caller goes on with the records, and `attach` waits for the last of it.
 """
 
 from __future__ import annotations
