@@ -19,17 +19,9 @@ from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import Clock, from_micros, new_id, utc_now
 from vectorstore.maintenance import Maintainer, statistics
+from vectorstore.reason import Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
-from vectorstore.records import (
-    BUILTIN,
-    Analogy,
-    Cluster,
-    Concept,
-    Context,
-    Record,
-    generic_kind,
-    schema_of,
-)
+from vectorstore.records import BUILTIN, Context, Record, generic_kind, schema_of
 from vectorstore.records.record import check_tokenizer
 from vectorstore.search.across import SearchAcross
 from vectorstore.storage import Catalog, RecordTable, SpaceRow, Transaction, declared_kinds
@@ -60,7 +52,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(SearchAcross):
+class Store(Shelves, SearchAcross):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -93,7 +85,7 @@ class Store(SearchAcross):
             self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))
             metrics = self._metrics(metric)
             self._collections: dict[str, Collection[Any]] = {
-                name: Collection(self._sync, table, self._embedding, metrics[name])
+                name: collection_of(name, self._sync, table, self._embedding, metrics[name], self.collection)
                 for name, table in self._sync.tables.items()
             }
             self._catalog.on_commit = self._committed
@@ -172,26 +164,6 @@ class Store(SearchAcross):
         return {name: spaces.get(name, wanted.get(name, "cosine")) for name in self._sync.tables}
 
     # -- kinds -----------------------------------------------------------------------------------------------------
-
-    @property
-    def concepts(self) -> Collection[Concept]:
-        """Things one can think of."""
-        return self.collection(Concept)
-
-    @property
-    def analogies(self) -> Collection[Analogy]:
-        """Domain mappings and proportions."""
-        return self.collection(Analogy)
-
-    @property
-    def clusters(self) -> Collection[Cluster]:
-        """Groups of records."""
-        return self.collection(Cluster)
-
-    @property
-    def contexts(self) -> Collection[Context]:
-        """Namespaces."""
-        return self.collection(Context)
 
     @property
     def kinds(self) -> list[str]:

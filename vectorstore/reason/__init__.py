@@ -1,0 +1,6 @@
+"""What can be asked of knowledge beyond the verbs: each part is thin functions over the collections of a store."""
+
+from vectorstore.reason.reasoner import Reasoner
+from vectorstore.reason.shelves import Shelves, collection_of
+
+__all__ = ["Reasoner", "Shelves", "collection_of"]
