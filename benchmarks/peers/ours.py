@@ -64,7 +64,8 @@ class Ours(System):
             if variant == RECORDS:
                 self._add_records(store, given)
             else:
-                self._add_columns(store, *given)
+                table, vectors = given
+                store.collection(Entry).add(table, vectors)
             added = time.perf_counter()
             if variant != BARE:
                 store.publish("entries")
@@ -79,15 +80,6 @@ class Ours(System):
         columns = zip(rows.ids, rows.texts, rows.domains, rows.poses, rows.buckets, strict=True)
         names = ("id", "text", "domain", "pos", "bucket")
         store.collection(Entry).add([dict(zip(names, values, strict=True)) for values in columns], rows.vectors)
-
-    def _add_columns(self, store: vs.Store, table: Any, vectors: Matrix) -> None:
-        """The one place that knows how whole columns are brought in."""
-        try:
-            store.collection(Entry).add(table, vectors)
-        except vs.ValidationError as error:  # a version that takes no Arrow table gets the table's rows
-            if "expected records or mappings" not in str(error):
-                raise
-            store.collection(Entry).add(table.to_pylist(), vectors)
 
     def open(self, path: Path, effort: Effort) -> Handle:
         return _Open(_open(path), effort)

@@ -210,7 +210,7 @@ class Searcher(Generic[R]):
             if record.id in left_out or len(hits) == k:
                 continue
             score, distance = as_score(value, self._metric)
-            hits.append(Hit(record, score, distance, len(hits), {"vector": score}))
+            hits.append(Hit.plain(record, score, distance, len(hits)))
         elapsed = time.perf_counter() - started
         return Hits(tuple(hits), found.exact, found.recall, generation, elapsed, self._metric, found.plan)
 

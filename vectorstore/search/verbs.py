@@ -44,6 +44,7 @@ class SearchVerbs(Generic[R]):
         self._sync = sync
         self._table = table
         self._embedding = embedding
+        self._searchers: dict[str | None, Searcher[R]] = {}
 
     def search(
         self,
@@ -235,4 +236,9 @@ class SearchVerbs(Generic[R]):
         return VectorInfo(model, made.dim, made.metric, *row)
 
     def _searcher(self, space: str | None) -> Searcher[R]:
-        return Searcher(self._sync, self._table, self._embedding, self.metric, self.kind.space_name(space))
+        found = self._searchers.get(space)
+        if found is None:
+            name = self.kind.space_name(space)
+            found = Searcher(self._sync, self._table, self._embedding, self.metric, name)
+            self._searchers[space] = found
+        return found

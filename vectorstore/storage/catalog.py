@@ -33,6 +33,7 @@ from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
     Connection,
     OperationalError,
+    Reading,
     connect,
     empty_wal,
     file_uri,
@@ -87,6 +88,7 @@ class Catalog:
             self._initialise(fresh=True)
             return
         path = root / CATALOG
+        self._path = str(path)
         self._lock = WriteLock(None if read_only else root / LOCK, timeout)
         self._prepare_folder(root, path, create)
         self._uri = file_uri(path, read_mode(root, path) if read_only else "rw")
@@ -205,11 +207,11 @@ class Catalog:
             raise StoreError(f"opened in process {self._process}; a forked child must call vs.open(...) itself")
         if self.root is not None:
             try:
-                inode = os.stat(self.root / CATALOG).st_ino
+                inode = os.stat(self._path).st_ino
             except OSError:
                 inode = -1
             if inode != self._inode:
-                raise StoreGone(f"{self.root / CATALOG} was removed or replaced while open; nothing was re-created")
+                raise StoreGone(f"{self._path} was removed or replaced while open; nothing was re-created")
 
     @property
     def inherited(self) -> bool:
@@ -225,24 +227,12 @@ class Catalog:
         """Microseconds since 1970 by the store's clock; in this thread's write transaction the instant it began."""
         return self._current.now if self.in_transaction and self._current else to_micros(self.clock())
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> Reading:
         """A consistent snapshot; inside this thread's own write transaction, that transaction."""
         if self.in_transaction:
-            yield self._writer_connection()
-            return
+            return Reading(self._writer_connection(), self.root)
         self.guard()
-        connection = self._reader_connection()
-        if connection.in_transaction:  # nested in the same thread: the outer snapshot
-            yield connection
-            return
-        with translated(self.root):
-            connection.execute("BEGIN")
-        try:
-            with translated(self.root):
-                yield connection
-        finally:
-            connection.execute("COMMIT")
+        return Reading(self._reader_connection(), self.root)
 
     @contextlib.contextmanager
     def write(self, undo: Callable[[], None] | None = None) -> Iterator[Transaction]:

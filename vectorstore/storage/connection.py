@@ -7,9 +7,8 @@ Nothing but SQLite may open the catalog's files while a connection is open, for 
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -127,19 +126,55 @@ def refusal(error: DatabaseError, where: object) -> StoreError | CorruptError:
     return CorruptError(f"{where} is damaged: {error}; it was left as it is; restore a backup")
 
 
-@contextlib.contextmanager
-def translated(root: Path | None) -> Iterator[None]:
+class translated:  # noqa: N801 - used like a function; a generator would cost a search ten microseconds
     """SQLite's errors that a user can do something about, in our words; bugs pass through unchanged."""
-    try:
-        yield
-    except OperationalError as error:
-        name = getattr(error, "sqlite_errorname", "")
+
+    __slots__ = ("_root",)
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise the error in our words if there are some."""
+        if isinstance(error, DatabaseError):
+            _translate(error, self._root)
+
+
+class Reading:
+    """One read transaction on a connection; within another one of the connection it is the outer snapshot."""
+
+    __slots__ = ("_connection", "_nested", "_root")
+
+    def __init__(self, connection: Connection, root: Path | None) -> None:
+        self._connection = connection
+        self._root = root
+        self._nested = connection.in_transaction
+
+    def __enter__(self) -> Connection:
+        """The connection, in its snapshot from the first statement on."""
+        if not self._nested:
+            with translated(self._root):
+                self._connection.execute("BEGIN")
+        return self._connection
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Let the snapshot go."""
+        if self._nested:
+            return
+        self._connection.execute("COMMIT")
+        if isinstance(error, DatabaseError):
+            _translate(error, self._root)
+
+
+def _translate(error: DatabaseError, root: Path | None) -> None:
+    name = getattr(error, "sqlite_errorname", "")
+    if isinstance(error, OperationalError):
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
             raise StoreError(f"{root}: the disk refused ({error}); nothing was written") from error
-        raise
-    except DatabaseError as error:
-        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise CorruptError(f"{root}: the catalog is damaged ({error}); restore a backup") from error
-        raise
+    elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        raise CorruptError(f"{root}: the catalog is damaged ({error}); restore a backup") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -141,12 +141,15 @@ class RecordTable(DeclaredTable[R]):
         Raises:
             CorruptError: the row was damaged since it was written.
         """
+        return self.schema.copy(self._half(number, seal, values))
+
+    def _half(self, number: int, seal: bytes, values: Sequence[Value]) -> dict[str, Any]:
         if digest(values) != seal:
             raise CorruptError(
                 f"{self.name} row {number} (id {values[0]!r}) is damaged: its digest does not match; "
                 "restore a backup, or overwrite the record with upsert"
             )
-        return self.schema.decode(values)
+        return self.schema.half_decoded(values)
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, tuple[int, R]]:
         """Id -> (row, record) for those that are live."""
@@ -171,7 +174,6 @@ class RecordTable(DeclaredTable[R]):
         """
         known = {} if seq is None else self._remembered.take(seq, vids)
         asked = [vid for vid in vids if vid not in known] if known else vids
-        records = {vid: self.schema.decode(values) for vid, values in known.items()}
         if asked:
             marks = ",".join("?" * len(asked))
             found = connection.execute(
@@ -179,13 +181,12 @@ class RecordTable(DeclaredTable[R]):
                 f"JOIN {self.table} t ON t.row = v.record WHERE v.vid IN ({marks}) AND t.{UNDELETED}",
                 tuple(asked),
             ).fetchall()
-            rows = {}
-            for vid, row, seal, *values in found:
-                records[vid] = self.decode(row, seal, values)
-                rows[vid] = values
+            rows = {vid: self._half(row, seal, values) for vid, row, seal, *values in found}
             if seq is not None:
                 self._remembered.keep(seq, rows)
-        return records
+            known |= rows
+        copy = self.schema.copy
+        return {vid: copy(half) for vid, half in known.items()}
 
     def by_rows(self, connection: Connection, rows: Sequence[int]) -> dict[int, R]:
         """Row -> record, deleted ones included."""

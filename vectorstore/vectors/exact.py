@@ -88,9 +88,9 @@ def slack(query: Matrix, metric: str, longest: float, dim: int) -> Matrix:
         () or (q,) float32.
     """
     unit = np.float32((dim + 8) * _EPSILON)
-    length: Matrix = np.sqrt(np.vecdot(query, query))
     if metric == "cosine":
-        return np.full_like(length, unit * 2)
+        return np.full(query.shape[:-1], unit * 2, np.float32)
+    length: Matrix = np.sqrt(np.vecdot(query, query))
     reach = length * np.float32(longest) if metric == "ip" else np.square(length + np.float32(longest))
     return np.asarray(unit * reach, np.float32)
 
@@ -115,14 +115,13 @@ def final_scores(query: Matrix, rows: Matrix, metric: str) -> Scores:
     point = query.astype(np.float64)
     if metric == "l2":
         wide -= point
-        distances: Scores = np.sqrt(np.square(wide).sum(axis=1))
+        distances: Scores = np.sqrt(np.vecdot(wide, wide))
         return -distances
-    products: Scores = (wide * point).sum(axis=1)
+    products: Scores = np.vecdot(wide, point)
     if metric == "ip":
         return products
-    lengths = np.sqrt(np.square(wide).sum(axis=1)) * np.sqrt(np.square(point).sum(axis=-1))
-    cosines: Scores = np.clip(products / lengths, -1.0, 1.0)
-    return cosines
+    products /= np.sqrt(np.vecdot(wide, wide)) * np.sqrt(np.vecdot(point, point))
+    return products.clip(-1.0, 1.0, out=products)
 
 
 def best(scores: Scores, vids: Vids, k: int) -> Positions:
