@@ -128,6 +128,6 @@ def methods() -> dict[str, Callable[[str], dict[str, Any] | None]]:
         "dense, exact": dense(exact=True),
         "dense, recall=0.99": dense(recall=0.99),
         "text": lambda tokenizer: {"mode": "text"},
-        "hybrid, rrf": lambda tokenizer: {"mode": "hybrid", "exact": True},
+        "hybrid, rrf": lambda tokenizer: {"mode": "hybrid", "exact": True, "fusion": "rrf"},
         "hybrid, weighted": lambda tokenizer: {"mode": "hybrid", "exact": True, "fusion": "weighted"},
     }

@@ -716,7 +716,7 @@ def test_explain_is_plain_data_and_its_parts_sum_to_the_scores(store: vs.Store) 
         {},
         {"mode": "text"},
         {"mode": "hybrid"},
-        {"mode": "hybrid", "fusion": "weighted"},
+        {"mode": "hybrid", "fusion": "rrf"},
         {"mode": "text", "group_by": "domain"},
         {"decay": vs.Decay(half_life=__import__("datetime").timedelta(days=1))},
         {"rerank": lambda query, records: [float(len(record.name)) for record in records]},
@@ -736,7 +736,7 @@ def test_explain_is_plain_data_and_its_parts_sum_to_the_scores(store: vs.Store) 
 def test_plans_of_text_and_hybrid_say_what_was_fused(store: vs.Store) -> None:
     store.concepts.add([{"name": f"thing {n}", "definition": f"number {n}"} for n in range(30)])
     text = store.concepts.search("thing 7 absent", mode="text").plan
-    hybrid = store.concepts.search("thing 7", mode="hybrid", fusion=vs.Fusion(constant=10, depth=20)).plan
+    hybrid = store.concepts.search("thing 7", mode="hybrid", fusion=vs.Fusion("rrf", constant=10, depth=20)).plan
 
     assert text.name == "text" and text.reason == "BM25 by FTS5 (unicode61); any of 2 words of 3"
     assert hybrid.name == "hybrid" and "reciprocal ranks (constant 10), weights vector 1, text 1" in hybrid.reason

@@ -42,7 +42,7 @@ class Fusion:
     """How a hybrid search makes one list of two.
 
     Attributes:
-        method: "rrf" (reciprocal ranks) or "weighted" (scores).
+        method: "weighted" (scores) or "rrf" (reciprocal ranks); docs/adr/0005 says why the first is the default.
         constant: of the reciprocal ranks, above 0; a bigger one makes the heads of the lists count less.
         weights: of "vector" and "text", at least 0 and not both 0; "weighted" divides them by their sum. None for 1 and
             1 with "rrf", 0.8 and 0.2 with "weighted", as Bruch, Gai and Ingber chose (benchmarks/retrieval.py).
@@ -52,7 +52,7 @@ class Fusion:
         ValidationError: a value out of range.
     """
 
-    method: Literal["rrf", "weighted"] = "rrf"
+    method: Literal["rrf", "weighted"] = "weighted"
     constant: float = 60
     weights: Mapping[str, float] | None = None
     depth: int = 100

@@ -93,7 +93,7 @@ class SearchVerbs(Generic[R]):
                 8 bytes x pool x d.
             syntax: how a text is read: "words" (any of them; of many the 64 rarest), "all" of them, as one "phrase", or
                 as a "query" in a small language: `king -chess`, `"round table" OR mon*`, `name:(king OR queen)`.
-            fusion: of hybrid search: "rrf" (None), "weighted" or a `Fusion`. `hit.parts` sum to the score.
+            fusion: of hybrid search: "weighted" (None), "rrf" or a `Fusion`. `hit.parts` sum to the score.
             snippets: give each hit the passage that matched the text, as HTML with <mark>, or as `Snippets` say.
             group_by: a field (or extra.<key>): k counts its values, and of each come the best records, together.
             group_size: how many records of each group.
