@@ -349,7 +349,12 @@ class Live:
 
     def _exact(self, query: Matrix, prepared: Matrix, k: int, allowed: Allowed | None, reason: str) -> Found:
         if allowed is not None:
-            vids, scores = self._rank(query, prepared, k, allowed.positions)
+            block = allowed.together(self.segments, self.offsets)
+            if block is None:
+                vids, scores = self._rank(query, prepared, k, allowed.positions)
+            else:
+                near = closeness(prepared, block, self.metric)
+                vids, scores = self._finish(query, prepared, k, near, allowed.positions)
             scanned, matching = len(allowed.positions), len(allowed.positions)
         else:
             values = [closeness(prepared, segment, self.metric) for segment in self.segments]
