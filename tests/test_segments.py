@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 import vectorstore as vs
 from vectorstore.files import DiskFolder, MemoryFolder
 from vectorstore.vectors import open_segment, segment_chunks
+from vectorstore.vectors.exact import closeness
+from vectorstore.vectors.segments import FIRST_READS
 
 IDS = ["a", "ü" * 100, "c c"]
 
@@ -120,3 +122,36 @@ def test_a_map_stays_valid_after_removal(tmp_path: Path) -> None:
         folder.remove("one")
 
         assert bytes(buffer) == b"bytes" and folder.names() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells how a map is read")
+def test_only_the_first_scattered_reads_fetch_nothing_beside(tmp_path: Path) -> None:
+    """`rr` among a map's flags is the system's word for scattered reads."""
+
+    def flags() -> list[str]:
+        found, here = [], False
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            if not line.startswith("VmFlags"):
+                here = str(tmp_path / "one.npz") in line if "-" in line.split(" ")[0] else here
+            elif here:
+                found += line.split()[1:]
+        return found
+
+    data = clustered(4096, 16)
+    info = DiskFolder(tmp_path).publish("one.npz", segment_chunks([str(n) for n in range(4096)], data))
+    segment = open_segment(DiskFolder(tmp_path).read(info.name), id=1, file=info.name, rows=4096, dim=16, first_vid=1)
+    rows = np.arange(0, 4096, 100)
+    told = []
+    for place in range(FIRST_READS + 2):
+        near = closeness(data[0], segment, "ip", rows)
+        assert near == pytest.approx(data[rows] @ data[0], abs=1e-5)
+        told.append("rr" in flags())
+        if place == 1:
+            assert closeness(data[0], segment, "ip") == pytest.approx(data @ data[0], abs=1e-5)
+            assert "rr" not in flags()  # going through
+
+    assert told == [True] * FIRST_READS + [False, False]
+
+    segment.pages.large = True
+    closeness(data[0], segment, "ip", rows)
+    assert "rr" in flags()

@@ -24,7 +24,7 @@ from vectorstore.recipes import IndexRecipe
 from vectorstore.records.where import Node
 from vectorstore.storage import Catalog, Connection, RecordTable, SegmentRow, SpaceRow
 from vectorstore.storage import spaces as rows
-from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, from_bytes, open_segment
+from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, from_bytes, open_segment, weigh
 from vectorstore.vectors.arrays import Matrix, lengths
 
 log = logging.getLogger("vectorstore")
@@ -185,6 +185,7 @@ class SpaceState:
                 last_segment=max([base.last_segment, *(row.id for row in new)]),
                 last_pending=int(vids[-1]) if len(vids) else base.last_pending,
             )
+            weigh(grown.segments)
         return dataclasses.replace(grown, dead=grown.retire(retired)) if len(retired) else grown
 
     def _load(self, connection: Connection, space: SpaceRow, seq: int, base: Live | None) -> Live:
@@ -199,6 +200,7 @@ class SpaceState:
                 problem, first = "the index was built over segments that are gone", ()
         ordered = sorted(found, key=lambda row: (first.index(row.id) if row.id in first else len(first), row.id))
         segments = [opened.get(row.id) or self._open(space, row) for row in ordered]
+        weigh(segments)
         vids, vectors = rows.pending_vectors(connection, space.id, space.dim, 0)
         live = Live(
             seq=seq,

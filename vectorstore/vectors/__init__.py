@@ -5,7 +5,7 @@ from vectorstore.vectors.index import Index, build, from_bytes, library, same_co
 from vectorstore.vectors.live import Allowed, Found, Live
 from vectorstore.vectors.measure import Curve, OperatingPoint, measure
 from vectorstore.vectors.native import has_faiss
-from vectorstore.vectors.segments import Segment, file_name, open_segment, rows_per_segment, segment_chunks
+from vectorstore.vectors.segments import Segment, file_name, open_segment, rows_per_segment, segment_chunks, weigh
 
 __all__ = [
     "METRICS",
@@ -32,4 +32,5 @@ __all__ = [
     "same_codes",
     "segment_chunks",
     "to_bytes",
+    "weigh",
 ]

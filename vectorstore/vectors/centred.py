@@ -87,6 +87,7 @@ def centres(live: Live, groups: Sequence[Vids]) -> Centres:
 def _blocks(live: Live) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
     """(first position, (n, d) float64 copies of its rows), some thousand rows at a time."""
     for segment, offset in zip(live.segments, live.offsets.tolist(), strict=False):
+        segment.expect(scattered=False)
         for start in range(0, segment.rows, BLOCK):
             yield offset + start, segment.vectors[start : start + BLOCK].astype(np.float64)
 

@@ -42,6 +42,7 @@ def closeness(query: Matrix, segment: Segment, metric: str, rows: Positions | No
     Time O(n d), about 0.05 microseconds a row at d = 384; memory O(n).
     """
     near = squared_distances if metric == "l2" else products
+    segment.expect(scattered=rows is not None and len(rows) * 8 < segment.rows)
     out = near(query, segment.vectors, rows)
     if metric == "l2":
         np.negative(out, out=out)
@@ -52,6 +53,7 @@ def closeness(query: Matrix, segment: Segment, metric: str, rows: Positions | No
 
 def closeness_many(queries: Matrix, segment: Segment, metric: str) -> Matrix:
     """(q, n) float32 closeness of all rows for several prepared queries, by one matrix product."""
+    segment.expect(scattered=False)
     products: Matrix = queries @ segment.vectors.T
     if metric == "cosine":
         products /= segment.norms
@@ -64,6 +66,7 @@ def closeness_many(queries: Matrix, segment: Segment, metric: str) -> Matrix:
 
 def closeness_each(queries: Matrix, segment: Segment, metric: str, rows: Positions) -> Matrix:
     """(q, c) float32 closeness of each prepared query to rows of its own (q, c); -inf where a row is -1."""
+    segment.expect(scattered=rows.size * 8 < segment.rows)
     if metric == "l2":
         return -squared_distances_each(queries, segment.vectors, rows)
     out = products_each(queries, segment.vectors, rows)

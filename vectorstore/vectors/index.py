@@ -172,6 +172,7 @@ def build(recipe: IndexRecipe, segments: Sequence[Segment], metric: str, seed: i
             native.train(_sample(segments, min(rows, recipe.train_rows), metric, seed))
         engine.omp_set_num_threads(many)
         for segment in segments:
+            segment.expect(scattered=False)
             for start in range(0, segment.rows, BLOCK):
                 native.add(_as_indexed(segment.vectors[start : start + BLOCK], metric))
     except RuntimeError as error:

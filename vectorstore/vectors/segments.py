@@ -8,8 +8,11 @@ too. Reading trusts nothing: exact member set, stored, exact dtypes and shapes, 
 
 from __future__ import annotations
 
+import functools
 import io
 import math
+import mmap
+import os
 import re
 import struct
 import zipfile
@@ -27,6 +30,12 @@ from vectorstore.vectors.arrays import Matrix, Vids, lengths
 
 ALIGNMENT = 64
 MAX_BYTES = 256 * 1024 * 1024
+FIRST_READS = 4
+"""So many scattered reads of a segment fetch nothing beside what they ask for."""
+
+LARGE_SHARE = 0.25
+"""A space that is larger than this share of the machine's memory is never fetched ahead for scattered reads."""
+
 NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.npz")
 _NPY_HEAD = re.compile(
     rb"\x93NUMPY\x01\x00(..)\{'descr': '(<f4|<i8|<U\d{1,5})', 'fortran_order': False, "
@@ -83,6 +92,48 @@ def segment_chunks(ids: Sequence[str], vectors: Matrix, vids: Vids | None = None
     yield central + _END.pack(b"PK\5\6", 0, 0, len(arrays), len(arrays), len(central), offset, 0)
 
 
+class Pages:
+    """The pages of a mapped file that hold a segment's vectors, and how the system is told to read them.
+
+    Left alone, it fetches megabytes around each vector that is compared: from a cold disk a first search of 120 vectors
+    so takes in the whole file, 150 ms for 180 MB instead of 8. A process that asks once should not pay for that; one
+    that goes on asking should, once, unless the file would fill the memory.
+    """
+
+    def __init__(self, mapped: mmap.mmap, first: int, end: int) -> None:
+        self._mapped = mapped
+        self._start = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._length = end - self._start
+        self._scattered = 0
+        self._random = False
+        self.large = False
+
+    def expect(self, scattered: bool) -> None:
+        """Some vectors here and there are going to be read, or all in order."""
+        self._scattered += scattered
+        random = scattered and (self.large or self._scattered <= FIRST_READS)
+        if random != self._random and self._length > 0 and hasattr(mmap, "MADV_RANDOM"):
+            self._mapped.madvise(mmap.MADV_RANDOM if random else mmap.MADV_NORMAL, self._start, self._length)
+            self._random = random
+
+
+def weigh(segments: Sequence[Segment]) -> None:
+    """Tell the segments of a space whether all of them together are large for this machine."""
+    large = sum(segment.vectors.nbytes for segment in segments) > _memory() * LARGE_SHARE
+    for segment in segments:
+        if segment.pages is not None:
+            segment.pages.large = large
+
+
+@functools.cache
+def _memory() -> int:
+    """Bytes of the machine's memory, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 32
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """Vectors that can be searched where they lie; `id` 0 is the block of pending vectors.
@@ -97,6 +148,12 @@ class Segment:
     explicit_vids: Vids | None
     ids: npt.NDArray[np.str_] | None = None
     file: str = ""
+    pages: Pages | None = None
+
+    def expect(self, scattered: bool) -> None:
+        """How the vectors are going to be read: some of them, here and there, or all in order."""
+        if self.pages is not None:
+            self.pages.expect(scattered)
 
     @property
     def rows(self) -> int:
@@ -159,7 +216,11 @@ def open_segment(buffer: Buffer, *, id: int, file: str, rows: int, dim: int, fir
     if not good:
         shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
         raise CorruptError(f"{file} holds {shapes}, expected {rows} vectors of {dim}; restore it from a backup")
-    return Segment(id, arrays["vectors"], arrays["norms"], first_vid, vids, arrays["ids"], file)
+    vectors, pages = arrays["vectors"], None
+    if isinstance(buffer, mmap.mmap):
+        first = vectors.ctypes.data - np.frombuffer(buffer, np.uint8).ctypes.data
+        pages = Pages(buffer, first, first + vectors.nbytes)
+    return Segment(id, vectors, arrays["norms"], first_vid, vids, arrays["ids"], file, pages)
 
 
 def _members(buffer: Buffer) -> dict[str, npt.NDArray[Any]]:
