@@ -41,6 +41,11 @@ class IndexRecipe:
     min_recall: float = 0.9
     when: str = ""
 
+    @property
+    def inverted(self) -> bool:
+        """Whether a search visits only some cells, so that rows in the others cannot be found."""
+        return any("nprobe" in point for point in self.points)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as stored with an artifact."""
         return {**dataclasses.asdict(self), "points": [dict(point) for point in self.points]}
@@ -155,8 +160,8 @@ IVF_PQ_FASTSCAN = IndexRecipe(
     tuple(
         {"nprobe": nprobe, "candidates": candidates}
         for nprobe, candidates in (
-            *((4, 40), (8, 80), (16, 120), (32, 160), (64, 160), (96, 240)),
-            *((128, 240), (192, 240), (256, 320), (384, 320), (512, 480)),
+            *((4, 40), (8, 80), (16, 120), (32, 160), (64, 240), (96, 320)),
+            *((128, 480), (192, 640), (256, 640), (384, 960), (512, 1280)),
         )
     ),
     train_rows=131_072,
