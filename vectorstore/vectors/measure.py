@@ -139,15 +139,16 @@ def held_out(
     noisy = a + _NOISE * noise
     if metric == "cosine":
         a, b, c, d, e = (as_unit(rows) for rows in (a, b, c, d, e))
-    made = [_unless_zero((a + b) / 2, a), _unless_zero(noisy, a)]
+    made = [(a + b) / 2, noisy]
     if far:
-        made.append(_unless_zero(a + b + c - d - e, a))
-    return [np.ascontiguousarray(queries, np.float32) for queries in made]
+        made.append(a + b + c - d - e)
+    return [_unless_zero(queries, a) for queries in made]
 
 
-def _unless_zero(queries: Matrix, rows: Matrix) -> Matrix:
+def _unless_zero(queries: npt.NDArray[np.floating[Any]], rows: Matrix) -> Matrix:
     """The queries, with a row in place of each that has no direction, such as the midpoint of opposite vectors."""
-    return np.where(queries.any(axis=1)[:, None], queries, rows)
+    zero = ~np.any(queries, axis=1, keepdims=True)
+    return np.ascontiguousarray(np.where(zero, rows, queries), np.float32)
 
 
 def _pick(segments: Sequence[Segment], positions: Positions) -> Matrix:
