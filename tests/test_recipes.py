@@ -8,15 +8,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
 import vectorstore as vs
 from indexes import measure, rebuild
 from vectorstore.recipes import BUILTIN_RECIPES, IndexRecipe, load_recipe
+from vectorstore.sync.publish import snapshot
+from vectorstore.vectors import Segment, build
+from vectorstore.vectors.measure import truth
 
 FOLDER = Path(__file__).parent.parent / "indexes"
 RECIPES = sorted(FOLDER.glob("*.toml"))
+SCIFACT = Path(__file__).parent / "data" / "scifact" / "vectors.npz"
 ROWS, DIM, K, QUERIES = 3000, 32, 10, 60
 
 
@@ -97,6 +102,38 @@ def test_a_recipe_keeps_its_promise_and_ranks_like_brute_force(store: vs.Store, 
     assert np.mean(shares) >= min(promises) - 3 * np.std(shares) / np.sqrt(QUERIES)
 
 
+@pytest.fixture(scope="module")
+def abstracts() -> Iterator[tuple[vs.Store, measure.Matrix, list[set[str]]]]:
+    """A store of SciFact's abstracts, its claims, and the ids of the K abstracts nearest to each."""
+    with np.load(SCIFACT) as archive:
+        documents, claims = archive["documents"].astype(np.float32), archive["queries"].astype(np.float32)
+    with vs.open(":memory:", embedder=None, auto_publish=False) as opened:
+        opened.concepts.add([{"id": str(place), "name": "x"} for place in range(len(documents))], vectors=documents)
+        nearness = claims @ (documents / np.linalg.norm(documents, axis=1, keepdims=True)).T
+        nearest = np.argsort(-nearness, axis=1)[:, :K]
+        yield opened, claims, [{str(place) for place in row} for row in nearest]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in RECIPES if path.stem not in ("hnsw32-sq8", "hnsw32-rabitq")],  # as hnsw32, and slow to measure
+    ids=lambda path: path.stem,
+)
+def test_real_queries_get_what_they_ask_for(
+    abstracts: tuple[vs.Store, measure.Matrix, list[set[str]]], path: Path
+) -> None:
+    """Claims are sentences, abstracts are not: the queries lie off the data, as real ones do (docs/adr/0005)."""
+    store, claims, expected = abstracts
+    store.rebuild("concepts", path)
+
+    for asked in (0.9, 0.95, 0.99):
+        answers = store.concepts.search_many(claims, K, recall=asked)
+        shares = [len(set(hits.ids) & wanted) / K for hits, wanted in zip(answers, expected, strict=True)]
+        error = np.std(shares) / np.sqrt(len(shares))
+        assert answers[0].recall_promised >= asked
+        assert np.mean(shares) >= asked - error, (asked, answers[0].plan.reason)
+
+
 @pytest.mark.parametrize("path", [path for path in RECIPES if path.stem != "exact"], ids=lambda path: path.stem)
 def test_an_index_is_really_used(store: vs.Store, path: Path) -> None:
     """With little recall asked for, the cheapest point is far below an exact scan."""
@@ -163,7 +200,65 @@ def test_an_unknown_key_is_an_error_that_names_the_allowed_ones(tmp_path: Path) 
         load_recipe(tmp_path / "bad.toml")
 
     assert "unknown key 'efSearch'" in str(raised.value)
-    assert "factory, min_recall, name, points, train_rows, when" in str(raised.value)
+    assert "construction, factory, min_recall, name, points, train_rows, when" in str(raised.value)
+
+
+@pytest.mark.parametrize("factory", ["HNSW8,Flat", "PCA16,HNSW8,SQ8"])
+def test_construction_is_applied_kept_with_the_index_and_comes_back(tmp_path: Path, factory: str) -> None:
+    recipe = IndexRecipe("graph", factory, ({"efSearch": 64, "candidates": 20},), construction=77, min_recall=0.0)
+    with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as store:
+        fill(store)
+        store.rebuild("concepts", recipe)
+    with vs.open(tmp_path / "kb", auto_publish=False) as store:
+        index = snapshot(store._sync, "concepts").index
+
+    assert index.recipe == recipe
+    assert IndexRecipe.from_dict(recipe.to_dict()) == recipe
+    native = index.native if factory.startswith("HNSW") else faiss.downcast_index(index.native.index)
+    assert native.hnsw.efConstruction == 77
+
+
+def test_more_construction_finds_more() -> None:
+    """On data without clusters, which are hard to walk: two thousand searches at the same small effort."""
+    rows = np.random.default_rng(1).standard_normal((4000, 32)).astype(np.float32)
+    segment = Segment(0, rows, np.linalg.norm(rows, axis=1), 0, None)
+    queries = np.random.default_rng(2).standard_normal((500, 32)).astype(np.float32)
+    expected = truth([segment], queries, "l2", K)
+    shares = []
+    for effort in (4, 200):
+        recipe = IndexRecipe("graph", "HNSW8,Flat", ({"efSearch": 20, "candidates": 10},), construction=effort)
+        found = build(recipe, [segment], "l2").candidates(queries, recipe.points[0], K)
+        shares.append(np.mean([len(set(a) & set(b)) / K for a, b in zip(found, expected, strict=True)]))
+
+    assert shares[1] > shares[0] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"factory": "PQ8x4fs"}, "construction: only graphs (HNSW) have it, 'PQ8x4fs' is none; its keys are: factory, min"),
+        ({"factory": "IVF16_HNSW32,Flat"}, "construction: only graphs (HNSW) have it"),
+        ({"factory": "exact"}, "construction: only graphs (HNSW) have it"),
+        ({"construction": 0}, "construction: expected a whole number of at least 1, got 0"),
+        ({"construction": 2.5}, "construction: expected a whole number of at least 1, got 2.5"),
+        ({"construction": True}, "construction: expected a whole number of at least 1, got True"),
+        ({"construction": "128"}, "construction: expected a whole number of at least 1, got '128'"),
+    ],
+)  # fmt: skip
+def test_construction_belongs_to_graphs_and_is_a_whole_number(given: dict[str, object], message: str) -> None:
+    data = {"name": "x", "factory": "HNSW32,Flat", "points": [{"candidates": 20}], "construction": 128, **given}
+
+    with pytest.raises(vs.RecipeError) as raised:
+        IndexRecipe.from_dict(data, "bad.toml")
+
+    assert message in str(raised.value)
+
+
+def test_a_recipe_kept_before_construction_was_a_key_still_loads() -> None:
+    kept = {key: value for key, value in BUILTIN_RECIPES["hnsw32"].to_dict().items() if key != "construction"}
+
+    assert IndexRecipe.from_dict(kept).construction is None
+    assert "construction" not in IndexRecipe.from_dict(kept).to_dict()
 
 
 def test_a_recipe_that_faiss_cannot_build_leaves_the_old_index(store: vs.Store) -> None:

@@ -100,9 +100,14 @@ def history(sync: Sync, space: str, limit: int) -> list[Audit]:
 
 
 def _queries(live: Live, count: int) -> Matrix:
-    """Held-out queries that no other audit asked: the seed is the clock's."""
+    """Held-out queries of the kinds that the promise was measured with, which no other audit asked.
+
+    The seed is the clock's.
+    """
     segments = [segment for segment in live.segments if segment.rows]
-    return np.concatenate(held_out(segments, live.metric, math.ceil(count / 2), seed=time.time_ns() % 2**32))[:count]
+    far = live.index is not None and live.index.recipe.inverted
+    each = math.ceil(count / (3 if far else 2))
+    return np.concatenate(held_out(segments, live.metric, each, seed=time.time_ns() % 2**32, far=far))[:count]
 
 
 def _warning(space: str, live: Live, asked: float, delivered: float, error: float, newer: float) -> str | None:

@@ -167,6 +167,8 @@ def build(recipe: IndexRecipe, segments: Sequence[Segment], metric: str, seed: i
     try:
         # np: without the polysemous training that sorts codes for Hamming distances, which nobody compares here.
         native = engine.index_factory(dim, factory.removesuffix("fs") + "np" if packable else factory, kind)
+        if recipe.construction is not None:
+            _graph(native).efConstruction = recipe.construction
         if not native.is_trained:
             engine.omp_set_num_threads(many if factory.startswith("IVF") else 1)
             native.train(_sample(segments, min(rows, recipe.train_rows), metric, seed))
@@ -179,6 +181,13 @@ def build(recipe: IndexRecipe, segments: Sequence[Segment], metric: str, seed: i
         reason = str(error).splitlines()[-1][-300:]
         raise RecipeError(f"{recipe.name}: FAISS cannot build {factory!r} over {rows} x {dim}: {reason}") from error
     return _packed(recipe, native, rows, None)
+
+
+def _graph(native: Any) -> Any:
+    """The links of a graph index, also behind a transformation of its vectors."""
+    if isinstance(native, faiss().IndexPreTransform):
+        native = faiss().downcast_index(native.index)
+    return native.hnsw
 
 
 def _packed(recipe: IndexRecipe, native: Any, rows: int, source: Buffer | None) -> Index:
