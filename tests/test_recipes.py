@@ -122,7 +122,7 @@ def abstracts() -> Iterator[tuple[vs.Store, measure.Matrix, list[set[str]]]]:
 def test_real_queries_get_what_they_ask_for(
     abstracts: tuple[vs.Store, measure.Matrix, list[set[str]]], path: Path
 ) -> None:
-    """Claims are sentences, abstracts are not: the queries lie off the data, as real ones do (docs/adr/0005)."""
+    """Claims are sentences, abstracts are not: the queries lie off the data, as real ones do (docs/adr/0006)."""
     store, claims, expected = abstracts
     store.rebuild("concepts", path)
 

@@ -342,7 +342,7 @@ class Collection(SearchVerbs[R]):
             k: how many hits are compared.
             where: audit searches with this filter.
             recall: the recall to ask for; None for 0.99.
-            queries: texts, vectors or ids to ask with; None makes some from the data (docs/adr/0005).
+            queries: texts, vectors or ids to ask with; None makes some from the data (docs/adr/0006).
             sample: how many to make, at least 10.
             space: which of the kind's vector spaces; None for the one of its texts.
 

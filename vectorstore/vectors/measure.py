@@ -6,7 +6,7 @@ the gaps between rows, and these two sets show it. An inverted file also loses t
 that depends on how far off the data a query lies: sentences asked of glosses, or claims of abstracts, have their
 neighbours in many cells where midpoints have them in few. So inverted files answer a third set, sums and differences
 of five rows, which lie near no row and between no two. Real queries got more than was promised from every recipe on
-wordnet-minilm, SciFact, GloVe and hashed texts (docs/adr/0005). For filters the same queries are put to two subsets:
+wordnet-minilm, SciFact, GloVe and hashed texts (docs/adr/0006). For filters the same queries are put to two subsets:
 random rows, and rows of one topic (the nearest to one of them), which lie closer together. The promise of a point is
 the lowest mean of its trials, less one standard error.
 """
