@@ -57,7 +57,6 @@ class Remover(Generic[R]):
             numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
             if numbers:
                 self._restore_rows(transaction, numbers)
-                refuse_ownerless(self._sync, transaction, self._table, numbers)
             self._note(transaction, "restore", len(numbers), len(numbers))
         return len(numbers)
 
@@ -70,6 +69,7 @@ class Remover(Generic[R]):
             stamp(transaction, self._table, dict.fromkeys(numbers))
         except IntegrityError as error:
             raise conflict(self._table, error) from error
+        refuse_ownerless(self._sync, transaction, self._table, numbers)
         for space in self._spaces(transaction):
             self._revive(transaction, space, numbers)
         for other, back in returning(self._sync, transaction, self._table, former):

@@ -122,7 +122,7 @@ class Store(Shelves, SearchAcross):
         with self._catalog.read() as connection:
             todo = {name: table.pending_fields(connection) for name, table in self._sync.tables.items()}
             other = {name for name, table in self._sync.tables.items() if table.settle_tokenizer(connection, tokenizer)}
-            unlisted = {name for name, table in self._sync.tables.items() if table.pending_lists(connection)}
+            unlisted = {name for name, table in self._sync.tables.items() if table.pending_lists(stored.get(name))}
         lacking = [name for name, fields in todo.items() if fields != [] or name in other | unlisted]
         if not lacking:
             return
@@ -134,6 +134,7 @@ class Store(Shelves, SearchAcross):
         if self.path is not None and any(todo.values()):
             self._catalog.backup(self.path / f"catalog.kinds.{new_id(self._catalog.clock())}.backup.sqlite")
         with self._catalog.write() as transaction:
+            stored = declared_kinds(transaction.connection)
             for name, table in self._sync.tables.items():
                 new = table.pending_fields(transaction.connection)
                 if new is None:
@@ -142,7 +143,7 @@ class Store(Shelves, SearchAcross):
                         self._first_context(transaction, table)
                 elif new:
                     table.add_fields(transaction.connection, new)
-                if table.pending_lists(transaction.connection):
+                if not new and table.pending_lists(stored.get(name)):
                     table.make_lists(transaction.connection)
                 if table.settle_tokenizer(transaction.connection, tokenizer):
                     table.make_text(transaction.connection)

@@ -67,10 +67,10 @@ class Column:
 
     def values_of(self, stored: Value) -> list[str]:
         """What the table of a listed field holds of one stored list: its values, each once, names in folded form."""
-        found = json.loads(str(stored)) if stored is not None else []
+        found = from_json(str(stored)) if stored is not None else []
         if self.listed:
-            found = [item[key] for item in found for key in self.listed]
-        return list(dict.fromkeys(fold(text) if self.folded else text for text in found if text is not None))
+            found = [item[key] for item in found for key in self.listed if item[key] is not None]
+        return list(dict.fromkeys(map(fold, found) if self.folded else found))
 
 
 @dataclass(frozen=True)

@@ -156,14 +156,13 @@ class DeclaredTable(Generic[R]):
         )
         self.make_lists(connection)
 
-    def pending_lists(self, connection: Connection) -> bool:
-        """Whether the listed fields of the stored kind are others than the class declares."""
-        stored = self._stored_lists(connection)
-        return stored is not None and stored != {listed.column.name for listed in self.lists}
+    def pending_lists(self, stored: Sequence[dict[str, Any]] | None) -> bool:
+        """Whether the listed fields of the stored columns (None for a new kind) are others than the class declares."""
+        return stored is not None and _lists(stored) != {listed.column.name for listed in self.lists}
 
     def make_lists(self, connection: Connection) -> None:
         """Make and fill the tables that listed fields lack, and drop those of fields that are listed no more."""
-        stored = self._stored_lists(connection) or set()
+        stored = _lists(declared_kinds(connection)[self.name])
         for name in sorted(stored - {listed.column.name for listed in self.lists}):
             connection.execute(f"DROP TABLE {list_table(self.name, name)}")
         for listed in self.lists:
@@ -171,13 +170,6 @@ class DeclaredTable(Generic[R]):
                 listed.create(connection)
                 listed.rebuild(connection)
         self._record(connection)
-
-    def _stored_lists(self, connection: Connection) -> set[str] | None:
-        found = connection.execute("SELECT declaration FROM kinds WHERE name = ?", (self.name,)).fetchone()
-        if found is None:
-            return None
-        # Declarations of before there were listed fields do not speak of any, and have tags.
-        return {"tags"} | {column["name"] for column in json.loads(found[0]) if column.get("listed") is not None}
 
     def _record(self, connection: Connection) -> None:
         connection.execute(
@@ -191,6 +183,11 @@ class DeclaredTable(Generic[R]):
                 json.dumps(self.schema.kind.model_json_schema()),
             ),
         )
+
+
+def _lists(columns: Sequence[dict[str, Any]]) -> set[str]:
+    """Names of listed columns; declarations of before there were such do not speak of any, and have tags."""
+    return {"tags"} | {column["name"] for column in columns if column.get("listed") is not None}
 
 
 def _literal(value: Value) -> str:

@@ -39,6 +39,7 @@ class ListTable:
         for number, row in rows:
             alike.setdefault(row[self._at], []).append(number)
         rows_of: dict[str, list[int]] = {}
+        alike.pop("[]", None)
         for text, numbers in alike.items():
             for value in self.column.values_of(text):
                 rows_of.setdefault(value, []).extend(numbers)
