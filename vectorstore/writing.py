@@ -7,6 +7,7 @@ prepares again (`Raced`).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -273,12 +274,25 @@ class Batch(Generic[R]):
             if guard is not None:
                 guard.before(transaction, part.rows, offset)
             check_references(self._sync, transaction, table, part.rows, self._seen, offset)
-            numbers = self._write_rows(transaction, part, existing, operation, versions)
+            with self._forward_references(transaction):
+                numbers = self._write_rows(transaction, part, existing, operation, versions)
             self._write_vectors(transaction, part, numbers)
             offset += len(part.rows)
             written += numbers
         if guard is not None:
             guard.after(transaction, written)
+
+    @contextlib.contextmanager
+    def _forward_references(self, transaction: Transaction) -> Iterator[None]:
+        """Records of one part may point to each other in any order; `check_references` knows that they are there."""
+        if all(column.ref != self._table.name for column in self._table.schema.columns):
+            yield
+            return
+        transaction.connection.execute("PRAGMA defer_foreign_keys=ON")
+        try:
+            yield
+        finally:
+            transaction.connection.execute("PRAGMA defer_foreign_keys=OFF")
 
     def _write_rows(
         self,

@@ -141,8 +141,8 @@ class Concepts(Named[Concept]):
         term = Term(schema.by_name["type"], (), "in", tuple([type] if isinstance(type, str) else type))
         return term if node is None else And((term, node))
 
-    def _name_filter(self, name: str) -> Where:
-        return {"or": [{"name": name}, {"lemmas__has": name}]}
+    def _name_filters(self, name: str) -> list[Where]:
+        return [{"name": name}, {"lemmas__has": name}]
 
     def _hides(self, record: Concept) -> Hashable:
         return fold(record.name), fold(record.synset or record.disambiguation or "")

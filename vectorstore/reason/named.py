@@ -33,14 +33,19 @@ class Named(Reasoner[R]):
 
     def _called(self, name: str, context: str | None) -> list[R]:
         """All records of a name: everywhere in order of arrival, or as seen from a context, nearest first."""
-        where = self._name_filter(name)
-        if context is None:
-            return list(self.stream(where))
-        chain = self._chain(context)
-        return visible(self.stream({"and": [where, {"context__in": chain}]}), chain, self._hides)
+        chain = None if context is None else self._chain(context)
+        among: Where = {} if chain is None else {"context__in": chain}
+        with self._sync.catalog.read() as connection:
+            # One filter after the other: SQLite would read all rows for both in one OR.
+            found = [self._table.matching(connection, self._parse({**of, **among})) for of in self._name_filters(name)]
+            numbers = sorted({row for rows in found for row in rows.tolist()})
+            records = self._table.by_rows(connection, numbers)
+        ordered = [records[row] for row in numbers]
+        return ordered if chain is None else visible(ordered, chain, self._hides)
 
-    def _name_filter(self, name: str) -> Where:
-        return {"name": name}
+    def _name_filters(self, name: str) -> list[Where]:
+        """Of what is called so, each by an index of its own."""
+        return [{"name": name}]
 
     def _hides(self, record: R) -> Hashable:
         """What hides a record of the same in a farther context."""

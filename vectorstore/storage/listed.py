@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
+
+from pydantic_core import to_json
 
 from vectorstore.records import Column, Row, Value
 from vectorstore.storage.connection import Connection
@@ -47,7 +48,7 @@ class ListTable:
             connection.execute(
                 f"INSERT INTO {self.table}({self.value}, row) "
                 "SELECT t.key, n.value FROM json_each(?) t, json_each(t.value) n",
-                (json.dumps({value: sorted(rows_of[value]) for value in sorted(rows_of)}),),
+                (to_json({value: sorted(rows_of[value]) for value in sorted(rows_of)}).decode(),),
             )
 
     def delete(self, connection: Connection, where: str, values: Sequence[Value]) -> None:
