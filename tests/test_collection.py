@@ -265,14 +265,16 @@ def test_purge_of_ids_ignores_their_age_but_not_that_they_live(store: vs.Store) 
     assert names(store.concepts) == ["queen"]
 
 
-def test_a_used_context_cannot_be_purged(store: vs.Store) -> None:
+def test_a_context_with_deleted_records_cannot_be_purged_before_they_are(store: vs.Store) -> None:
     store.concepts.add({"name": "bank", "context": "finance"})
+    store.concepts.delete("finance:bank")
     store.contexts.delete("finance")
 
-    with pytest.raises(vs.ConflictError):
+    with pytest.raises(vs.ConflictError, match="still point to it"):
         store.contexts.purge("finance")
 
-    assert store.concepts.count({"context": "finance"}) == 1
+    store.concepts.purge("finance:bank")
+    assert store.contexts.purge("finance") == 1
 
 
 # -- get, find, stream, count ------------------------------------------------------------------------------------------

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from vectorstore.embedders import SentenceEmbedder as SentenceEmbedder
     from vectorstore.errors import ConflictError as ConflictError
     from vectorstore.errors import CorruptError as CorruptError
+    from vectorstore.errors import CycleError as CycleError
     from vectorstore.errors import DerivedError as DerivedError
     from vectorstore.errors import DimensionError as DimensionError
     from vectorstore.errors import DuplicateId as DuplicateId
     from vectorstore.errors import EmbedderError as EmbedderError
+    from vectorstore.errors import InstanceError as InstanceError
     from vectorstore.errors import LibraryMissing as LibraryMissing
+    from vectorstore.errors import MissingElement as MissingElement
     from vectorstore.errors import NewerFormat as NewerFormat
     from vectorstore.errors import NotAStore as NotAStore
     from vectorstore.errors import NotFound as NotFound
@@ -46,24 +49,40 @@ if TYPE_CHECKING:
     from vectorstore.errors import StoreError as StoreError
     from vectorstore.errors import StoreGone as StoreGone
     from vectorstore.errors import Superseded as Superseded
+    from vectorstore.errors import UndeclaredElement as UndeclaredElement
+    from vectorstore.errors import UnknownConcept as UnknownConcept
+    from vectorstore.errors import UnknownFrame as UnknownFrame
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.reason.concepts import Related as Related
+    from vectorstore.reason.frames import ElementOf as ElementOf
+    from vectorstore.reason.instances import Analogous as Analogous
+    from vectorstore.reason.instances import Role as Role
     from vectorstore.recipes import Auto as Auto
     from vectorstore.recipes import IndexRecipe as IndexRecipe
+    from vectorstore.records.axioms import Axiom as Axiom
+    from vectorstore.records.frames import Binding as Binding
+    from vectorstore.records.frames import Frame as Frame
+    from vectorstore.records.frames import FrameElement as FrameElement
+    from vectorstore.records.frames import FrameInstance as FrameInstance
+    from vectorstore.records.frames import FrameRelation as FrameRelation
     from vectorstore.records.kinds import Analogy as Analogy
     from vectorstore.records.kinds import Cluster as Cluster
     from vectorstore.records.kinds import Concept as Concept
     from vectorstore.records.kinds import Context as Context
-    from vectorstore.records.kinds import Mapping as Mapping
     from vectorstore.records.markers import EMBEDDED as EMBEDDED
     from vectorstore.records.markers import FOLDED as FOLDED
     from vectorstore.records.markers import INDEXED as INDEXED
+    from vectorstore.records.markers import LISTED as LISTED
     from vectorstore.records.markers import UNIQUE as UNIQUE
+    from vectorstore.records.markers import Listed as Listed
     from vectorstore.records.markers import Ref as Ref
+    from vectorstore.records.names import Mapping as Mapping
     from vectorstore.records.record import Record as Record
     from vectorstore.records.record import Unit as Unit
     from vectorstore.records.record import UtcTime as UtcTime
+    from vectorstore.records.relations import Relation as Relation
     from vectorstore.results import Hit as Hit
     from vectorstore.results import Hits as Hits
     from vectorstore.results import Page as Page
@@ -89,6 +108,12 @@ _WHERE: dict[str, str] = {
         (
             "ConflictError",
             "CorruptError",
+            "CycleError",
+            "InstanceError",
+            "MissingElement",
+            "UndeclaredElement",
+            "UnknownConcept",
+            "UnknownFrame",
             "DerivedError",
             "DimensionError",
             "DuplicateId",
@@ -116,8 +141,15 @@ _WHERE: dict[str, str] = {
     ),
     "Auto": "recipes",
     "IndexRecipe": "recipes",
-    **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context", "Mapping"), "records.kinds"),
-    **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "UNIQUE", "Ref"), "records.markers"),
+    "Related": "reason.concepts",
+    "ElementOf": "reason.frames",
+    **dict.fromkeys(("Analogous", "Role"), "reason.instances"),
+    "Axiom": "records.axioms",
+    **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
+    **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context"), "records.kinds"),
+    **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "UNIQUE", "Listed", "Ref"), "records.markers"),
+    "Mapping": "records.names",
+    "Relation": "records.relations",
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
     **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),
     "Id": "search",

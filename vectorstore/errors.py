@@ -4,10 +4,16 @@
     ├── ValidationError (ValueError)      the caller's data is wrong; nothing was written
     │   ├── DimensionError                a vector has another length than its space
     │   ├── WhereError                    a filter names an unknown field, operator or value
+    │   ├── InstanceError                 a frame's instance does not fit; several kinds of problems at once
+    │   │   ├── UnknownFrame              there is no such frame
+    │   │   ├── UnknownConcept            a bound concept is not there
+    │   │   ├── MissingElement            a core element is bound to nothing
+    │   │   └── UndeclaredElement         the frame has no such element
     │   └── RecipeError                   a recipe has unknown keys or impossible values
     ├── NotFound (KeyError)               no such record, kind, context or space
     ├── ConflictError (ValueError)        the catalog already holds something in the way
-    │   └── DuplicateId                   that id is taken
+    │   ├── DuplicateId                   that id is taken
+    │   └── CycleError                    what one inherits from would lead back to it
     ├── EmbedderError (RuntimeError)      the embedding model is absent, damaged or misbehaves
     ├── SpaceMismatch (ValueError)        another embedding model, dimension or metric than the space's
     ├── SchemaChangedError (TypeError)    a kind's declaration no longer fits its stored table
@@ -47,6 +53,30 @@ class WhereError(ValidationError):
     """A filter names an unknown field or operator, or a value of the wrong type."""
 
 
+class InstanceError(ValidationError):
+    """Instances of frames do not fit their frames; `problems` has one error each, all of them in the message."""
+
+    def __init__(self, message: str, problems: tuple[InstanceError, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems or (self,)
+
+
+class UnknownFrame(InstanceError):
+    """There is no frame of that id."""
+
+
+class UnknownConcept(InstanceError):
+    """A bound concept is not there."""
+
+
+class MissingElement(InstanceError):
+    """A core element is bound to nothing."""
+
+
+class UndeclaredElement(InstanceError):
+    """The frame has no such element, of its own or inherited."""
+
+
 class RecipeError(ValidationError):
     """A recipe has unknown keys, missing keys or impossible values."""
 
@@ -65,6 +95,10 @@ class ConflictError(VectorstoreError, ValueError):
 
 class DuplicateId(ConflictError):
     """The id is taken; use upsert to overwrite."""
+
+
+class CycleError(ConflictError):
+    """A parent, or a frame to inherit from, would lead back to where it began; nothing was written."""
 
 
 class EmbedderError(VectorstoreError, RuntimeError):

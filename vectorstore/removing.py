@@ -11,20 +11,23 @@ import contextlib
 import json
 from collections.abc import Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from vectorstore.records import Record, Row
+from vectorstore.ids import to_micros
+from vectorstore.records import Record
 from vectorstore.records.where import And, Node, Or, Term
+from vectorstore.references import make_contexts
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
 from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, stage
+from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
+from vectorstore.sync.compact import Doomed
 from vectorstore.writing import conflict
 
 R = TypeVar("R", bound=Record)
-_VERSION, _DELETED = 2, 5
 
 
 class Remover(Generic[R]):
@@ -36,14 +39,11 @@ class Remover(Generic[R]):
         self._metric = metric
 
     def delete(self, node: Node) -> int:
-        """Mark matching records as deleted and retire their vectors."""
+        """Mark matching records as deleted, retire their vectors, and delete what belongs to them."""
         with self._sync.catalog.write() as transaction:
             numbers = self._table.matching(transaction.connection, node).tolist()
             if numbers:
-                self._stamp(transaction, numbers, transaction.now)
-                for space in self._spaces(transaction):
-                    live = rows.live_vectors(transaction.connection, space.id, numbers)
-                    rows.retire(transaction.connection, [vid for vid, _, _ in live.values()], transaction.seq)
+                delete_rows(self._sync, transaction, self._table, dict.fromkeys(numbers, transaction.now))
             self._note(transaction, "delete", len(numbers), 0)
         return len(numbers)
 
@@ -51,19 +51,32 @@ class Remover(Generic[R]):
         """Take the mark off again and give the records their vectors back; not of those whose time has passed."""
         column = self._table.schema.by_name["expires_at"]
         with self._sync.catalog.write() as transaction:
-            expire(transaction, self._table)
+            expire(self._sync, transaction, self._table)
             in_time = Or((Term(column, (), "isnull", True), Term(column, (), "gt", transaction.now)))
             node = And((node, in_time))
             numbers = self._table.matching(transaction.connection, node, deleted=True).tolist()
             if numbers:
-                try:
-                    self._stamp(transaction, numbers, None)
-                except IntegrityError as error:
-                    raise conflict(self._table, error) from error
-                for space in self._spaces(transaction):
-                    self._revive(transaction, space, numbers)
+                self._restore_rows(transaction, numbers)
             self._note(transaction, "restore", len(numbers), len(numbers))
         return len(numbers)
+
+    def _restore_rows(self, transaction: Transaction, numbers: Sequence[int]) -> None:
+        """Rows back, with their vectors, and what went with them."""
+        records = self._table.by_rows(transaction.connection, numbers)
+        former = {row: to_micros(record.deleted_at) for row, record in records.items() if record.deleted_at is not None}
+        make_contexts(self._sync, transaction, dict.fromkeys(record.context for record in records.values()))
+        try:
+            stamp(transaction, self._table, dict.fromkeys(numbers))
+        except IntegrityError as error:
+            raise conflict(self._table, error) from error
+        refuse_ownerless(self._sync, transaction, self._table, numbers)
+        for space in self._spaces(transaction):
+            self._revive(transaction, space, numbers)
+        for other, back in returning(self._sync, transaction, self._table, former):
+            Remover(self._sync, other, self._metric)._restore_rows(transaction, list(back))
+        guard = self._sync.guards.get(self._table.name)
+        if guard is not None:
+            guard.after(transaction, numbers)
 
     def expire(self) -> int:
         """Write down which records have expired; returns how many."""
@@ -71,7 +84,7 @@ class Remover(Generic[R]):
             if not self._table.due(connection, self._sync.catalog.now()):
                 return 0
         with self._sync.catalog.write() as transaction:
-            return expire(transaction, self._table)
+            return expire(self._sync, transaction, self._table)
 
     def purge(self, node: Node | None, progress: Progress | None) -> int:
         """Erase matching deleted records, and rewrite what held their vectors, in one commit."""
@@ -81,43 +94,47 @@ class Remover(Generic[R]):
             return [int(row) for row in self._table.matching(connection, node, deleted=True)]
 
         def erase(transaction: Transaction) -> None:
-            numbers = doomed(transaction.connection)
-            erased[:] = numbers
-            for space in self._spaces(transaction):
-                gone = transaction.connection.execute(
-                    "SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
-                    (json.dumps(numbers), space.id),
-                ).fetchall()
-                rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
-                rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
-            forget_decisions(transaction.connection, self._table.name, self._table.table, numbers)
-            self._table.erase(transaction.connection, numbers)
-            self._table.optimize_text(transaction.connection)
-            self._note(transaction, "purge", len(numbers), 0)
+            erased[:] = doomed(transaction.connection)
+            for table, numbers in doomed_with(self._sync, transaction.connection, self._table, erased):
+                self._erase(transaction, table, numbers)
 
         with self._sync.catalog.read() as connection:
-            further = [space.name for space in rows.spaces_of(connection, self._table.name)]
-        further = [name for name in further if name != self._table.name]
+            others = [
+                space.name
+                for table in kinds_with(self._sync, self._table)
+                for space in rows.spaces_of(connection, table.name)
+                if space.name != self._table.name
+            ]
         try:
             # One space is rewritten outside the lock; with several, one commit for all is worth holding it.
-            with self._sync.catalog.write() if further else contextlib.nullcontext():
-                for name in further:
-                    compact(self._sync, name, progress=progress, doomed=doomed)
+            with self._sync.catalog.write() if others else contextlib.nullcontext():
+                for name in others:
+                    compact(self._sync, name, progress=progress, doomed=partial(self._doomed_of, name, doomed))
                 compact(self._sync, self._table.name, also=erase, progress=progress, doomed=doomed)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
         self._sync.catalog.checkpoint()
         return len(erased)
 
-    def _stamp(self, transaction: Transaction, numbers: Sequence[int], deleted_at: int | None) -> None:
-        records = self._table.by_rows(transaction.connection, numbers)
-        changed: list[tuple[int, Row]] = []
-        for number in numbers:
-            row = self._table.schema.encode(records[number], f"{self._table.name} row {number}")
-            version = int(row[_VERSION] or 0) + 1
-            stamped = (*row[:_VERSION], version, row[3], transaction.now, deleted_at, *row[_DELETED + 1 :])
-            changed.append((number, stamped))
-        self._table.replace(transaction.connection, changed, text_changed=False)
+    def _doomed_of(self, space: str, doomed: Doomed, connection: Connection) -> list[int]:
+        """The rows of a space's kind that a purge erases."""
+        kind = space.partition(".")[0]
+        found = doomed_with(self._sync, connection, self._table, doomed(connection))
+        return sorted({row for table, numbers in found if table.name == kind for row in numbers})
+
+    def _erase(self, transaction: Transaction, table: RecordTable[Any], numbers: Sequence[int]) -> None:
+        for space in rows.spaces_of(transaction.connection, table.name):
+            gone = transaction.connection.execute(
+                "SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
+                (json.dumps(list(numbers)), space.id),
+            ).fetchall()
+            rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
+            rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
+        forget_decisions(transaction.connection, table.name, table.table, numbers)
+        table.erase(transaction.connection, numbers)
+        table.optimize_text(transaction.connection)
+        details = {"kind": table.name, "operation": "purge", "records": len(numbers), "vectors": 0}
+        transaction.notes.append(("commit", details))
 
     def _spaces(self, transaction: Transaction) -> list[SpaceRow]:
         return rows.spaces_of(transaction.connection, self._table.name)

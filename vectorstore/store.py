@@ -115,19 +115,26 @@ class Store(Shelves, SearchAcross):
             },
             **wanted,
         }
+        if self.read_only:  # a store that was made before some kinds came along
+            ours = {kind.table for kind in BUILTIN}
+            classes = {name: kind for name, kind in classes.items() if name in stored or name not in ours}
         self._sync.tables = {name: RecordTable(schema_of(kind)) for name, kind in classes.items()}
         with self._catalog.read() as connection:
             todo = {name: table.pending_fields(connection) for name, table in self._sync.tables.items()}
             other = {name for name, table in self._sync.tables.items() if table.settle_tokenizer(connection, tokenizer)}
-        lacking = [name for name, fields in todo.items() if fields != [] or name in other]
+            unlisted = {name for name, table in self._sync.tables.items() if table.pending_lists(stored.get(name))}
+        lacking = [name for name, fields in todo.items() if fields != [] or name in other | unlisted]
         if not lacking:
             return
         if self.read_only:
-            what = "another tokenizer than the store's" if lacking[0] in other else "fields that the store lacks"
+            what = (
+                "another tokenizer than the store's" if lacking[0] in other else "fields or lists that the store lacks"
+            )
             raise StoreError(f"{self.path}: {lacking[0]} has {what}; open it once for writing")
         if self.path is not None and any(todo.values()):
             self._catalog.backup(self.path / f"catalog.kinds.{new_id(self._catalog.clock())}.backup.sqlite")
         with self._catalog.write() as transaction:
+            stored = declared_kinds(transaction.connection)
             for name, table in self._sync.tables.items():
                 new = table.pending_fields(transaction.connection)
                 if new is None:
@@ -136,6 +143,8 @@ class Store(Shelves, SearchAcross):
                         self._first_context(transaction, table)
                 elif new:
                     table.add_fields(transaction.connection, new)
+                if not new and table.pending_lists(stored.get(name)):
+                    table.make_lists(transaction.connection)
                 if table.settle_tokenizer(transaction.connection, tokenizer):
                     table.make_text(transaction.connection)
                     log.info("%s: the full text was made anew with the tokenizer %s", name, table.tokenizer)

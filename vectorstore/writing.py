@@ -7,6 +7,7 @@ prepares again (`Raced`).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from vectorstore.errors import ConflictError, DuplicateId, NotFound, ValidationE
 from vectorstore.ids import check_id, new_id, to_micros
 from vectorstore.records import Record, Row, Value
 from vectorstore.records.columnar import ABSENT, Valid, checked, from_mappings, without_collector
+from vectorstore.references import check_references
 from vectorstore.storage import IntegrityError, RecordTable, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Origin, Progress, Staged, Sync, attach, expire, stage
@@ -251,7 +253,7 @@ class Batch(Generic[R]):
 
     def _write(self, transaction: Transaction, operation: str, versions: Mapping[str, int] | None) -> None:
         table, connection = self._table, transaction.connection
-        expire(transaction, table)
+        expire(self._sync, transaction, table)
         existing = table.existing(connection, self.ids)
         if operation == "add":
             taken = [name for name, (_, deleted) in existing.items() if not deleted]
@@ -266,12 +268,31 @@ class Batch(Generic[R]):
             absent = [name for name in self.ids if name not in existing or existing[name][1]]
             if absent:
                 raise NotFound(f"{table.name}: no record with id {absent[0]!r}; use upsert to create it")
-        offset = 0
+        guard = self._sync.guards.get(table.name)
+        offset, written = 0, list[int]()
         for part in self._parts:
-            self._references(transaction, part, offset)
-            numbers = self._write_rows(transaction, part, existing, operation, versions)
+            if guard is not None:
+                guard.before(transaction, part.rows, offset)
+            check_references(self._sync, transaction, table, part.rows, self._seen, offset)
+            with self._forward_references(transaction):
+                numbers = self._write_rows(transaction, part, existing, operation, versions)
             self._write_vectors(transaction, part, numbers)
             offset += len(part.rows)
+            written += numbers
+        if guard is not None:
+            guard.after(transaction, written)
+
+    @contextlib.contextmanager
+    def _forward_references(self, transaction: Transaction) -> Iterator[None]:
+        """Records of one part may point to each other in any order; `check_references` knows that they are there."""
+        if all(column.ref != self._table.name for column in self._table.schema.columns):
+            yield
+            return
+        transaction.connection.execute("PRAGMA defer_foreign_keys=ON")
+        try:
+            yield
+        finally:
+            transaction.connection.execute("PRAGMA defer_foreign_keys=OFF")
 
     def _write_rows(
         self,
@@ -331,29 +352,6 @@ class Batch(Generic[R]):
         if space is not None and space.model is None and self._probe is not None:
             self._embedding.pin(transaction, space, self._probe)
 
-    def _references(self, transaction: Transaction, part: _Part, offset: int) -> None:
-        """Contexts are made on first use; every other reference must point to a record that is there."""
-        for column in self._table.schema.columns:
-            if column.ref is None:
-                continue
-            at = self._table.schema.names.index(column.name)
-            wanted = {str(row[at]): place for place, row in enumerate(part.rows, offset) if row[at] is not None}
-            target = self._sync.table(column.ref)
-            own = set(self.ids) if column.ref == self._table.name else set()
-            known = target.existing(transaction.connection, list(wanted))
-            missing = [value for value in wanted if value not in known and value not in own]
-            if not missing:
-                continue
-            if column.name != "context":
-                raise ValidationError(
-                    f"{self._table.name}[{wanted[missing[0]]}].{column.name}: no record of {column.ref} has the id "
-                    f"{missing[0]!r}; add it first"
-                )
-            created = [target.schema.kind.parse({"id": name, "name": name}, "contexts") for name in missing]
-            encoded = [target.schema.encode(record, "contexts") for record in created]
-            stamped = [(*row[:_CREATED], transaction.now, transaction.now, *row[_DELETED:]) for row in encoded]
-            target.insert(transaction.connection, target.next_row(transaction.connection), stamped)
-
 
 def _stamped(valid: Valid[Any], ids: list[str], now: int) -> dict[str, Sequence[Value]]:
     """The columns that the store decides."""
@@ -394,6 +392,8 @@ def conflict(table: RecordTable[Any], error: Exception) -> Exception:
                 f"{table.name}.{column.name}: another record has that value already, and it must be unique; "
                 "nothing was written"
             )
+    if "FOREIGN KEY" in message:
+        return ConflictError(f"{table.name}: other records still point to it; purge these first; nothing was written")
     return ConflictError(f"{table.name}: the catalog refused ({message}); nothing was written")
 
 

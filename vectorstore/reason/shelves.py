@@ -6,12 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore.collection import Collection
 from vectorstore.embedding import Embedding
+from vectorstore.reason.concepts import Concepts
+from vectorstore.reason.contexts import Contexts
+from vectorstore.reason.frames import FrameRelations, Frames
+from vectorstore.reason.instances import Instances
 from vectorstore.reason.reasoner import Others, Reasoner
-from vectorstore.records import Analogy, Cluster, Concept, Context
+from vectorstore.records import (
+    Analogy,
+    Axiom,
+    Cluster,
+    Concept,
+    Context,
+    Frame,
+    FrameInstance,
+    FrameRelation,
+    Relation,
+)
 from vectorstore.storage import RecordTable
 from vectorstore.sync import Sync
 
-REASONERS: dict[str, type[Reasoner[Any]]] = {}
+REASONERS: dict[str, type[Reasoner[Any]]] = {
+    Context.table: Contexts,
+    Concept.table: Concepts,
+    Frame.table: Frames,
+    FrameRelation.table: FrameRelations,
+    FrameInstance.table: Instances,
+}
 """The kinds that can do more than the verbs."""
 
 
@@ -34,7 +54,7 @@ class Shelves:
             """The records of a kind; what `Store` has."""
 
     @property
-    def concepts(self) -> Collection[Concept]:
+    def concepts(self) -> Concepts:
         """Things one can think of."""
         return self.collection(Concept)  # type: ignore[no-any-return]
 
@@ -49,6 +69,31 @@ class Shelves:
         return self.collection(Cluster)  # type: ignore[no-any-return]
 
     @property
-    def contexts(self) -> Collection[Context]:
+    def contexts(self) -> Contexts:
         """Namespaces."""
         return self.collection(Context)  # type: ignore[no-any-return]
+
+    @property
+    def relations(self) -> Collection[Relation]:
+        """How concepts are related."""
+        return self.collection(Relation)  # type: ignore[no-any-return]
+
+    @property
+    def frames(self) -> Frames:
+        """Scenes with parts to play."""
+        return self.collection(Frame)  # type: ignore[no-any-return]
+
+    @property
+    def frame_relations(self) -> FrameRelations:
+        """How frames are related."""
+        return self.collection(FrameRelation)  # type: ignore[no-any-return]
+
+    @property
+    def instances(self) -> Instances:
+        """Cases of frames."""
+        return self.collection(FrameInstance)  # type: ignore[no-any-return]
+
+    @property
+    def axioms(self) -> Collection[Axiom]:
+        """What contexts take to be so."""
+        return self.collection(Axiom)  # type: ignore[no-any-return]

@@ -1,8 +1,12 @@
 """Records: what a kind declares and what follows from it. Knows no engine."""
 
-from vectorstore.records.kinds import BUILTIN, Analogy, Cluster, Concept, Context, Mapping
-from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, UNIQUE, Ref
+from vectorstore.records.axioms import Axiom
+from vectorstore.records.frames import Binding, Frame, FrameElement, FrameInstance, FrameRelation
+from vectorstore.records.kinds import BUILTIN, Analogy, Cluster, Concept, Context
+from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, UNIQUE, Listed, Ref
+from vectorstore.records.names import Mapping
 from vectorstore.records.record import Count, Extra, Record, Tag, Unit, UtcTime
+from vectorstore.records.relations import Relation
 from vectorstore.records.schema import Column, Row, Schema, Value, digest, generic_kind, schema_of
 from vectorstore.records.where import Where, parse
 
@@ -11,17 +15,26 @@ __all__ = [
     "EMBEDDED",
     "FOLDED",
     "INDEXED",
+    "LISTED",
     "UNIQUE",
     "Analogy",
+    "Axiom",
+    "Binding",
     "Cluster",
     "Column",
     "Concept",
     "Context",
     "Count",
     "Extra",
+    "Frame",
+    "FrameElement",
+    "FrameInstance",
+    "FrameRelation",
+    "Listed",
     "Mapping",
     "Record",
     "Ref",
+    "Relation",
     "Row",
     "Schema",
     "Tag",

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field
 
 from vectorstore.ids import id_part
-from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, Ref
+from vectorstore.records.axioms import Axiom
+from vectorstore.records.frames import Frame, FrameInstance, FrameRelation
+from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, Ref
+from vectorstore.records.names import Mapping, Name
 from vectorstore.records.record import Count, Record, Unit
-
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"\S")]
+from vectorstore.records.relations import Relation
 
 
 class Context(Record, table="contexts"):
@@ -39,7 +41,7 @@ class Concept(Record, table="concepts"):
     name: Annotated[Name, FOLDED, INDEXED, EMBEDDED]
     domain: Annotated[str | None, INDEXED] = None
     definition: Annotated[str, EMBEDDED] = ""
-    lemmas: Annotated[tuple[str, ...], EMBEDDED] = ()
+    lemmas: Annotated[tuple[str, ...], EMBEDDED, FOLDED, LISTED] = ()
     synset: Annotated[str | None, INDEXED] = None
     disambiguation: str | None = None
     pos: str | None = None
@@ -57,16 +59,6 @@ class Concept(Record, table="concepts"):
         """`lemma, lemma: definition`, the form that dictionaries use and sentence models read well."""
         names = ", ".join(self.lemmas) if self.lemmas else self.name
         return f"{names}: {self.definition}" if self.definition else names
-
-
-class Mapping(BaseModel):
-    """One pair of an analogy: what in the source domain plays the part of what in the target domain."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str
-    target: str
-    confidence: Unit = 1.0
 
 
 class Analogy(Record, table="analogies", spaces=("relation",)):
@@ -112,4 +104,7 @@ class Cluster(Record, table="clusters"):
     distinctiveness: Annotated[float | None, Field(strict=True, ge=0.0, le=2.0)] = None
 
 
-BUILTIN: tuple[type[Record], ...] = (Context, Concept, Analogy, Cluster)
+BUILTIN: tuple[type[Record], ...] = (
+    *(Context, Concept, Analogy, Cluster),
+    *(Relation, Frame, FrameRelation, FrameInstance, Axiom),
+)

@@ -1,7 +1,7 @@
 """Markers for `Annotated` hints: what a field means beyond its type.
 
 A kind says everything the store needs in its hints; `schema.py` reads them. `FOLDED`, `INDEXED`, `UNIQUE` and
-`EMBEDDED` are flags; `Ref` points to another kind.
+`EMBEDDED` are flags; `Ref` points to another kind, `Listed` has the values of a list indexed.
 """
 
 from __future__ import annotations
@@ -31,6 +31,32 @@ FOLDED = Flag("folded")
 
 @dataclass(frozen=True)
 class Ref:
-    """Holds the id of a record of another kind; a foreign key."""
+    """Holds the id of a record of another kind; a foreign key.
+
+    With `cascade` the record belongs to the other one: it is deleted, restored and purged together with it, and needs
+    it to be live.
+    """
 
     kind: str
+    cascade: bool = False
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list whose values have a table of their own, so that `has`, `has_any` and `has_all` use an index.
+
+    Without keys the elements are texts; with keys they are objects, and the values are what stands under those keys
+    (`Listed("source", "target")` finds a mapping by either side). With FOLDED beside it values are compared as names.
+    With `ref` each value is the id of a record of that kind, which must be there and cannot be purged before.
+    """
+
+    keys: tuple[str, ...] = ()
+    ref: str | None = None
+
+    def __init__(self, *keys: str, ref: str | None = None) -> None:
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "ref", ref)
+
+
+LISTED = Listed()
+"""A list of texts with an index."""

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringCo
 
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.ids import check_id, from_micros
-from vectorstore.records.markers import INDEXED, Ref
+from vectorstore.records.markers import INDEXED, LISTED, Ref
 
 
 def _as_utc(value: object) -> object:
@@ -100,7 +100,7 @@ class Record(pydantic.BaseModel):
     updated_at: UtcTime | None = None
     deleted_at: UtcTime | None = None
     expires_at: Annotated[UtcTime | None, INDEXED] = None
-    tags: tuple[Tag, ...] = ()
+    tags: Annotated[tuple[Tag, ...], LISTED] = ()
     extra: Extra = Field(default_factory=dict)
 
     def __init__(self, **fields: Any) -> None:

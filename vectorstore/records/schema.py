@@ -22,7 +22,7 @@ from pydantic_core import from_json, to_json
 
 from vectorstore.errors import ValidationError
 from vectorstore.ids import fold, from_micros, to_micros
-from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, UNIQUE, Ref
+from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, UNIQUE, Listed, Ref
 from vectorstore.records.record import Record, UtcTime
 
 R = TypeVar("R", bound=Record)
@@ -52,6 +52,8 @@ class Column:
     unique: bool = False
     folded: bool = False
     ref: str | None = None
+    cascade: bool = False
+    listed: tuple[str, ...] | None = None
 
     @property
     def sql_type(self) -> str:
@@ -61,7 +63,14 @@ class Column:
     @property
     def key(self) -> str:
         """The column that comparisons use: the folded companion of a name, else the column itself."""
-        return f"{self.name}_key" if self.folded else self.name
+        return f"{self.name}_key" if self.folded and self.listed is None else self.name
+
+    def values_of(self, stored: Value) -> list[str]:
+        """What the table of a listed field holds of one stored list: its values, each once, names in folded form."""
+        found = from_json(str(stored)) if stored is not None else []
+        if self.listed:
+            found = [item[key] for item in found for key in self.listed if item[key] is not None]
+        return list(dict.fromkeys(map(fold, found) if self.folded else found))
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,12 @@ class Schema(Generic[R]):
     @functools.cached_property
     def folded(self) -> tuple[Column, ...]:
         """Names, which have a companion column `<name>_key`."""
-        return tuple(column for column in self.columns if column.folded)
+        return tuple(column for column in self.columns if column.folded and column.listed is None)
+
+    @functools.cached_property
+    def listed(self) -> tuple[Column, ...]:
+        """Lists whose values have a table of their own; the tags of every kind are the first."""
+        return tuple(column for column in self.columns if column.listed is not None)
 
     @functools.cached_property
     def text_columns(self) -> tuple[Column, ...]:
@@ -205,6 +219,10 @@ def _read_hints(kind: Any) -> Schema[Any]:
         hint, nullable = _without_none(field.annotation)
         column_type, encoder, decoder = _codec(hint)
         marks = field.metadata
+        ref = next((mark for mark in marks if isinstance(mark, Ref)), None)
+        listed = next((mark for mark in marks if isinstance(mark, Listed)), None)
+        if listed is not None:
+            _check_listed(kind, name, hint, listed)
         default = None if field.is_required() else field.get_default(call_default_factory=True)
         columns.append(
             Column(
@@ -217,12 +235,31 @@ def _read_hints(kind: Any) -> Schema[Any]:
                 indexed=INDEXED in marks,
                 unique=UNIQUE in marks,
                 folded=FOLDED in marks,
-                ref=next((mark.kind for mark in marks if isinstance(mark, Ref)), None),
+                ref=ref.kind if ref else listed.ref if listed else None,
+                cascade=ref is not None and ref.cascade,
+                listed=None if listed is None else listed.keys,
             )
         )
-        encoders.append(encoder)
+        encoders.append(partial(_without_nul, encoder=encoder) if listed is not None and listed.keys else encoder)
         decoders.append(decoder)
     return Schema(kind, kind.table, tuple(columns), tuple(encoders), tuple(decoders))
+
+
+def _check_listed(kind: Any, name: str, hint: Any, listed: Listed) -> None:
+    """A listed field is a list of texts, or of objects whose keys hold texts."""
+    bare = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+    if bare == pydantic.JsonValue:  # a kind whose class is not at hand
+        return
+    parts = [part for part in get_args(bare) if part is not Ellipsis]
+    inner = parts[0] if get_origin(bare) in (tuple, list) and len(parts) == 1 else None
+    fields = getattr(inner, "model_fields", {})
+    if listed.keys:
+        good = all(key in fields and _is_text(_without_none(fields[key].annotation)[0]) for key in listed.keys)
+    else:
+        good = inner is not None and _is_text(inner)
+    if not good:
+        wanted = f"objects with the text fields {', '.join(listed.keys)}" if listed.keys else "texts"
+        raise ValidationError(f"{kind.__name__}.{name}: LISTED needs a list of {wanted}")
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:
@@ -303,6 +340,13 @@ def _texts_from_json(text: str) -> tuple[str, ...]:
     return () if text == "[]" else tuple(from_json(text))
 
 
+def _without_nul(value: Any, encoder: Callable[[Any], Any]) -> str:
+    text = str(encoder(value))
+    if "\\u0000" in text:
+        raise ValueError("text with a NUL character (U+0000)")
+    return text
+
+
 def _to_json(value: Any, adapter: pydantic.TypeAdapter[Any] | None = None) -> str:
     if not value and isinstance(value, tuple | list):
         return "[]"
@@ -363,7 +407,11 @@ def generic_kind(table: str, declaration: Sequence[dict[str, Any]], spaces: tupl
         if column["nullable"]:
             hint = Optional[hint]  # noqa: UP045 - built from a value
         flags = [flag for flag in (EMBEDDED, FOLDED, INDEXED, UNIQUE) if column[flag.name]]
-        marks = (*flags, *([Ref(column["ref"])] if column["ref"] else []))
+        marks: list[Any] = list(flags)
+        if column.get("listed") is not None:
+            marks.append(Listed(*column["listed"], ref=column["ref"]))
+        elif column["ref"]:
+            marks.append(Ref(column["ref"], cascade=column.get("cascade", False)))
         for mark in marks:
             hint = Annotated[hint, mark]
         if column["required"]:

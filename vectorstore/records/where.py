@@ -165,7 +165,7 @@ def _scalar(column: Column, is_path: bool, value: Any) -> Value:
         if isinstance(value, bool):
             return int(value)
         if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
-            return value
+            return fold(value) if isinstance(value, str) and column.folded and not is_path else value
         raise WhereError(f"expected text or a finite number, got {value!r}")
     if column.type == "text":
         if not isinstance(value, str):

@@ -16,6 +16,7 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's or pysqlite3: it decides
 
 from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreError
+from vectorstore.ids import fold
 
 Connection = sqlite3.Connection
 SqliteError = sqlite3.Error
@@ -61,6 +62,7 @@ def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable
             f"query_only={'ON' if query_only else 'OFF'}",
         ):
             connection.execute(f"PRAGMA {pragma}")
+        connection.create_function("fold", 1, lambda text: None if text is None else fold(text), deterministic=True)
         if now is not None:
             connection.create_function("now_micros", 0, now, deterministic=True)
     except DatabaseError as error:

@@ -1,8 +1,8 @@
 """What the table of one kind is: made from its schema, recorded in the catalog, grown by new optional fields.
 
 Layout of every kind's table: `row` (the integer key), the fields, a folded companion `<name>_key` for each name, and
-`digest`, which seals the fields. Beside it `<table>_tags` (an index on tags) and `<table>_fts` (full text over the
-EMBEDDED fields). `tables.py` reads and writes them.
+`digest`, which seals the fields. Beside it `<table>_tags`, one such for each listed field (`listed.py`), and
+`<table>_fts` (full text over the EMBEDDED fields). `tables.py` reads and writes them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, Generic, TypeVar
 from vectorstore.errors import CorruptError, SchemaChangedError
 from vectorstore.records import Column, Record, Schema, Value, digest
 from vectorstore.storage.connection import Connection, wrap
-from vectorstore.storage.filters import quote
+from vectorstore.storage.filters import list_table, quote
 from vectorstore.storage.fulltext import DEFAULT, SPECS, stored_tokenizer
+from vectorstore.storage.listed import ListTable
 
 R = TypeVar("R", bound=Record)
 UNDELETED = "deleted_at IS NULL"
-_PYTHON_TYPES: dict[str, type] = {"TEXT": str, "INTEGER": int, "REAL": float}
 
 
 class DeclaredTable(Generic[R]):
@@ -32,7 +32,8 @@ class DeclaredTable(Generic[R]):
         self.name = schema.table
         self.table = quote(schema.table)
         self.fts = quote(f"{schema.table}_fts")
-        self.tags = quote(f"{schema.table}_tags")
+        self.lists = tuple(ListTable(schema.table, column, schema.names.index(column.name)) for column in schema.listed)
+        self.tags = self.lists[0]
         self.tokenizer = schema.kind.text_tokenizer or DEFAULT
         # Which rows every read may see. As a set of (nearly always no) rows that the index on expires_at gives, so that
         # the indexes of other fields still answer alone.
@@ -44,6 +45,11 @@ class DeclaredTable(Generic[R]):
     @functools.cached_property
     def _listed(self) -> str:
         return ", ".join(map(quote, self.schema.names))
+
+    @property
+    def derived(self) -> set[str]:
+        """The names of what can be made again from the rows."""
+        return {f"{self.name}_fts", *(listed.name for listed in self.lists)}
 
     def stored_signature(self, connection: Connection) -> dict[str, str] | None:
         """Field name to type as last recorded, or None when the kind is new to this store."""
@@ -82,36 +88,22 @@ class DeclaredTable(Generic[R]):
 
     def create(self, connection: Connection) -> None:
         """Make the tables and indexes of the kind and record its declaration."""
-        db = wrap(connection)
-        columns: dict[str, Any] = {"row": int}
+        lines = ["row INTEGER PRIMARY KEY"]
         for column in self.schema.columns:
-            columns[column.name] = _PYTHON_TYPES[column.sql_type]
-        for column in self.schema.folded:
-            columns[column.key] = str
-        columns["digest"] = bytes
-        db.table(self.name).create(
-            columns,
-            pk="row",
-            not_null={"digest"} | {column.name for column in self.schema.columns if not column.nullable},
-            strict=True,
-        )
-        # One statement more than create(foreign_keys=...), which cannot point a new table at itself.
-        references = [column for column in self.schema.columns if column.ref is not None]
+            points = "" if column.ref is None or column.listed is not None else f" REFERENCES {quote(column.ref)}(id)"
+            needed = "" if column.nullable else " NOT NULL"
+            lines.append(f"{quote(column.name)} {column.sql_type}{needed}{points}")
+        lines += [f"{quote(column.key)} TEXT" for column in self.schema.folded]
+        # By hand: sqlite-utils would make the table twice to point it at itself, at five times the cost of opening.
+        connection.execute(f"CREATE TABLE {self.table}({', '.join(lines)}, digest BLOB NOT NULL) STRICT")
         connection.execute(f"CREATE UNIQUE INDEX {quote(self.name + '_id')} ON {self.table}(id)")
-        if references:
-            db.table(self.name).transform(
-                add_foreign_keys=[(column.name, column.ref, "id") for column in references if column.ref]
-            )
         for column in self.schema.columns:
             if column.unique:
                 self._index(connection, column, "UNIQUE INDEX")
-            elif column.indexed:
+            elif column.indexed or column.cascade:
                 self._index(connection, column, "INDEX")
-        connection.execute(
-            f"CREATE TABLE {self.tags}(tag TEXT NOT NULL, row INTEGER NOT NULL REFERENCES {self.table}(row), "
-            "PRIMARY KEY(tag, row)) STRICT, WITHOUT ROWID"
-        )
-        connection.execute(f"CREATE INDEX {quote(self.name + '_tags_row')} ON {self.tags}(row)")
+        for listed in self.lists:
+            listed.create(connection)
         self.make_text(connection)
         self._record(connection)
 
@@ -134,8 +126,10 @@ class DeclaredTable(Generic[R]):
     def _index(self, connection: Connection, column: Column, what: str) -> None:
         """A partial index over undeleted records, which alone answers `field = ? AND deleted_at IS NULL`."""
         name = quote(f"{self.name}_{column.key}")
-        where = f"{UNDELETED} AND expires_at IS NOT NULL" if column.name == "expires_at" else UNDELETED
-        connection.execute(f"CREATE {what} {name} ON {self.table}({quote(column.key)}) WHERE {where}")
+        where = f" WHERE {UNDELETED}" + (" AND expires_at IS NOT NULL" if column.name == "expires_at" else "")
+        if column.cascade:  # deleted rows too: a purge of what they point to looks for them
+            where = ""
+        connection.execute(f"CREATE {what} {name} ON {self.table}({quote(column.key)}){where}")
 
     def add_fields(self, connection: Connection, new: Sequence[Column]) -> None:
         """Add optional fields as columns and seal every row anew, after checking the old seals."""
@@ -143,7 +137,7 @@ class DeclaredTable(Generic[R]):
         for column in new:
             default = "" if column.default is None else f" NOT NULL DEFAULT {_literal(column.default)}"
             connection.execute(f"ALTER TABLE {self.table} ADD COLUMN {quote(column.name)} {column.sql_type}{default}")
-            if column.indexed:
+            if column.indexed or column.cascade:
                 self._index(connection, column, "INDEX")
         listed = ", ".join(map(quote, old))
         broken = [
@@ -160,6 +154,21 @@ class DeclaredTable(Generic[R]):
             f"UPDATE {self.table} SET digest = ? WHERE row = ?",
             ((digest(values), row) for row, *values in rows),
         )
+        self.make_lists(connection)
+
+    def pending_lists(self, stored: Sequence[dict[str, Any]] | None) -> bool:
+        """Whether the listed fields of the stored columns (None for a new kind) are others than the class declares."""
+        return stored is not None and _lists(stored) != {listed.column.name for listed in self.lists}
+
+    def make_lists(self, connection: Connection) -> None:
+        """Make and fill the tables that listed fields lack, and drop those of fields that are listed no more."""
+        stored = _lists(declared_kinds(connection)[self.name])
+        for name in sorted(stored - {listed.column.name for listed in self.lists}):
+            connection.execute(f"DROP TABLE {list_table(self.name, name)}")
+        for listed in self.lists:
+            if listed.column.name not in stored:
+                listed.create(connection)
+                listed.rebuild(connection)
         self._record(connection)
 
     def _record(self, connection: Connection) -> None:
@@ -174,6 +183,11 @@ class DeclaredTable(Generic[R]):
                 json.dumps(self.schema.kind.model_json_schema()),
             ),
         )
+
+
+def _lists(columns: Sequence[dict[str, Any]]) -> set[str]:
+    """Names of listed columns; declarations of before there were such do not speak of any, and have tags."""
+    return {"tags"} | {column["name"] for column in columns if column.get("listed") is not None}
 
 
 def _literal(value: Value) -> str:

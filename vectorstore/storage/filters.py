@@ -31,8 +31,8 @@ def compile_where(node: Node | None, table: str) -> tuple[str, list[Value]]:
 
 
 def _term(term: Term, table: str) -> tuple[str, list[Value]]:
-    if term.column.name == "tags" and not term.path:
-        return _tags(term, table)
+    if term.column.listed is not None and not term.path:
+        return _listed(term, table)
     if term.path:
         target = f"json_extract({table}.{quote(term.column.name)}, ?)"
         first: list[Value] = [json_path(term.path)]
@@ -83,17 +83,29 @@ def _elements(target: str, first: list[Value], term: Term) -> tuple[str, list[Va
     return " AND ".join([f"EXISTS ({each} = ?)"] * len(wanted)), values
 
 
-def _tags(term: Term, table: str) -> tuple[str, list[Value]]:
-    """Tags have a table of their own, so that a filter on one uses its index."""
-    own = f"{table}.row IN (SELECT row FROM {quote(table.strip(chr(34)) + '_tags')} WHERE tag"
+def _listed(term: Term, table: str) -> tuple[str, list[Value]]:
+    """Listed fields have a table of their own, so that a filter on a value uses its index."""
+    name = term.column.name
     if term.operator == "isnull":
-        return f"{table}.tags IS {'NULL' if term.value else 'NOT NULL'}", []
+        return f"{table}.{quote(name)} IS {'NULL' if term.value else 'NOT NULL'}", []
+    kind = table.strip('"')
+    own = f"{table}.row IN (SELECT row FROM {list_table(kind, name)} WHERE {value_column(name)}"
     wanted = term.value if isinstance(term.value, tuple) else (term.value,)
     if term.operator == "has_any":
         return f"{own} IN (SELECT value FROM json_each(?)))", [json.dumps(wanted)]
     if not wanted:
         return "1", []
     return " AND ".join([f"{own} = ?)"] * len(wanted)), list(wanted)
+
+
+def list_table(kind: str, field: str) -> str:
+    """The quoted name of the table that holds the values of a listed field."""
+    return quote(f"{kind}_{field}")
+
+
+def value_column(field: str) -> str:
+    """What the values are called in the table of a listed field."""
+    return "tag" if field == "tags" else "value"
 
 
 def json_path(path: tuple[str, ...]) -> str:

@@ -64,7 +64,7 @@ def count_values(
         values.append(match)
     target = f"{table.table}.{quote(field)}"
     if field == "tags":
-        source = f"{table.tags} j JOIN {table.table} ON {table.table}.row = j.row"
+        source = f"{table.tags.table} j JOIN {table.table} ON {table.table}.row = j.row"
         value, kind, first = "j.tag", "''", []
     elif table.schema.by_name[field].type == "json":
         source = f"{table.table} LEFT JOIN json_each({target}, ?) j"

@@ -1,6 +1,7 @@
 """The table of one kind, read and written as tuples; `declared.py` says what it consists of.
 
-Full text and tags are kept by the same transactions as the rows. Functions take the connection of such a transaction.
+Full text and the values of listed fields are kept by the same transactions as the rows. Functions take the connection
+of such a transaction.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ class RecordTable(DeclaredTable[R]):
 
     def __init__(self, schema: Schema[R]) -> None:
         super().__init__(schema)
-        self._tags_at = schema.names.index("tags")
         self._remembered = Remembered()
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ class RecordTable(DeclaredTable[R]):
         return (highest or 0) + 1
 
     def insert(self, connection: Connection, first: int, rows: Sequence[Row]) -> None:
-        """Insert rows numbered from `first` on, with their tags and full text."""
+        """Insert rows numbered from `first` on, with their full text and the values of their lists."""
         if not rows:
             return
         columns = dict(zip(self.schema.names, zip(*rows, strict=True), strict=True))
@@ -56,11 +56,12 @@ class RecordTable(DeclaredTable[R]):
         numbers = range(first, first + len(rows))
         seals = [digest(row) for row in rows]
         insert_columns(connection, self.table, {"row": numbers, **columns, **keys, "digest": seals})
-        self._insert_tags(connection, zip(numbers, rows, strict=True))
+        for listed in self.lists:
+            listed.insert(connection, zip(numbers, rows, strict=True))
         self._index_text(connection, "row BETWEEN ? AND ?", (first, numbers[-1]))
 
     def replace(self, connection: Connection, rows: Sequence[tuple[int, Row]], *, text_changed: bool = True) -> None:
-        """Overwrite the fields of existing rows, with their tags and full text."""
+        """Overwrite the fields of existing rows, with their full text and the values of their lists."""
         numbers = json.dumps([number for number, _ in rows])
         where = "row IN (SELECT value FROM json_each(?))"
         if text_changed:
@@ -70,33 +71,20 @@ class RecordTable(DeclaredTable[R]):
             f"UPDATE {self.table} SET {assignments} WHERE row = ?",
             ((*row, *folded_values(self.schema, row), digest(row), number) for number, row in rows),
         )
-        connection.execute(f"DELETE FROM {self.tags} WHERE {where}", (numbers,))
-        self._insert_tags(connection, rows)
+        for listed in self.lists:
+            listed.delete(connection, where, (numbers,))
+            listed.insert(connection, rows)
         if text_changed:
             self._index_text(connection, where, (numbers,))
 
     def erase(self, connection: Connection, rows: Sequence[int]) -> None:
-        """Remove rows for good, with their tags and full text."""
+        """Remove rows for good, with their full text and the values of their lists."""
         numbers = json.dumps(list(rows))
         where = "row IN (SELECT value FROM json_each(?))"
         self._unindex_text(connection, where, (numbers,))
-        connection.execute(f"DELETE FROM {self.tags} WHERE {where}", (numbers,))
+        for listed in self.lists:
+            listed.delete(connection, where, (numbers,))
         connection.execute(f"DELETE FROM {self.table} WHERE {where}", (numbers,))
-
-    def _insert_tags(self, connection: Connection, rows: Iterable[tuple[int, Row]]) -> None:
-        """One statement for all, in the order of the table's key, where a pair finds its place four times faster."""
-        alike: dict[str, list[int]] = {}
-        for number, row in rows:
-            alike.setdefault(str(row[self._tags_at]), []).append(number)
-        rows_of: dict[str, list[int]] = {}
-        for text, numbers in alike.items():
-            for tag in dict.fromkeys(json.loads(text)):
-                rows_of.setdefault(tag, []).extend(numbers)
-        if rows_of:
-            connection.execute(
-                f"INSERT INTO {self.tags}(tag, row) SELECT t.key, n.value FROM json_each(?) t, json_each(t.value) n",
-                (json.dumps({tag: sorted(rows_of[tag]) for tag in sorted(rows_of)}),),
-            )
 
     @functools.cached_property
     def _text_names(self) -> str:
@@ -125,13 +113,11 @@ class RecordTable(DeclaredTable[R]):
             connection.execute(f"INSERT INTO {self.fts}({self.fts}) VALUES ('optimize')")
 
     def rebuild_text(self, connection: Connection) -> None:
-        """Make the full-text index and the tag table anew from the rows."""
+        """Make the full-text index and the tables of listed fields anew from the rows."""
         if self._text_names:
             connection.execute(f"INSERT INTO {self.fts}({self.fts}) VALUES ('rebuild')")
-        connection.execute(f"DELETE FROM {self.tags}")
-        connection.execute(
-            f"INSERT INTO {self.tags}(tag, row) SELECT DISTINCT j.value, t.row FROM {self.table} t, json_each(t.tags) j"
-        )
+        for listed in self.lists:
+            listed.rebuild(connection)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from vectorstore.sync.check import CheckReport, Finding, check
 from vectorstore.sync.compact import CompactReport, compact
-from vectorstore.sync.core import Progress, SnapshotMoved, SpaceState, Sync
+from vectorstore.sync.core import Guard, Progress, SnapshotMoved, SpaceState, Sync
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import snapshot, wants_index
 from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
@@ -13,6 +13,7 @@ __all__ = [
     "CheckReport",
     "CompactReport",
     "Finding",
+    "Guard",
     "Origin",
     "Progress",
     "Quality",

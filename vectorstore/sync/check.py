@@ -135,18 +135,10 @@ def _rows(connection: Connection, table: RecordTable[Any]) -> tuple[list[Finding
                     "restore a backup, or overwrite the record with upsert",
                 )
             )
-    for missing, tag in connection.execute(
-        f"SELECT t.row, j.value FROM {table.table} t, json_each(t.tags) j "
-        f"EXCEPT SELECT row, tag FROM {table.tags} LIMIT 5"
-    ).fetchall():
-        findings.append(
-            Finding("text", f"{table.name}_tags", f"row {missing} lacks tag {tag!r}", _REPAIR, derived=True)
-        )
-    for extra, tag in connection.execute(
-        f"SELECT row, tag FROM {table.tags} EXCEPT "
-        f"SELECT t.row, j.value FROM {table.table} t, json_each(t.tags) j LIMIT 5"
-    ).fetchall():
-        findings.append(Finding("text", f"{table.name}_tags", f"row {extra} has no tag {tag!r}", _REPAIR, derived=True))
+    for listed in table.lists:
+        for row, value, missing in listed.disagreements(connection):
+            what = f"row {row} {'lacks' if missing else 'has no'} {listed.value} {value!r}"
+            findings.append(Finding("text", listed.name, what, _REPAIR, derived=True))
     return findings, count
 
 

@@ -12,17 +12,18 @@ import dataclasses
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from vectorstore.errors import CorruptError, DerivedError, LibraryMissing, NotFound
 from vectorstore.files import Buffer, DiskFolder, Folder, MemoryFolder, sha256
 from vectorstore.recipes import IndexRecipe
+from vectorstore.records import Row
 from vectorstore.records.where import Node
-from vectorstore.storage import Catalog, Connection, RecordTable, SegmentRow, SpaceRow
+from vectorstore.storage import Catalog, Connection, RecordTable, SegmentRow, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, from_bytes, open_segment, weigh
 from vectorstore.vectors.arrays import Matrix, lengths
@@ -37,12 +38,23 @@ class SnapshotMoved(Exception):
     """A newer commit than this reader's snapshot is loaded, or has replaced its files; begin the read again."""
 
 
+class Guard(Protocol):
+    """What a kind demands of its records beyond their own fields; asked inside the transaction that writes them."""
+
+    def before(self, transaction: Transaction, rows: Sequence[Row], offset: int) -> None:
+        """Raise for rows that must not be written; `offset` is the place of the first one in the call."""
+
+    def after(self, transaction: Transaction, numbers: Sequence[int]) -> None:
+        """Raise for what a write, or a restore, of these rows has led to."""
+
+
 class Sync:
     """The open parts of a store that must agree with each other."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.tables: dict[str, RecordTable[Any]] = {}
+        self.guards: dict[str, Guard] = {}
         self._folders: dict[tuple[str, str], Folder] = {}
         self._states: dict[str, SpaceState] = {}
         self._lock = threading.Lock()

@@ -10,13 +10,14 @@ from typing import Any
 
 from vectorstore.records import Row
 from vectorstore.storage import RecordTable, Transaction
-from vectorstore.storage import spaces as rows
+from vectorstore.sync.cascade import delete_dependents, retire_rows
+from vectorstore.sync.core import Sync
 
 _VERSION, _CREATED, _DELETED, _EXPIRES = 2, 3, 5, 6
 
 
-def expire(transaction: Transaction, table: RecordTable[Any]) -> int:
-    """Delete the kind's expired records and retire their vectors; returns how many.
+def expire(sync: Sync, transaction: Transaction, table: RecordTable[Any]) -> int:
+    """Delete the kind's expired records, with what belongs to them, and retire their vectors; returns how many.
 
     Cost: a few microseconds when there are none, about 30 for each that there is, once.
     """
@@ -29,10 +30,8 @@ def expire(transaction: Transaction, table: RecordTable[Any]) -> int:
         version, moment = int(row[_VERSION] or 0) + 1, row[_EXPIRES]
         changed.append((number, (*row[:_VERSION], version, row[_CREATED], moment, moment, *row[_DELETED + 1 :])))
     table.replace(connection, changed, text_changed=False)
-    numbers = [number for number, _ in due]
-    for space in rows.spaces_of(connection, table.name):
-        live = rows.live_vectors(connection, space.id, numbers)
-        rows.retire(connection, [vid for vid, _, _ in live.values()], transaction.seq)
+    retire_rows(transaction, table, [number for number, _ in due])
+    delete_dependents(sync, transaction, table, {number: int(row[_EXPIRES] or 0) for number, row in due})
     details = {"kind": table.name, "operation": "expire", "records": len(due), "vectors": 0}
     transaction.notes.append(("commit", details))
     return len(due)

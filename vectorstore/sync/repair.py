@@ -77,7 +77,8 @@ def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]]
     """
     report = check(sync)
     actions: list[tuple[str, Callable[[], object]]] = []
-    broken_text = {finding.where.rsplit("_", 1)[0] for finding in report.findings if finding.layer == "text"}
+    broken = {finding.where for finding in report.findings if finding.layer == "text"}
+    broken_text = {kind for kind, table in sync.tables.items() if broken & table.derived}
     for kind in sorted(broken_text):
         actions.append((f"rebuild full text and tags of {kind}", lambda kind=kind: _rebuild_text(sync, kind)))  # type: ignore[misc]
     for finding in report.findings:
@@ -133,7 +134,7 @@ def _replace_segment(sync: Sync, space_name: str, file: str, reembed: Callable[[
         segment = next((row for row in rows.segments_of(transaction.connection, space.id) if row.file == file), None)
         if segment is None:
             return
-        expire(transaction, sync.table(space.kind))
+        expire(sync, transaction, sync.table(space.kind))
         lost = _lost_ids(transaction, sync, space, segment.id)
         retire_index(sync, transaction, space_name)
         rows.drop_segments(transaction.connection, [segment.id])

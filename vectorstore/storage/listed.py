@@ -1,0 +1,79 @@
+"""The values of a kind's listed fields, in a table of their own each: an index over the elements of lists.
+
+`<kind>_tags` is one of them. They are derived from the rows, and kept by the same transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pydantic_core import to_json
+
+from vectorstore.records import Column, Row, Value
+from vectorstore.storage.connection import Connection
+from vectorstore.storage.filters import list_table, quote, value_column
+
+
+class ListTable:
+    """The table of one listed field: (value, row) for each value that a row's list holds."""
+
+    def __init__(self, kind: str, column: Column, at: int) -> None:
+        self.column = column
+        self.name = f"{kind}_{column.name}"
+        self.table = list_table(kind, column.name)
+        self.value = value_column(column.name)
+        self._kind = quote(kind)
+        self._at = at
+
+    def create(self, connection: Connection) -> None:
+        """Make the table; its values may be foreign keys."""
+        points = "" if self.column.ref is None else f" REFERENCES {quote(self.column.ref)}(id)"
+        connection.execute(
+            f"CREATE TABLE {self.table}({self.value} TEXT NOT NULL{points}, row INTEGER NOT NULL REFERENCES "
+            f"{self._kind}(row), PRIMARY KEY({self.value}, row)) STRICT, WITHOUT ROWID"
+        )
+        connection.execute(f"CREATE INDEX {quote(self.name + '_row')} ON {self.table}(row)")
+
+    def insert(self, connection: Connection, rows: Iterable[tuple[int, Row]]) -> None:
+        """One statement for all, in the order of the table's key, where a pair finds its place four times faster."""
+        alike: dict[Value, list[int]] = {}
+        for number, row in rows:
+            alike.setdefault(row[self._at], []).append(number)
+        rows_of: dict[str, list[int]] = {}
+        alike.pop("[]", None)
+        for text, numbers in alike.items():
+            for value in self.column.values_of(text):
+                rows_of.setdefault(value, []).extend(numbers)
+        if rows_of:
+            connection.execute(
+                f"INSERT INTO {self.table}({self.value}, row) "
+                "SELECT t.key, n.value FROM json_each(?) t, json_each(t.value) n",
+                (to_json({value: sorted(rows_of[value]) for value in sorted(rows_of)}).decode(),),
+            )
+
+    def delete(self, connection: Connection, where: str, values: Sequence[Value]) -> None:
+        """Forget the values of some rows."""
+        connection.execute(f"DELETE FROM {self.table} WHERE {where}", values)
+
+    def rebuild(self, connection: Connection) -> None:
+        """Make the table's content anew from the rows."""
+        connection.execute(f"DELETE FROM {self.table}")
+        connection.execute(f"INSERT INTO {self.table}({self.value}, row) {self._from_rows()}")
+
+    def disagreements(self, connection: Connection) -> Iterator[tuple[int, str, bool]]:
+        """(row, value, whether it is missing here) of values that rows and table do not share; five of each."""
+        here, there = f"SELECT row, {self.value} FROM {self.table}", self._from_rows("row, value")
+        for first, second, missing in ((there, here, True), (here, there, False)):
+            for row, value in connection.execute(f"{first} EXCEPT {second} LIMIT 5").fetchall():
+                yield row, value, missing
+
+    def _from_rows(self, order: str = "value, row") -> str:
+        """SQL for what the table should hold."""
+        field = f"t.{quote(self.column.name)}"
+        found = [f"json_extract(j.value, '$.\"{key}\"')" for key in self.column.listed or ()] or ["j.value"]
+        parts = [
+            f"SELECT {f'fold({value})' if self.column.folded else value} AS value, t.row AS row "
+            f"FROM {self._kind} t, json_each({field}) j"
+            for value in found
+        ]
+        return f"SELECT DISTINCT {order} FROM ({' UNION ALL '.join(parts)}) WHERE value IS NOT NULL"
