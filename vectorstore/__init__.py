@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vectorstore.errors import DuplicateId as DuplicateId
     from vectorstore.errors import EmbedderError as EmbedderError
     from vectorstore.errors import LibraryMissing as LibraryMissing
+    from vectorstore.errors import ModelRefused as ModelRefused
     from vectorstore.errors import NewerFormat as NewerFormat
     from vectorstore.errors import NotAStore as NotAStore
     from vectorstore.errors import NotFound as NotFound
@@ -94,6 +95,7 @@ _WHERE: dict[str, str] = {
             "DuplicateId",
             "EmbedderError",
             "LibraryMissing",
+            "ModelRefused",
             "NewerFormat",
             "NotAStore",
             "NotFound",
