@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vectorstore.clusters.recipes import ClusterRecipe as ClusterRecipe
     from vectorstore.collection import Collection as Collection
     from vectorstore.deduplicating import Duplicates as Duplicates
     from vectorstore.embedders import CallableEmbedder as CallableEmbedder
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from vectorstore.errors import WhereError as WhereError
     from vectorstore.recipes import Auto as Auto
     from vectorstore.recipes import IndexRecipe as IndexRecipe
+    from vectorstore.records.fields import SemanticField as SemanticField
     from vectorstore.records.kinds import Analogy as Analogy
     from vectorstore.records.kinds import Cluster as Cluster
     from vectorstore.records.kinds import Concept as Concept
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from vectorstore.store import open as open
 
 _WHERE: dict[str, str] = {
+    "ClusterRecipe": "clusters.recipes",
     "Collection": "collection",
     "Duplicates": "deduplicating",
     **dict.fromkeys(
@@ -119,6 +122,7 @@ _WHERE: dict[str, str] = {
     "Auto": "recipes",
     "IndexRecipe": "recipes",
     **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context", "Mapping"), "records.kinds"),
+    "SemanticField": "records.fields",
     **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "UNIQUE", "Ref"), "records.markers"),
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
     **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),

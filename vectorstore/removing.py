@@ -15,12 +15,13 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from vectorstore.records import Record, Row
-from vectorstore.records.where import And, Node, Or, Term
+from vectorstore.records import Cluster, Record, Row, SemanticField
+from vectorstore.records.where import And, Node, Or, Term, with_ids
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
-from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, stage
+from vectorstore.storage.models import mark_stale
+from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, models, stage
 from vectorstore.writing import conflict
 
 R = TypeVar("R", bound=Record)
@@ -42,6 +43,7 @@ class Remover(Generic[R]):
             if numbers:
                 self._stamp(transaction, numbers, transaction.now)
                 for space in self._spaces(transaction):
+                    mark_stale(transaction.connection, space.name, transaction.seq)
                     live = rows.live_vectors(transaction.connection, space.id, numbers)
                     rows.retire(transaction.connection, [vid for vid, _, _ in live.values()], transaction.seq)
             self._note(transaction, "delete", len(numbers), 0)
@@ -75,6 +77,11 @@ class Remover(Generic[R]):
 
     def purge(self, node: Node | None, progress: Progress | None) -> int:
         """Erase matching deleted records, and rewrite what held their vectors, in one commit."""
+        erased = self._erase(node, progress)
+        self._sync.catalog.checkpoint()
+        return erased
+
+    def _erase(self, node: Node | None, progress: Progress | None) -> int:
         erased: list[int] = []
 
         def doomed(connection: Connection) -> list[int]:
@@ -91,8 +98,13 @@ class Remover(Generic[R]):
                 rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
                 rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
             forget_decisions(transaction.connection, self._table.name, self._table.table, numbers)
+            names = transaction.connection.execute(
+                f"SELECT id FROM {self._table.table} WHERE row IN (SELECT value FROM json_each(?))",
+                (json.dumps(numbers),),
+            ).fetchall()
             self._table.erase(transaction.connection, numbers)
             self._table.optimize_text(transaction.connection)
+            self._forget(transaction, numbers, [name for (name,) in names])
             self._note(transaction, "purge", len(numbers), 0)
 
         with self._sync.catalog.read() as connection:
@@ -106,8 +118,20 @@ class Remover(Generic[R]):
                 compact(self._sync, self._table.name, also=erase, progress=progress, doomed=doomed)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
-        self._sync.catalog.checkpoint()
         return len(erased)
+
+    def _forget(self, transaction: Transaction, numbers: Sequence[int], names: Sequence[str]) -> None:
+        """Take erased records out of clusters and fields; where a centroid was the erased vector, erase that, too."""
+        hollow = models.forget(self._sync, transaction, self._table.name, numbers, names)
+        if not hollow.any:
+            return
+        for kind in (Cluster, SemanticField):
+            table = self._sync.table(kind.table)
+            remover = Remover(self._sync, table, self._metric)
+            node = with_ids(None, hollow.ids, table.schema)
+            assert node is not None  # ids are a filter, even when there are none
+            remover.delete(node)
+            remover._erase(node, None)
 
     def _stamp(self, transaction: Transaction, numbers: Sequence[int], deleted_at: int | None) -> None:
         records = self._table.by_rows(transaction.connection, numbers)

@@ -108,6 +108,10 @@ def _refuse(where: str, why: str) -> NoReturn:
     raise ModelRefused(f"{where}: was not loaded: {why}; refit, or run: vectorstore check --repair") from None
 
 
+class _Plain:
+    """Stands for `numpy.ndarray` while a file is read: it may be named there, and not called with a size."""
+
+
 def _unpickler() -> Callable[[bytes], Any]:
     """joblib's own unpickler with everything taken away that a file of ours does not need."""
     from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
@@ -122,7 +126,7 @@ def _unpickler() -> Callable[[bytes], Any]:
         def find_class(self, module: str, name: str) -> Any:
             if (module, name) not in ALLOWED:
                 raise ValueError(f"it asks for {module}.{name}")
-            return super().find_class(module, name)
+            return _Plain if name == "ndarray" else super().find_class(module, name)
 
         def get_extension(self, code: int) -> NoReturn:
             raise ValueError("it asks for an extension")
@@ -138,8 +142,9 @@ def _unpickler() -> Callable[[bytes], Any]:
         def _check_array(self, state: dict[str, Any]) -> None:
             shape, dtype = state.get("shape"), state.get("dtype")
             plain = isinstance(shape, tuple) and all(type(side) is int and 0 <= side < 1 << 40 for side in shape)
-            if state.get("subclass") is not np.ndarray or not isinstance(dtype, np.dtype) or dtype.hasobject or not plain:
+            if state.get("subclass") is not _Plain or not isinstance(dtype, np.dtype) or dtype.hasobject or not plain:
                 raise ValueError("it holds an array that is not plain")
+            state["subclass"] = np.ndarray
             if math.prod(shape or ()) * dtype.itemsize > self._size - self.file_handle.tell():
                 raise ValueError("it claims an array that is bigger than the file")
 

@@ -1,5 +1,6 @@
 """Records: what a kind declares and what follows from it. Knows no engine."""
 
+from vectorstore.records.fields import SemanticField
 from vectorstore.records.kinds import BUILTIN, Analogy, Cluster, Concept, Context, Mapping
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, UNIQUE, Ref
 from vectorstore.records.record import Count, Extra, Record, Tag, Unit, UtcTime
@@ -24,6 +25,7 @@ __all__ = [
     "Ref",
     "Row",
     "Schema",
+    "SemanticField",
     "Tag",
     "Unit",
     "UtcTime",

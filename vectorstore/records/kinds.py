@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from vectorstore.ids import id_part
+from vectorstore.records.fields import SemanticField
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, Ref
 from vectorstore.records.record import Count, Record, Unit
 
@@ -100,7 +101,11 @@ class Analogy(Record, table="analogies", spaces=("relation",)):
 
 
 class Cluster(Record, table="clusters"):
-    """A group of records found by a clustering model; its vector is the centroid, brought by whoever fits it."""
+    """A group of records found by a clustering model; its vector is the centroid, brought by whoever fits it.
+
+    `coherence` is the mean cosine of all pairs of members, `distinctiveness` 1 - the cosine to the nearest other centroid.
+    `related` are the nearest other clusters by id, with the cosine of the centroids.
+    """
 
     name: Annotated[Name, FOLDED, INDEXED, EMBEDDED]
     description: Annotated[str, EMBEDDED] = ""
@@ -110,6 +115,8 @@ class Cluster(Record, table="clusters"):
     size: Count = 0
     coherence: Annotated[float | None, Field(strict=True, ge=-1.0, le=1.0)] = None
     distinctiveness: Annotated[float | None, Field(strict=True, ge=0.0, le=2.0)] = None
+    terms: tuple[str, ...] = ()
+    related: dict[str, float] = Field(default_factory=dict)
 
 
-BUILTIN: tuple[type[Record], ...] = (Context, Concept, Analogy, Cluster)
+BUILTIN: tuple[type[Record], ...] = (Context, Concept, Analogy, Cluster, SemanticField)

@@ -144,10 +144,12 @@ def make_current(connection: Connection, name: str, row: int) -> None:
     )
 
 
-def set_file(connection: Connection, row: int, info: FileInfo | None) -> None:
-    """Name another file, or none."""
+def set_file(connection: Connection, row: int, info: FileInfo | None, library: str | None) -> None:
+    """Name another file and what wrote it, or none."""
     values = (None,) * 4 if info is None else (info.name, info.size, info.sha256, info.stat)
-    connection.execute("UPDATE models SET file = ?, size = ?, sha256 = ?, stat = ? WHERE id = ?", (*values, row))
+    connection.execute(
+        "UPDATE models SET file = ?, size = ?, sha256 = ?, stat = ?, library = ? WHERE id = ?", (*values, library, row)
+    )
 
 
 def set_clusters(
@@ -170,7 +172,7 @@ def thin_model(connection: Connection, row: int) -> None:
     """Keep only the record that there was such a version: no file, no centroids, no memberships."""
     connection.execute("DELETE FROM memberships WHERE model = ?", (row,))
     set_clusters(connection, row, [], None)
-    set_file(connection, row, None)
+    set_file(connection, row, None, None)
 
 
 def mark_stale(connection: Connection, space: str, seq: int) -> None:
@@ -293,6 +295,24 @@ def forget_members(connection: Connection, kind: str, records: Sequence[int]) ->
         )
         for model, number in touched
     ]
+
+
+def moved_on(connection: Connection, space: str, seq: int, last_vid: int) -> bool:
+    """Whether vectors came to a space, or were retired, after a commit at which the newest was `last_vid`."""
+    found = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM vectors v JOIN spaces s ON s.id = v.space AND s.name = ? "
+        "WHERE v.vid > ? OR v.retired > ?)",
+        (space, last_vid, seq),
+    ).fetchone()
+    return bool(found[0])
+
+
+def all_there(connection: Connection, vids: Vids) -> bool:
+    """Whether none of the vectors was erased; retired ones are still there."""
+    found = connection.execute(
+        "SELECT count(*) FROM json_each(?) j CROSS JOIN vectors v ON v.vid = j.value", (json.dumps(vids.tolist()),)
+    ).fetchone()
+    return bool(found[0] == len(vids))
 
 
 def lost_members(connection: Connection, kind: str, table: str) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ from typing import Any
 from vectorstore.records import Row
 from vectorstore.storage import RecordTable, Transaction
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.models import mark_stale
 
 _VERSION, _CREATED, _DELETED, _EXPIRES = 2, 3, 5, 6
 
@@ -31,6 +32,7 @@ def expire(transaction: Transaction, table: RecordTable[Any]) -> int:
     table.replace(connection, changed, text_changed=False)
     numbers = [number for number, _ in due]
     for space in rows.spaces_of(connection, table.name):
+        mark_stale(connection, space.name, transaction.seq)
         live = rows.live_vectors(connection, space.id, numbers)
         rows.retire(connection, [vid for vid, _, _ in live.values()], transaction.seq)
     details = {"kind": table.name, "operation": "expire", "records": len(due), "vectors": 0}

@@ -18,6 +18,7 @@ from vectorstore.storage import SpaceRow
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.catalog import Transaction
 from vectorstore.sync.check import Finding, check, file_path, unnamed
+from vectorstore.sync import models
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import publish, retire_index, snapshot
@@ -43,6 +44,7 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
                 continue
             folder = sync.folder(what, space)
             ours = TEMPORARY in name or match or what == "indexes"
+            ours = ours or (what == models.FOLDER and models.NAME.fullmatch(name))
             if not ours:
                 continue
             with contextlib.suppress(FileNotFoundError):  # a write in progress has just given it its name
@@ -84,6 +86,10 @@ def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]]
         if finding.layer == "index" and finding.derived:
             space = finding.where.split("/")[1]
             actions.append((f"rebuild the index of {space}", lambda space=space: _rebuild_index(sync, space)))  # type: ignore[misc]
+        elif finding.layer == "models" and finding.derived:
+            file = finding.where.split("/")[1]
+            what = f"write {finding.where} again from the centroids in the catalog"
+            actions.append((what, lambda file=file: models.write_again(sync, file)))  # type: ignore[misc]
         elif finding.layer == "segments" and reembed is not None:
             space, file = finding.where.split("/")[1:]
             actions.append(
