@@ -110,7 +110,7 @@ def _wanted(recipe: ClusterRecipe, clusters: int | None, rows: int) -> int | Non
         return min(MOST_CLUSTERS, max(1, round((rows / 2) ** 0.5)))
     if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
         raise ValidationError(f"n: expected a whole number of at least 1, got {wanted!r}")
-    return wanted
+    return int(wanted)
 
 
 def _different(rows: Matrix, enough: int) -> list[int]:

@@ -113,7 +113,7 @@ class _Plain:
 
 
 def _unpickler() -> Callable[[bytes], Any]:
-    """joblib's own unpickler with everything taken away that a file of ours does not need."""
+    """The unpickler of joblib with everything taken away that a file of ours does not need."""
     from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 
     class Strict(NumpyUnpickler):  # type: ignore[misc]  # joblib comes without types

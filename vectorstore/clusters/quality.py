@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +38,13 @@ class Shape:
 def shape(rows: Matrix, labels: Numbers, centroids: Matrix) -> Shape:
     """Measure every cluster; O(n d + k k d).
 
-    The mean over pairs needs no pairs: with S the sum of a cluster's unit vectors, |S|^2 counts each pair twice and each
-    member once with itself.
+    The mean over pairs needs no pairs: with S the sum of a cluster's unit vectors, |S|^2 counts each pair twice and
+    each member once with itself.
     """
     order = np.argsort(labels, kind="stable")
     bounds = np.searchsorted(labels[order], np.arange(len(centroids) + 1))
     sizes, coherence = [], []
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in itertools.pairwise(bounds.tolist()):
         members = as_unit(rows[order[low:high]]).astype(np.float64)
         count = len(members)
         total = members.sum(axis=0)

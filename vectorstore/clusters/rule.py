@@ -127,7 +127,8 @@ def spread_of(rows: Matrix, labels: Numbers, centroids: Matrix, seed: int) -> tu
     if len(inside) > _SAMPLE:
         inside = np.sort(np.random.default_rng(seed).choice(inside, _SAMPLE, replace=False))
     sample = rows[inside].astype(np.float64)
-    floor = _FLOOR * max(float(np.einsum("ij,ij->i", sample, sample).mean()), np.finfo(np.float32).tiny)
+    squares = float(np.einsum("ij,ij->i", sample, sample).mean())
+    floor = _FLOOR * (squares or 1.0)
     residuals = sample - centroids[labels[inside]]
     gram = residuals @ residuals.T
     trace, square = float(np.trace(gram)), float(np.square(gram).sum())

@@ -15,19 +15,17 @@ import numpy as np
 from vectorstore import clusters as engine
 from vectorstore.clusters import NOISE, ClusterRecipe, Partition, Rule, modelfiles
 from vectorstore.clusters.quality import Shape
-from vectorstore.errors import SpaceMismatch, Superseded, ValidationError
+from vectorstore.errors import Superseded, ValidationError
 from vectorstore.ids import check_id
-from vectorstore.records import Where, parse
+from vectorstore.records import Cluster, Where, parse
 from vectorstore.records.where import Node
 from vectorstore.storage import Members, ModelRow, RecordTable, Transaction
 from vectorstore.storage import models as registry
-from vectorstore.storage import spaces as rows
 from vectorstore.sync import Sync, models
 from vectorstore.sync.models import Rows, cluster_id, label
-from vectorstore.vectors import Matrix
 
 if TYPE_CHECKING:
-    from vectorstore.reason.clusters import Clusters
+    from vectorstore.reason.centroids import Centroids
 
 log = logging.getLogger("vectorstore")
 KEPT = 3
@@ -192,7 +190,7 @@ def learn(
     rule = Rule(partition.rule.centroids, numbers, partition.rule.spread, partition.rule.reach)
     strengths = rule.strengths(prepared, partition.labels) if count else np.zeros(len(found.records))
     numbered = np.append(numbers, NOISE)[partition.labels]  # the label NOISE takes the last place
-    members = Members(found.records, found.vids, numbered, strengths)
+    members = Members(found.records, found.vids, numbered, strengths, found.vids)
     shape = engine.shape(prepared, partition.labels, rule.centroids)
     words = _words(sync, table, members, numbers)
     clusters = [
@@ -260,10 +258,12 @@ def _words(sync: Sync, table: RecordTable[Any], members: Members, numbers: Any) 
 def _text(record: Any, names: Sequence[str]) -> str:
     """The EMBEDDED fields, which full text has as well, so that a label's words can be looked up there."""
     values = (getattr(record, name) for name in names)
-    return " ".join(" ".join(map(str, value)) if isinstance(value, tuple | list) else str(value or "") for value in values)
+    return " ".join(
+        " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value or "") for value in values
+    )
 
 
-def commit(clusters: Clusters, learned: Learned) -> FitReport:
+def commit(clusters: Centroids[Cluster], learned: Learned) -> FitReport:
     """Make the fit current: file, registry, Cluster records with their centroids, memberships, in one transaction.
 
     Raises:
@@ -308,13 +308,12 @@ def commit(clusters: Clusters, learned: Learned) -> FitReport:
             seconds=learned.partition.seconds,
             stale=stale,
         )
-        registry.put_members(connection, row, learned.members, fitted=True)
+        registry.put_fitted(connection, row, learned.members)
         made = registry.model_at(connection, row)
         kept, new, retired = show(clusters, transaction, made, current)
         thin(sync, transaction, scope.name)
-        transaction.notes.append(
-            ("fit", {"name": scope.name, "version": made.version, "kind": scope.kind, "rows": made.rows, "clusters": len(rule.numbers)})
-        )
+        note = {"name": scope.name, "version": made.version, "kind": scope.kind, "rows": made.rows}
+        transaction.notes.append(("fit", {**note, "clusters": len(rule.numbers)}))
     details = learned.details
     return FitReport(
         name=scope.name,
@@ -339,7 +338,7 @@ def commit(clusters: Clusters, learned: Learned) -> FitReport:
 
 
 def show(
-    clusters: Clusters, transaction: Transaction, row: ModelRow, before: ModelRow | None
+    clusters: Centroids[Cluster], transaction: Transaction, row: ModelRow, before: ModelRow | None
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Bring the Cluster records in line with a version; ids of those (kept, new, retired)."""
     old = {known["number"]: known for known in ([] if before is None else before.clusters)}
@@ -348,7 +347,7 @@ def show(
     if row.clusters:
         stored = {record.id: record for record in clusters.get_many(names.values())}
         records = [_record(row, known, stored.get(names[known["number"]])) for known in row.clusters]
-        clusters.upsert(records, vectors=_directed(clusters, transaction, models.centroids_of(row)), source="centroid")
+        clusters.upsert(records, vectors=clusters.directed(transaction, models.centroids_of(row)), source="centroid")
     gone = [names[number] for number in old if number not in now]
     if gone:
         clusters.delete(gone)
@@ -376,24 +375,6 @@ def _record(row: ModelRow, known: Mapping[str, Any], old: Any) -> dict[str, Any]
         "terms": tuple(known["terms"]),
         "related": {cluster_id(row.name, int(number)): cosine for number, cosine in known["related"].items()},
     }
-
-
-def _directed(clusters: Clusters, transaction: Transaction, centroids: Matrix) -> Matrix:
-    """The centroids as vectors of the space `clusters`.
-
-    Raises:
-        SpaceMismatch: it has other dimensions.
-    """
-    space = rows.space_by_name(transaction.connection, clusters.name)
-    if space is not None and space.dim != centroids.shape[1]:
-        raise SpaceMismatch(
-            f"{clusters.name}: the centroids that are there have {space.dim} dimensions, these have "
-            f"{centroids.shape[1]}; nothing was written; cluster them in a store of their own"
-        )
-    if clusters.metric == "cosine" and not centroids.any(axis=1).all():
-        centroids = centroids.copy()
-        centroids[~centroids.any(axis=1), 0] = 1e-6  # opposite members have no direction; a search needs one
-    return centroids
 
 
 def thin(sync: Sync, transaction: Transaction, name: str) -> None:

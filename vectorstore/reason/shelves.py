@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore.collection import Collection
 from vectorstore.embedding import Embedding
+from vectorstore.reason.clusters import Clusters
+from vectorstore.reason.fields import Fields
 from vectorstore.reason.reasoner import Others, Reasoner
-from vectorstore.records import Analogy, Cluster, Concept, Context
+from vectorstore.records import Analogy, Cluster, Concept, Context, SemanticField
 from vectorstore.storage import RecordTable
 from vectorstore.sync import Sync
 
-REASONERS: dict[str, type[Reasoner[Any]]] = {}
+REASONERS: dict[str, type[Reasoner[Any]]] = {Cluster.table: Clusters, SemanticField.table: Fields}
 """The kinds that can do more than the verbs."""
 
 
@@ -44,9 +46,14 @@ class Shelves:
         return self.collection(Analogy)  # type: ignore[no-any-return]
 
     @property
-    def clusters(self) -> Collection[Cluster]:
-        """Groups of records."""
+    def clusters(self) -> Clusters:
+        """Groups of records, and the fits that they come from."""
         return self.collection(Cluster)  # type: ignore[no-any-return]
+
+    @property
+    def fields(self) -> Fields:
+        """Semantic fields: clusters that hang together."""
+        return self.collection(SemanticField)  # type: ignore[no-any-return]
 
     @property
     def contexts(self) -> Collection[Context]:

@@ -21,8 +21,8 @@ class SemanticField(Record, table="fields"):
         of: the kind of its members.
         model: the line of fits that it comes from.
         number: of its cluster, which stays the same when the cluster is found again.
-        core: ids of members that belong here and nowhere else (membership of at least 0.8 when it was discovered, so that
-            no record is in the core of two fields of one fit), the strongest first.
+        core: ids of members that belong here and nowhere else (membership of at least 0.8 when it was discovered, so
+            that no record is in the core of two fields of one fit), the strongest first.
         related: ids of other records that belong here in part, with their membership.
         frames: ids of frames in which members play a part.
         terms: the words that set it apart, best first.

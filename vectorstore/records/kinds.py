@@ -103,8 +103,8 @@ class Analogy(Record, table="analogies", spaces=("relation",)):
 class Cluster(Record, table="clusters"):
     """A group of records found by a clustering model; its vector is the centroid, brought by whoever fits it.
 
-    `coherence` is the mean cosine of all pairs of members, `distinctiveness` 1 - the cosine to the nearest other centroid.
-    `related` are the nearest other clusters by id, with the cosine of the centroids.
+    `coherence` is the mean cosine of all pairs of members, `distinctiveness` 1 - the cosine to the nearest other
+    centroid; `related` are the nearest other clusters by id, with the cosine of the centroids.
     """
 
     name: Annotated[Name, FOLDED, INDEXED, EMBEDDED]

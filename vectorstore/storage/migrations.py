@@ -215,7 +215,7 @@ def m003_models(db: Database) -> None:
     db.table("models").create_index(["file"], unique=True)
     db.execute(
         "CREATE TABLE memberships(model INTEGER NOT NULL REFERENCES models(id), record INTEGER NOT NULL, "
-        "vid INTEGER NOT NULL, number INTEGER, strength REAL NOT NULL, fitted INTEGER NOT NULL, "
+        "vid INTEGER NOT NULL, number INTEGER, strength REAL NOT NULL, fitted INTEGER, "
         "PRIMARY KEY (model, record)) STRICT, WITHOUT ROWID"
     )
     db.execute("CREATE INDEX memberships_strongest ON memberships(model, number, strength DESC, record)")

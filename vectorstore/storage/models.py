@@ -2,8 +2,9 @@
 
 A line of models has a name; its versions are rows, of which one at most is current. What a clustering model has learned
 (centroids, sizes, labels) is here, without any pickle; its file is derived from it. `memberships` has one row for each
-record of a fit: the vector that was looked at (`vid`), its cluster (`number`, None for noise) and how strongly it
-belongs there. Every function takes the connection of a running transaction.
+record: the vector that was looked at (`vid`), its cluster (`number`, NULL for noise), how strongly it belongs there,
+and the vector that took part in the fit (`fitted`, NULL for records that were assigned later). Every function takes the
+connection of a running transaction.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def _row(values: Sequence[Any]) -> ModelRow:
 def models_of(connection: Connection, name: str | None = None, type: str | None = None) -> list[ModelRow]:
     """All versions of a line, or of all lines, oldest first."""
     found = connection.execute(
-        f"SELECT {_LISTED} FROM models WHERE (? IS NULL OR name = ?) AND (? IS NULL OR type = ?) ORDER BY name, version",
+        f"SELECT {_LISTED} FROM models WHERE (? IS NULL OR name = ?) AND (? IS NULL OR type = ?) "
+        "ORDER BY name, version",
         (name, name, type, type),
     ).fetchall()
     return [_row(values) for values in found]
@@ -137,11 +139,19 @@ def insert_model(connection: Connection, info: FileInfo | None, **fields: Any) -
     return int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
 
 
-def make_current(connection: Connection, name: str, row: int) -> None:
-    """The line's current version is this one."""
+def make_current(connection: Connection, row: ModelRow, instead: ModelRow) -> None:
+    """A version is its line's current one again, and numbers that were given since are not given again."""
+    details = {**row.details, "next_number": max(row.details["next_number"], instead.details["next_number"])}
+    connection.execute("UPDATE models SET status = 'retired' WHERE name = ?", (row.name,))
     connection.execute(
-        "UPDATE models SET status = CASE id WHEN ? THEN 'current' ELSE 'retired' END WHERE name = ?", (row, name)
+        "UPDATE models SET status = 'current', details = ?, stale = coalesce(stale, ?) WHERE id = ?",
+        (json.dumps(details), instead.seq, row.id),
     )
+
+
+def promote(connection: Connection, row: int) -> None:
+    """A version becomes current, when its line has no current one."""
+    connection.execute("UPDATE models SET status = 'current' WHERE id = ?", (row,))
 
 
 def set_file(connection: Connection, row: int, info: FileInfo | None, library: str | None) -> None:
@@ -152,9 +162,7 @@ def set_file(connection: Connection, row: int, info: FileInfo | None, library: s
     )
 
 
-def set_clusters(
-    connection: Connection, row: int, clusters: list[dict[str, Any]], centroids: bytes | None
-) -> None:
+def set_clusters(connection: Connection, row: int, clusters: list[dict[str, Any]], centroids: bytes | None) -> None:
     """Change what is known of the clusters."""
     connection.execute(
         "UPDATE models SET clusters = ?, centroids = ? WHERE id = ?", (json.dumps(clusters), centroids, row)
@@ -194,23 +202,29 @@ class Members:
         vids: (n,) the vectors that were looked at.
         numbers: (n,) cluster numbers, NOISE for none.
         strengths: (n,) 0..1.
+        fitted: (n,) the vectors that took part in the fit, 0 for those that came later.
     """
 
     records: Vids
     vids: Vids
     numbers: Vids
     strengths: npt.NDArray[np.float64]
+    fitted: Vids
+
+    def due(self, records: Vids, vids: Vids, *, since_fit: bool = False) -> npt.NDArray[np.bool_]:
+        """Which of the live (records, vids) were not looked at yet, or took no part in the fit, as they are now."""
+        if not len(self.records):
+            return np.ones(len(records), dtype=bool)
+        places = np.minimum(np.searchsorted(self.records, records), len(self.records) - 1)
+        seen = self.fitted if since_fit else self.vids
+        due: npt.NDArray[np.bool_] = (self.records[places] != records) | (seen[places] != vids)
+        return due
 
 
-def put_members(connection: Connection, model: int, members: Members, *, fitted: bool) -> None:
-    """Write memberships; records that have one already get a new one."""
+def put_fitted(connection: Connection, model: int, members: Members) -> None:
+    """Write the memberships of a new fit."""
     if not len(members.records):
         return
-    if not fitted:
-        connection.execute(
-            "DELETE FROM memberships WHERE model = ? AND record IN (SELECT value FROM json_each(?))",
-            (model, json.dumps(members.records.tolist())),
-        )
     count = len(members.records)
     insert_columns(
         connection,
@@ -221,21 +235,37 @@ def put_members(connection: Connection, model: int, members: Members, *, fitted:
             "vid": members.vids.tolist(),
             "number": [None if number == NOISE else number for number in members.numbers.tolist()],
             "strength": members.strengths.tolist(),
-            "fitted": [int(fitted)] * count,
+            "fitted": members.fitted.tolist(),
         },
     )
 
 
-def members_of(connection: Connection, model: int, *, fitted: bool | None = None) -> Members:
-    """All memberships of a version; only those of the fit, or only later ones."""
+def put_assigned(
+    connection: Connection, model: int, records: Vids, vids: Vids, numbers: Vids, strengths: npt.NDArray[np.float64]
+) -> None:
+    """Write memberships of records that were looked at later, or again."""
+    connection.executemany(
+        "INSERT INTO memberships(model, record, vid, number, strength) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+        "SET vid = excluded.vid, number = excluded.number, strength = excluded.strength",
+        (
+            (model, record, vid, None if number == NOISE else number, strength)
+            for record, vid, number, strength in zip(
+                records.tolist(), vids.tolist(), numbers.tolist(), strengths.tolist(), strict=True
+            )
+        ),
+    )
+
+
+def members_of(connection: Connection, model: int) -> Members:
+    """All memberships of a version."""
     found = connection.execute(
-        "SELECT record, vid, coalesce(number, -1), strength FROM memberships "
-        "WHERE model = ? AND (? IS NULL OR fitted = ?) ORDER BY record",
-        (model, fitted, fitted),
+        "SELECT record, vid, coalesce(number, -1), strength, coalesce(fitted, 0) FROM memberships "
+        "WHERE model = ? ORDER BY record",
+        (model,),
     ).fetchall()
-    columns = list(zip(*found, strict=True)) or [(), (), (), ()]
-    whole = [np.array(column, dtype=np.int64) for column in columns[:3]]
-    return Members(whole[0], whole[1], whole[2], np.array(columns[3], dtype=np.float64))
+    columns: list[Any] = list(zip(*found, strict=True)) if found else [()] * 5
+    record, vid, number, _, fitted = (np.array(column, dtype=np.int64) for column in columns)
+    return Members(record, vid, number, np.array(columns[3], dtype=np.float64), fitted)
 
 
 def membership(connection: Connection, model: int, record: int) -> tuple[int, int | None, float] | None:
@@ -268,6 +298,26 @@ def page_of_members(
         f"WHERE m.model = ? AND m.number IS ? AND {live} {step} ORDER BY m.strength DESC, m.record LIMIT ?",
         (model, number, *values, limit),
     ).fetchall()
+
+
+def count_members(connection: Connection, model: int, number: int | None, live: str, table: str) -> int:
+    """How many live members there are; arguments as above."""
+    found = connection.execute(
+        f"SELECT count(*) FROM memberships m JOIN {table} ON {table}.row = m.record "
+        f"WHERE m.model = ? AND m.number IS ? AND {live}",
+        (model, number),
+    ).fetchone()
+    return int(found[0])
+
+
+def live_vid(connection: Connection, space: str, record: int) -> int | None:
+    """The live vector of a record."""
+    found = connection.execute(
+        "SELECT v.vid FROM vectors v JOIN spaces s ON s.id = v.space AND s.name = ? "
+        "WHERE v.record = ? AND v.retired IS NULL",
+        (space, record),
+    ).fetchone()
+    return None if found is None else int(found[0])
 
 
 def forget_members(connection: Connection, kind: str, records: Sequence[int]) -> list[tuple[int, int, int]]:

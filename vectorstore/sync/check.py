@@ -2,7 +2,8 @@
 
 Layers, from the ground up: the catalog's pages and foreign keys; its schema (nothing that we did not make); the seal
 of every row; every segment's bytes, ids and vids; every live vector in exactly one place; the index over exactly the
-rows it claims; models' files and members; full text and tags against the rows. `repair` mends only what can be made again from the sources.
+rows it claims; models' files and members; full text and tags against the rows. `repair` mends only what can be made
+again from the sources.
 """
 
 from __future__ import annotations

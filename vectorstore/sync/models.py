@@ -60,6 +60,7 @@ def gather(
     space_name: str,
     node: Node | None,
     among: Callable[[Vids, Vids], Any] | None = None,
+    vectors: bool = True,
 ) -> Rows:
     """The vectors of all live records that match.
 
@@ -69,6 +70,7 @@ def gather(
         space_name: which of its spaces.
         node: a filter.
         among: given (records, vids), which of them to take, as a mask.
+        vectors: whether the vectors are wanted; without them there are zero columns.
 
     Memory: one copy of the vectors.
     """
@@ -90,12 +92,14 @@ def gather(
         if among is not None:
             chosen = among(records, vids)
             records, vids = records[chosen], vids[chosen]
-        found, vectors = live.vectors_of(vids)
+        if not vectors:
+            return Rows(seq, last_vid, space.metric, records, vids, np.empty((len(vids), 0), np.float32))
+        found, matrix = live.vectors_of(vids)
         order = np.argsort(found, kind="stable")
         places = order[np.searchsorted(found[order], vids)]
         if not np.array_equal(places, np.arange(len(places))):
-            vectors = vectors[places]
-        return Rows(seq, last_vid, space.metric, records, vids, vectors)
+            matrix = matrix[places]
+        return Rows(seq, last_vid, space.metric, records, vids, matrix)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -183,10 +187,9 @@ def problems_of(sync: Sync, connection: Connection) -> Iterator[tuple[str, str, 
     for row in registry.models_of(connection):
         line = f"{row.name} version {row.version}"
         derived = row.type == registry.CLUSTER
-        if derived:
-            if row.status == registry.CURRENT and len(row.centroids or b"") % (4 * max(1, len(row.clusters))):
-                yield f"models row {row.id}", f"the centroids of {line} are damaged", "refit, or roll back", False
-                continue
+        if derived and len(row.centroids or b"") % (4 * max(1, len(row.clusters))):
+            yield f"models row {row.id}", f"the centroids of {line} are damaged", "refit, or roll back", False
+            continue
         if row.file is None:
             continue
         where = f"{FOLDER}/{row.file}"

@@ -17,8 +17,8 @@ from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import SpaceRow
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.catalog import Transaction
-from vectorstore.sync.check import Finding, check, file_path, unnamed
 from vectorstore.sync import models
+from vectorstore.sync.check import Finding, check, file_path, unnamed
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import publish, retire_index, snapshot
@@ -43,8 +43,9 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
             if what == "embeddings" and match and int(match[1]) >= transaction.seq:
                 continue
             folder = sync.folder(what, space)
-            ours = TEMPORARY in name or match or what == "indexes"
-            ours = ours or (what == models.FOLDER and models.NAME.fullmatch(name))
+            ours = TEMPORARY in name or match or what == "indexes" or None
+            if what == models.FOLDER:
+                ours = TEMPORARY in name or models.NAME.fullmatch(name)
             if not ours:
                 continue
             with contextlib.suppress(FileNotFoundError):  # a write in progress has just given it its name
