@@ -172,17 +172,17 @@ def learn(
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 31:
         raise ValidationError(f"seed: expected a whole number in 0..2147483647, got {seed!r}")
+    with sync.catalog.read() as connection:
+        previous = registry.model_of(connection, scope.name)
+        before = None if previous is None else registry.members_of(connection, previous.id)
+    if previous is not None and (previous.type, previous.kind, previous.space) != ("cluster", scope.kind, scope.space):
+        raise ValidationError(f"name: {scope.name!r} is taken by a model of something else; choose another")
     found = models.gather(sync, table, scope.space, scope.node(table))
     if not len(found.records):
         what = "match" if scope.where or scope.context else "are there"
         raise ValidationError(f"{scope.name}: there is nothing to cluster: no {scope.kind} with vectors {what}")
     prepared = engine.prepared(found.vectors, found.metric)
     partition = engine.fit(prepared, recipe, n, seed)
-    with sync.catalog.read() as connection:
-        previous = registry.model_of(connection, scope.name)
-        before = None if previous is None else registry.members_of(connection, previous.id)
-    if previous is not None and (previous.type, previous.kind, previous.space) != ("cluster", scope.kind, scope.space):
-        raise ValidationError(f"name: {scope.name!r} is taken by a model of something else; choose another")
     count = len(partition.rule.centroids)
     first = 0 if previous is None else int(previous.details["next_number"])
     old = np.full(len(found.records), NOISE) if before is None else _numbers_before(before, found)
@@ -220,7 +220,7 @@ def learn(
         "dimensions": partition.dimensions,
         "reach": None if rule.reach is None else [float(value) for value in rule.reach],
         "distance": float(np.einsum("ij,ij->i", apart, apart).mean()) if inside.any() else 0.0,
-        "coherence": float(np.average(*zip(*pairs, strict=True))) if pairs else None,  # type: ignore[call-overload]
+        "coherence": sum(one * size for one, size in pairs) / sum(size for _, size in pairs) if pairs else None,
         "silhouette": engine.silhouette(prepared, partition.labels, seed),
         "fitted_by": partition.library,
         "next_number": max([first, *(int(number) + 1 for number in numbers)]),
