@@ -338,7 +338,10 @@ def test_rollback_brings_back_ids_members_and_predictions(open_store: Callable[.
     assert [[getattr(c, f) for f in fields] for c in kb.clusters.find(order="number")] == [
         [getattr(c, f) for f in fields] for c in shown
     ]
-    assert [(v.version, v.status, v.parent) for v in kb.clusters.versions()] == [(1, "current", None), (2, "retired", 1)]
+    assert [(v.version, v.status, v.parent) for v in kb.clusters.versions()] == [
+        (1, "current", None),
+        (2, "retired", 1),
+    ]
     kb.clusters.refit(n=2)
     assert [v.parent for v in kb.clusters.versions()] == [None, 1, 1]
     with pytest.raises(vs.NotFound, match="no version 9; there are: 1, 2, 3"):
@@ -381,7 +384,12 @@ def test_predictions_outlive_a_restart_and_equal_those_of_the_file(open_store: C
 def test_a_line_keeps_to_its_scope(kb: vs.Store) -> None:
     rows, truth = blobs(20, 4)
     records = [
-        {"id": f"c{n}", "name": "x", "domain": "even" if n % 2 == 0 else "odd", "context": "here" if n < 40 else "there"}
+        {
+            "id": f"c{n}",
+            "name": "x",
+            "domain": "even" if n % 2 == 0 else "odd",
+            "context": "here" if n < 40 else "there",
+        }
         for n in range(len(truth))
     ]
     kb.concepts.add(records, vectors=rows)

@@ -102,9 +102,10 @@ class Remover(Generic[R]):
                 f"SELECT id FROM {self._table.table} WHERE row IN (SELECT value FROM json_each(?))",
                 (json.dumps(numbers),),
             ).fetchall()
+            words = models.words_in_labels(self._sync, transaction.connection, self._table.name, numbers)
             self._table.erase(transaction.connection, numbers)
             self._table.optimize_text(transaction.connection)
-            self._forget(transaction, numbers, [name for (name,) in names])
+            self._forget(transaction, numbers, [name for (name,) in names], words)
             self._note(transaction, "purge", len(numbers), 0)
 
         with self._sync.catalog.read() as connection:
@@ -120,9 +121,9 @@ class Remover(Generic[R]):
             raise conflict(self._table, error) from error
         return len(erased)
 
-    def _forget(self, transaction: Transaction, numbers: Sequence[int], names: Sequence[str]) -> None:
+    def _forget(self, transaction: Transaction, numbers: list[int], names: list[str], words: set[str]) -> None:
         """Take erased records out of clusters and fields; where a centroid was the erased vector, erase that, too."""
-        hollow = models.forget(self._sync, transaction, self._table.name, numbers, names)
+        hollow = models.forget(self._sync, transaction, self._table.name, numbers, names, words)
         if not hollow.any:
             return
         for kind in (Cluster, SemanticField):

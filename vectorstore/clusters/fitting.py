@@ -5,6 +5,7 @@ One thread and one seed, so that the same rows give the same partition. Nothing 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -107,7 +108,7 @@ def _wanted(recipe: ClusterRecipe, clusters: int | None, rows: int) -> int | Non
         return None
     wanted = recipe.clusters if clusters is None else clusters
     if wanted is None:
-        return min(MOST_CLUSTERS, max(1, round((rows / 2) ** 0.5)))
+        return min(MOST_CLUSTERS, max(1, round(math.sqrt(rows / 2))))
     if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
         raise ValidationError(f"n: expected a whole number of at least 1, got {wanted!r}")
     return int(wanted)

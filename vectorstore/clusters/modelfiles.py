@@ -88,8 +88,8 @@ def from_bytes(data: bytes, where: str, *, sha256: str, written_by: str) -> Any:
             model = _unpickler()(data).load()
     except Exception as error:  # a parser of hostile bytes may raise anything
         _refuse(where, f"{type(error).__name__}: {error}")
-    centroids = getattr(model, "cluster_centers_", None)
-    if type(model).__name__ != "KMeans" or not _whole(centroids, model.n_clusters):
+    centroids, count = getattr(model, "cluster_centers_", None), getattr(model, "n_clusters", None)
+    if type(model).__name__ != "KMeans" or not _whole(centroids, count):
         _refuse(where, "it is no fitted KMeans with finite centroids")
     return model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -250,17 +250,8 @@ def _words(sync: Sync, table: RecordTable[Any], members: Members, numbers: Any) 
         chosen.append(members.records[order[low : min(high, low + each)]].tolist())
     with sync.catalog.read() as connection:
         records = table.by_rows(connection, [record for part in chosen for record in part])
-    names = [column.name for column in table.schema.text_columns]
-    texts = [[_text(records[record], names) for record in part if record in records] for part in chosen]
+    texts = [[models.text_of(table, records[record]) for record in part if record in records] for part in chosen]
     return engine.terms(texts)
-
-
-def _text(record: Any, names: Sequence[str]) -> str:
-    """The EMBEDDED fields, which full text has as well, so that a label's words can be looked up there."""
-    values = (getattr(record, name) for name in names)
-    return " ".join(
-        " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value or "") for value in values
-    )
 
 
 def commit(clusters: Centroids[Cluster], learned: Learned) -> FitReport:
@@ -381,5 +372,5 @@ def thin(sync: Sync, transaction: Transaction, name: str) -> None:
     """Of versions that were retired long ago only the record stays."""
     retired = [row for row in registry.models_of(transaction.connection, name) if row.status == registry.RETIRED]
     for row in retired[:-KEPT]:
-        registry.thin_model(transaction.connection, row.id)
+        registry.thin_model(transaction.connection, row)
         models.remove_after(sync, transaction, row.file)

@@ -162,10 +162,17 @@ def set_file(connection: Connection, row: int, info: FileInfo | None, library: s
     )
 
 
-def set_clusters(connection: Connection, row: int, clusters: list[dict[str, Any]], centroids: bytes | None) -> None:
+def set_clusters(
+    connection: Connection,
+    row: int,
+    clusters: list[dict[str, Any]],
+    centroids: bytes | None,
+    details: dict[str, Any],
+) -> None:
     """Change what is known of the clusters."""
     connection.execute(
-        "UPDATE models SET clusters = ?, centroids = ? WHERE id = ?", (json.dumps(clusters), centroids, row)
+        "UPDATE models SET clusters = ?, centroids = ?, details = ? WHERE id = ?",
+        (json.dumps(clusters), centroids, json.dumps(details), row),
     )
 
 
@@ -176,11 +183,11 @@ def forget_model(connection: Connection, row: int) -> None:
     connection.execute("DELETE FROM models WHERE id = ?", (row,))
 
 
-def thin_model(connection: Connection, row: int) -> None:
+def thin_model(connection: Connection, row: ModelRow) -> None:
     """Keep only the record that there was such a version: no file, no centroids, no memberships."""
-    connection.execute("DELETE FROM memberships WHERE model = ?", (row,))
-    set_clusters(connection, row, [], None)
-    set_file(connection, row, None, None)
+    connection.execute("DELETE FROM memberships WHERE model = ?", (row.id,))
+    set_clusters(connection, row.id, [], None, row.details)
+    set_file(connection, row.id, None, None)
 
 
 def mark_stale(connection: Connection, space: str, seq: int) -> None:

@@ -6,6 +6,7 @@ cluster model's file is derived: it is written again from the centroids in the c
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from vectorstore.clusters import labels as labelling
 from vectorstore.clusters import modelfiles
 from vectorstore.errors import CorruptError, ModelRefused, StoreError
 from vectorstore.files import Buffer, FileInfo, Folder, sha256
@@ -226,39 +228,103 @@ def write_again(sync: Sync, file: str) -> None:
 # -- erasure -----------------------------------------------------------------------------------------------------------
 
 
-def forget(sync: Sync, transaction: Transaction, kind: str, numbers: Sequence[int], ids: Sequence[str]) -> Hollow:
+def forget(
+    sync: Sync, transaction: Transaction, kind: str, numbers: Sequence[int], ids: Sequence[str], words: set[str]
+) -> Hollow:
     """Take records that have just been erased out of all fits: their memberships, and what could give them away.
 
     The centroid of a cluster that has no member left may be the very vector of what was erased: it goes, and the file
     that holds it. Words that no record of the kind has any more leave the labels. Fields forget the ids.
+
+    Args:
+        sync: the store's parts.
+        transaction: the one that erases.
+        kind: of the records.
+        numbers: their rows.
+        ids: their ids.
+        words: what `words_in_labels` gave before they were erased.
     """
     connection = transaction.connection
-    touched = registry.forget_members(connection, kind, numbers)
     hollow, ids_of_hollow = False, []
-    for model, number, left in touched:
+    for model, number, left in registry.forget_members(connection, kind, numbers):
         row = registry.model_at(connection, model)
         clusters, centroids = list(row.clusters), centroids_of(row)
         place = next((place for place, known in enumerate(clusters) if known["number"] == number), None)
-        if place is None:
-            continue
-        if left:
-            lost = _lost_words(sync, connection, kind, clusters[place]["terms"])
-            if lost:
-                clusters[place] = {**clusters[place], **_without(clusters[place], lost)}
-                registry.set_clusters(connection, model, clusters, row.centroids)
-                _relabel(sync, transaction, Cluster.table, cluster_id(row.name, number), lost)
-                _relabel(sync, transaction, SemanticField.table, cluster_id(row.name, number), lost)
+        if left or place is None:
             continue
         hollow = True
         del clusters[place]
-        registry.set_clusters(connection, model, clusters, np.delete(centroids, place, axis=0).tobytes())
+        details = dict(row.details)
+        if details["reach"] is not None:
+            details["reach"] = [reach for at, reach in enumerate(details["reach"]) if at != place]
+        registry.set_clusters(connection, model, clusters, np.delete(centroids, place, axis=0).tobytes(), details)
         registry.set_file(connection, model, None, None)
         remove_after(sync, transaction, row.file)
         current = registry.model_of(connection, row.name)
         if current is None or number not in {known["number"] for known in current.clusters}:
             ids_of_hollow.append(cluster_id(row.name, number))
-    _forget_in_fields(sync, transaction, kind, set(ids))
+    table = sync.table(kind)
+    _clean(sync, transaction, kind, {word for word in words if not has_word(connection, table, word)}, set(ids))
     return Hollow(hollow, tuple(ids_of_hollow))
+
+
+def words_in_labels(sync: Sync, connection: Connection, kind: str, numbers: Sequence[int]) -> set[str]:
+    """Those words of records that labels of clusters of the kind have, too."""
+    table = sync.table(kind)
+    labels = {term for row in registry.models_of(connection) if row.kind == kind for term in _terms(row)}
+    for _, _, record in _of_kind(sync, connection, kind):
+        labels.update(record.terms)
+    if not labels or not table.schema.text_columns:
+        return set()
+    with contextlib.suppress(CorruptError):  # a damaged record is erased as well; what it said nobody knows
+        records = table.by_rows(connection, numbers).values()
+        return labels & {word for record in records for word in labelling.words(text_of(table, record))}
+    return labels
+
+
+def text_of(table: RecordTable[Any], record: Any) -> str:
+    """The EMBEDDED fields, which labels are made of, and which full text has as well."""
+    values = (getattr(record, column.name) for column in table.schema.text_columns)
+    return " ".join(" ".join(map(str, value)) if isinstance(value, tuple) else str(value or "") for value in values)
+
+
+def _terms(row: ModelRow) -> set[str]:
+    return {term for known in row.clusters for term in known["terms"]}
+
+
+def _of_kind(sync: Sync, connection: Connection, kind: str) -> Iterator[tuple[RecordTable[Any], int, Any]]:
+    """(table, row, record) of all clusters and fields of a kind, deleted ones included."""
+    for name in (Cluster.table, SemanticField.table):
+        table = sync.table(name)
+        node = parse({"of": kind}, table.schema)
+        rows_found = table.page(
+            connection, node, order=None, descending=False, limit=1_000_000, after=None, deleted=None
+        )
+        yield from ((table, row, record) for row, _, record in rows_found)
+
+
+def _clean(sync: Sync, transaction: Transaction, kind: str, lost: set[str], ids: set[str]) -> None:
+    """Take words off all labels of a kind, and ids out of its fields."""
+    connection = transaction.connection
+    for row in registry.models_of(connection):
+        if row.kind == kind and lost & _terms(row):
+            clusters = [_without(known, lost) for known in row.clusters]
+            registry.set_clusters(connection, row.id, clusters, row.centroids, row.details)
+    changed = set()
+    for table, number, record in _of_kind(sync, connection, kind):
+        changes: dict[str, Any] = {}
+        if lost & set(record.terms):
+            changes["terms"] = tuple(term for term in record.terms if term not in lost)
+            if record.name == label(record.terms, record.number):
+                changes["name"] = label(changes["terms"], record.number)
+        if isinstance(record, SemanticField) and ids & {*record.core, *record.related}:
+            changes["core"] = tuple(name for name in record.core if name not in ids)
+            changes["related"] = {name: share for name, share in record.related.items() if name not in ids}
+        if changes:
+            changed.add(table)
+            _rewrite(transaction, table, number, record, changes)
+    for table in changed:
+        table.optimize_text(connection)  # deleted words leave the file
 
 
 @dataclass(frozen=True)
@@ -279,39 +345,14 @@ def label(terms: Sequence[str], number: int) -> str:
     return ", ".join(terms[:3]) or f"cluster {number}"
 
 
-def _lost_words(sync: Sync, connection: Connection, kind: str, terms: Sequence[str]) -> set[str]:
-    table = sync.table(kind)
-    return {term for term in terms if not (table.schema.text_columns and has_word(connection, table, term))}
-
-
 def _without(known: Mapping[str, Any], lost: set[str]) -> dict[str, Any]:
     terms = [term for term in known["terms"] if term not in lost]
-    return {"terms": terms, "name": label(terms, known["number"])}
+    return {**known, "terms": terms, "name": label(terms, known["number"])}
 
 
-def _relabel(sync: Sync, transaction: Transaction, kind: str, name: str, lost: set[str]) -> None:
-    table = sync.table(kind)
-    for row, record in table.by_ids(transaction.connection, [name]).values():
-        terms = tuple(term for term in record.terms if term not in lost)
-        called = label(terms, record.number) if record.name == label(record.terms, record.number) else record.name
-        _rewrite(transaction, table, row, record, terms=terms, name=called)
-
-
-def _forget_in_fields(sync: Sync, transaction: Transaction, kind: str, ids: set[str]) -> None:
-    table = sync.table(SemanticField.table)
-    node = parse({"of": kind}, table.schema)
-    found = table.page(
-        transaction.connection, node, order=None, descending=False, limit=1_000_000, after=None, deleted=None
-    )
-    for row, _, record in found:
-        if ids & {*record.core, *record.related}:
-            core = tuple(name for name in record.core if name not in ids)
-            related = {name: strength for name, strength in record.related.items() if name not in ids}
-            _rewrite(transaction, table, row, record, core=core, related=related)
-
-
-def _rewrite(transaction: Transaction, table: RecordTable[Any], row: int, record: Any, **changes: Any) -> None:
-    changed = record.model_copy(
-        update={**changes, "version": record.version + 1, "updated_at": from_micros(transaction.now)}
-    )
-    table.replace(transaction.connection, [(row, table.schema.encode(changed, table.name))])
+def _rewrite(
+    transaction: Transaction, table: RecordTable[Any], number: int, record: Any, changes: Mapping[str, Any]
+) -> None:
+    moment = from_micros(transaction.now)
+    changed = record.model_copy(update={**changes, "version": record.version + 1, "updated_at": moment})
+    table.replace(transaction.connection, [(number, table.schema.encode(changed, table.name))])
