@@ -297,7 +297,8 @@ def page_of_members(
         limit: how many at most.
         after: (strength, record) of the last one before.
     """
-    step, values = "", ()
+    step = ""
+    values: tuple[Any, ...] = ()
     if after is not None:
         step, values = "AND (m.strength < ? OR (m.strength = ? AND m.record > ?))", (after[0], after[0], after[1])
     return connection.execute(
