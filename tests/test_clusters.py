@@ -645,3 +645,62 @@ def test_purge_takes_words_off_labels_that_nobody_has_any_more(tmp_path: Path) -
         assert cluster is not None and cluster.terms == ("lion",) and cluster.name == "lion"
         assert store.check().findings == ()
     assert b"xylograph" not in everything(root)
+
+
+# -- the script and the benchmark --------------------------------------------------------------------------------------
+
+
+def test_trials_write_nothing_and_tell_quality_and_stability(kb: vs.Store) -> None:
+    fill(kb)
+    trials = kb.clusters.trials("concepts", "kmeans", 4, seeds=(0, 1, 2))
+    assert trials.stability == 1 and [trial.clusters for trial in trials.trials] == [4, 4, 4]
+    assert trials.trials[0].coherence > 0.5 and trials.trials[0].silhouette > 0.3  # type: ignore[operator]
+    assert kb.clusters.lines() == [] and kb.models.list() == ()
+    with pytest.raises(vs.ValidationError, match="seeds: expected at least one"):
+        kb.clusters.trials(seeds=())
+
+
+def test_the_fit_script_measures_and_publishes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    from models import fit as script
+
+    with vs.open(tmp_path / "kb", embedder=None) as store:
+        fill(store)
+    arguments = [str(tmp_path / "kb"), "concepts", str(RECIPES / "spherical.toml"), "--n", "4"]
+    assert script.main([*arguments, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "spherical over 120 records" in out and "stability" in out and "published" not in out
+    assert script.main([*arguments, "--json", "--seeds", "3"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["published"]["seed"] == 3 and len(told["published"]["clusters"]) == 4
+    with vs.open(tmp_path / "kb", embedder=None) as store:
+        assert len(store.clusters) == 4
+    assert script.main([str(tmp_path / "kb"), "concepts", "nonsense"]) != 0
+    assert "no such clustering recipe" in capsys.readouterr().err
+
+
+def test_the_benchmark_reports_quality_and_time(tmp_path: Path) -> None:
+    import gzip
+    import hashlib
+    import json
+
+    from benchmarks import clusters as benchmark
+
+    rows, truth = blobs(20, 3)
+    texts = [f"{WORDS[group]} {n}" for n, group in enumerate(truth)]
+    with gzip.open(tmp_path / "toy.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps({"text": t, "label": WORDS[g]}) + "\n" for t, g in zip(texts, truth, strict=True))
+    digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
+    np.save(tmp_path / f"clusters-{digest}.npy", rows)
+    np.save(tmp_path / "many.npy", blobs(200, 4, dim=16)[0])
+    benchmark.main(
+        [str(tmp_path / "toy.jsonl.gz"), "--vectors", str(tmp_path / "many.npy"), "--turns", "1"]
+        + ["--out", str(tmp_path), "--cache", str(tmp_path)]
+    )
+    results = json.loads((tmp_path / "clusters.json").read_text())
+    quality = {row["recipe"]: row for row in results["sets"]["toy"]["recipes"]}
+    assert quality["spherical"]["nmi"] == quality["spherical"]["ari"] == quality["spherical"]["purity"] == 1
+    assert set(quality) == set(BUILTIN_CLUSTER_RECIPES) and results["time"]["rows"] == 800
+    text = (tmp_path / "clusters.md").read_text()
+    assert "| spherical | 1.000 | 1.000 | 1.000 | 1.000 | 3 | 0% |" in text and "| raw FAISS |" in text

@@ -6,7 +6,15 @@ Nothing here knows a store. The libraries are imported when a function needs the
 from vectorstore.clusters.fitting import Partition, fit, prepared
 from vectorstore.clusters.labels import terms
 from vectorstore.clusters.matching import continued
-from vectorstore.clusters.quality import against, agreement, population_shift, shape, silhouette, stability
+from vectorstore.clusters.quality import (
+    against,
+    agreement,
+    mean_coherence,
+    population_shift,
+    shape,
+    silhouette,
+    stability,
+)
 from vectorstore.clusters.recipes import (
     BUILTIN_CLUSTER_RECIPES,
     ClusterRecipe,
@@ -27,6 +35,7 @@ __all__ = [
     "continued",
     "fit",
     "load_cluster_recipe",
+    "mean_coherence",
     "population_shift",
     "prepared",
     "shape",

@@ -61,6 +61,12 @@ def shape(rows: Matrix, labels: Numbers, centroids: Matrix) -> Shape:
     return Shape(sizes, coherence, distinctiveness, related)
 
 
+def mean_coherence(shape: Shape) -> float | None:
+    """The clusters' coherence, weighted by size; None when no cluster has a pair."""
+    pairs = [(one, size) for one, size in zip(shape.coherence, shape.sizes, strict=True) if one is not None]
+    return sum(one * size for one, size in pairs) / sum(size for _, size in pairs) if pairs else None
+
+
 def silhouette(rows: Matrix, labels: Numbers, seed: int) -> float | None:
     """Mean silhouette (Rousseeuw 1987), Euclidean, of a sample without noise, -1..1; None without two clusters."""
     from sklearn.metrics import silhouette_score

@@ -18,6 +18,7 @@ from vectorstore import clusters as engine
 from vectorstore.clusters import NOISE, ClusterRecipe, Rule
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.reason.fitting import FitReport, Scope, commit, learn
+from vectorstore.reason.trials import FitTrials, try_seeds
 from vectorstore.reason.versions import Versioned
 from vectorstore.reason.watching import ClusterState, Drift, drift_of, state_of
 from vectorstore.records import Where
@@ -134,6 +135,25 @@ class Clusters(Versioned):
         wanted = row.details["n"] if n is None and recipe is None else n
         start = row.details["seed"] if seed is None else seed
         return commit(self, learn(self._sync, self._table_of(row), Scope.of(row), chosen, wanted, start))
+
+    def trials(
+        self,
+        kind: str = "concepts",
+        recipe: ClusterRecipe | str | Path = "kmeans",
+        n: int | None = None,
+        *,
+        seeds: Iterable[int] = (0, 1, 2),
+        where: Where | None = None,
+        context: str | None = None,
+        space: str | None = None,
+    ) -> FitTrials:
+        """Try a recipe with several seeds: quality of each, and how alike the partitions are; nothing is written.
+
+        Arguments and errors as in `fit`.
+        """
+        table = self._others(kind)._table
+        scope = Scope.checked(table, space, where, context, None)
+        return try_seeds(self._sync, table, scope, engine.as_cluster_recipe(recipe), n, seeds)
 
     # -- belonging -------------------------------------------------------------------------------------------------
 

@@ -207,7 +207,6 @@ def learn(
     ]
     inside = partition.labels != NOISE
     apart = prepared[inside] - rule.centroids[partition.labels[inside]] if count else np.zeros((0, 1))
-    pairs = [(one, size) for one, size in zip(shape.coherence, shape.sizes, strict=True) if one is not None]
     details = {
         "metric": found.metric,
         "where": scope.where,
@@ -220,7 +219,7 @@ def learn(
         "dimensions": partition.dimensions,
         "reach": None if rule.reach is None else [float(value) for value in rule.reach],
         "distance": float(np.einsum("ij,ij->i", apart, apart).mean()) if inside.any() else 0.0,
-        "coherence": sum(one * size for one, size in pairs) / sum(size for _, size in pairs) if pairs else None,
+        "coherence": engine.mean_coherence(shape),
         "silhouette": engine.silhouette(prepared, partition.labels, seed),
         "fitted_by": partition.library,
         "next_number": max([first, *(int(number) + 1 for number in numbers)]),
