@@ -110,7 +110,7 @@ def test_init_makes_a_store_and_leaves_one_that_is_there(tmp_path: Path) -> None
         == again
         == {
             "path": str(tmp_path / "kb"),
-            "kinds": ["contexts", "concepts", "analogies", "clusters"],
+            "kinds": ["contexts", "concepts", "analogies", "clusters", "fields"],
             "records": 1,
         }
     )

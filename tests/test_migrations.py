@@ -29,6 +29,13 @@ def test_a_store_of_every_released_format_opens(number: int, tmp_path: Path) -> 
         assert store.concepts.get("default:word 1").version == 2  # type: ignore[union-attr]
         assert store.concepts.restore("default:word 2") == 1
         store.concepts.add({"name": "new"})
+        if number >= 3:
+            assert store.clusters.membership("default:word 42") and store.models.get("net") == b"weights"
+            assert store.clusters.state().rows == 1099 and len(store.clusters) == 4
+        else:
+            assert store.clusters.lines() == []
+            store.clusters.fit("concepts", "kmeans", 4)
+        assert store.clusters.predict(store.concepts.vectors(["default:word 42"])) != [None]
         assert store.check().findings == ()
 
 

@@ -432,7 +432,7 @@ def test_the_same_name_in_two_contexts_stays_two_records(store: vs.Store) -> Non
         "geography:bank:bank.n.09",
         "geography:bank:bank.n.10",
     ]
-    assert store.context_info("finance")["records"] == {"concepts": 1, "analogies": 0, "clusters": 0}
+    assert store.context_info("finance")["records"] == {"concepts": 1, "analogies": 0, "clusters": 0, "fields": 0}
     with pytest.raises(vs.NotFound, match="geography"):
         store.context_info("chemistry")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vectorstore.clusters.recipes import ClusterRecipe as ClusterRecipe
     from vectorstore.collection import Collection as Collection
     from vectorstore.deduplicating import Duplicates as Duplicates
     from vectorstore.embedders import CallableEmbedder as CallableEmbedder
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from vectorstore.errors import InstanceError as InstanceError
     from vectorstore.errors import LibraryMissing as LibraryMissing
     from vectorstore.errors import MissingElement as MissingElement
+    from vectorstore.errors import ModelRefused as ModelRefused
     from vectorstore.errors import NewerFormat as NewerFormat
     from vectorstore.errors import NotAStore as NotAStore
     from vectorstore.errors import NotFound as NotFound
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from vectorstore.recipes import Auto as Auto
     from vectorstore.recipes import IndexRecipe as IndexRecipe
     from vectorstore.records.axioms import Axiom as Axiom
+    from vectorstore.records.fields import SemanticField as SemanticField
     from vectorstore.records.frames import Binding as Binding
     from vectorstore.records.frames import Frame as Frame
     from vectorstore.records.frames import FrameElement as FrameElement
@@ -98,6 +101,7 @@ if TYPE_CHECKING:
     from vectorstore.store import open as open
 
 _WHERE: dict[str, str] = {
+    "ClusterRecipe": "clusters.recipes",
     "Collection": "collection",
     "Duplicates": "deduplicating",
     **dict.fromkeys(
@@ -119,6 +123,7 @@ _WHERE: dict[str, str] = {
             "DuplicateId",
             "EmbedderError",
             "LibraryMissing",
+            "ModelRefused",
             "NewerFormat",
             "NotAStore",
             "NotFound",
@@ -150,6 +155,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "UNIQUE", "Listed", "Ref"), "records.markers"),
     "Mapping": "records.names",
     "Relation": "records.relations",
+    "SemanticField": "records.fields",
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
     **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),
     "Id": "search",

@@ -28,6 +28,7 @@
     ├── CorruptError (RuntimeError)       a source (catalog row, segment) is damaged or missing
     └── DerivedError (RuntimeError)       an index cannot be used; answers stay exact
         ├── LibraryMissing                FAISS, which builds and reads indexes, cannot be imported
+        ├── ModelRefused                  a model file is not what was written, or not for this library; refit
         ├── RecallTooLow                  a rebuild was refused: it would answer worse than its recipe allows
         └── Superseded                    somebody published a newer index, or compacted, meanwhile
 
@@ -155,6 +156,10 @@ class DerivedError(VectorstoreError, RuntimeError):
 
 class LibraryMissing(DerivedError):
     """FAISS cannot be imported, so no index can be built or read; nothing else needs it."""
+
+
+class ModelRefused(DerivedError):
+    """A model file was not loaded, because it is not what was written or not by this library; refit makes it anew."""
 
 
 class RecallTooLow(DerivedError):

@@ -16,13 +16,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from vectorstore.ids import to_micros
-from vectorstore.records import Record
-from vectorstore.records.where import And, Node, Or, Term
+from vectorstore.records import Cluster, Record, SemanticField
+from vectorstore.records.where import And, Node, Or, Term, with_ids
 from vectorstore.references import make_contexts
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
-from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, stage
+from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, models, stage
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
 from vectorstore.writing import conflict
@@ -88,6 +88,11 @@ class Remover(Generic[R]):
 
     def purge(self, node: Node | None, progress: Progress | None) -> int:
         """Erase matching deleted records, and rewrite what held their vectors, in one commit."""
+        erased = self._erase(node, progress)
+        self._sync.catalog.checkpoint()
+        return erased
+
+    def _erase(self, node: Node | None, progress: Progress | None) -> int:
         erased: list[int] = []
 
         def doomed(connection: Connection) -> list[int]:
@@ -96,7 +101,7 @@ class Remover(Generic[R]):
         def erase(transaction: Transaction) -> None:
             erased[:] = doomed(transaction.connection)
             for table, numbers in doomed_with(self._sync, transaction.connection, self._table, erased):
-                self._erase(transaction, table, numbers)
+                self._erase_rows(transaction, table, numbers)
 
         with self._sync.catalog.read() as connection:
             others = [
@@ -113,7 +118,6 @@ class Remover(Generic[R]):
                 compact(self._sync, self._table.name, also=erase, progress=progress, doomed=doomed)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
-        self._sync.catalog.checkpoint()
         return len(erased)
 
     def _doomed_of(self, space: str, doomed: Doomed, connection: Connection) -> list[int]:
@@ -122,7 +126,7 @@ class Remover(Generic[R]):
         found = doomed_with(self._sync, connection, self._table, doomed(connection))
         return sorted({row for table, numbers in found if table.name == kind for row in numbers})
 
-    def _erase(self, transaction: Transaction, table: RecordTable[Any], numbers: Sequence[int]) -> None:
+    def _erase_rows(self, transaction: Transaction, table: RecordTable[Any], numbers: Sequence[int]) -> None:
         for space in rows.spaces_of(transaction.connection, table.name):
             gone = transaction.connection.execute(
                 "SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
@@ -131,10 +135,28 @@ class Remover(Generic[R]):
             rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
             rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
         forget_decisions(transaction.connection, table.name, table.table, numbers)
+        ids = [record.id for record in table.by_rows(transaction.connection, numbers).values()]
+        words = models.words_in_labels(self._sync, transaction.connection, table.name, numbers)
         table.erase(transaction.connection, numbers)
         table.optimize_text(transaction.connection)
+        self._forget(transaction, table.name, numbers, ids, words)
         details = {"kind": table.name, "operation": "purge", "records": len(numbers), "vectors": 0}
         transaction.notes.append(("commit", details))
+
+    def _forget(
+        self, transaction: Transaction, kind: str, numbers: Sequence[int], ids: Sequence[str], words: set[str]
+    ) -> None:
+        """Take erased records out of clusters and fields; where a centroid was the erased vector, erase that, too."""
+        hollow = models.forget(self._sync, transaction, kind, numbers, ids, words)
+        if not hollow.any:
+            return
+        for derived in (Cluster, SemanticField):
+            table = self._sync.table(derived.table)
+            remover = Remover(self._sync, table, self._metric)
+            node = with_ids(None, hollow.ids, table.schema)
+            assert node is not None  # ids are a filter, even when there are none
+            remover.delete(node)
+            remover._erase(node, None)
 
     def _spaces(self, transaction: Transaction) -> list[SpaceRow]:
         return rows.spaces_of(transaction.connection, self._table.name)

@@ -19,7 +19,7 @@ from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import Clock, from_micros, new_id, utc_now
 from vectorstore.maintenance import Maintainer, statistics
-from vectorstore.reason import Shelves, collection_of
+from vectorstore.reason import Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record, generic_kind, schema_of
 from vectorstore.records.record import check_tokenizer
@@ -80,6 +80,7 @@ class Store(Shelves, SearchAcross):
         self._catalog = Catalog(root, read_only=read_only, timeout=timeout, clock=clock, create=create)
         try:
             self._sync = Sync(self._catalog)
+            self.models = Models(self._sync)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
             self._declare(wanted, asked)
             self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))

@@ -20,6 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import faiss  # noqa: F401 - imported before the forks, so that each does not pay for it
+import scipy.optimize  # noqa: F401
+import sklearn.cluster
+import sklearn.feature_extraction.text
+import sklearn.metrics  # noqa: F401
 
 import vectorstore as vs
 from tests.crash.mutations import MUTATIONS

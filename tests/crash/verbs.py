@@ -145,6 +145,10 @@ def given_up(*steps: Step) -> Step:
     return upkeep(act)
 
 
+def fit(clusters: int) -> Step:
+    return upkeep(lambda store: store.clusters.fit("concepts", "kmeans", clusters))
+
+
 def rebuild(recipe: str) -> Step:
     return upkeep(lambda store: store.rebuild("concepts", recipe))
 
@@ -164,6 +168,11 @@ def _litter(root: Path) -> None:
 
 def _lose_index(root: Path) -> None:
     for path in (root / "indexes" / "concepts").iterdir():
+        path.unlink()
+
+
+def _lose_models(root: Path) -> None:
+    for path in (root / "models").iterdir():
         path.unlink()
 
 
@@ -214,6 +223,15 @@ VERBS: dict[str, Verb] = {
     ),
     "sweep": Verb(INDEXED, [upkeep(lambda store: store.sweep(0))], spoil=_litter),
     "repair": Verb(INDEXED, [upkeep(_mend)], spoil=_lose_index, again=_mend),
+    "fit": Verb(A_FEW, [fit(3)]),
+    "refit and roll back": Verb(
+        [*A_FEW, fit(3)], [fit(2), upkeep(lambda store: store.clusters.rollback(1)), fit(5), fit(4), fit(3), fit(2)]
+    ),
+    "keep a blob": Verb(
+        A_FEW, [upkeep(lambda store: store.models.put("net", b"weights")), upkeep(lambda s: s.models.delete("net"))]
+    ),
+    "purge members": Verb([*A_FEW, fit(38)], [delete(names("a", 3)), purge(names("a", 3))]),
+    "repair a model": Verb([*A_FEW, fit(3)], [upkeep(_mend)], spoil=_lose_models, again=_mend),
     "close": Verb(A_FEW, [add(names("w", 700))]),
 }
 

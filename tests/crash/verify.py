@@ -28,6 +28,7 @@ def problems_of(verb: Verb, root: Path, allowed: Sequence[Model]) -> list[str]:
             model = allowed[0]
         else:
             problems += answers(store, model)
+        problems += half_fits(store)
         report = store.check()
         problems += [f"check found: {finding}" for finding in report.findings]
         store.sweep(0)
@@ -98,12 +99,30 @@ def answers(store: vs.Store, model: Model, everything: bool = True) -> list[str]
     return problems
 
 
+def half_fits(store: vs.Store) -> list[str]:
+    """Fits of which only a part is there: clusters, members and file come and go together."""
+    problems = []
+    for line in store.clusters.lines():
+        (current,) = [version for version in store.clusters.versions(line) if version.status == "current"]
+        shown = list(store.clusters.find({"model": line}))
+        members = sum(store.clusters.members(cluster.id).total for cluster in shown)
+        whole = len(shown) == current.clusters
+        if store.models.list(line)[current.version - 1].file is not None:  # it goes when a cluster is erased
+            whole = whole and len(store.clusters.model(line).cluster_centers_) == current.clusters
+        if not whole:
+            problems.append(f"{line} has {current.clusters} clusters and shows {len(shown)}")
+        if members != current.rows - store.clusters.state(line).removed:
+            problems.append(f"{line} was fitted on {current.rows} and has {members} members")
+    return problems
+
+
 def litter(store: vs.Store, root: Path) -> list[str]:
     """Files of the store's folder that nothing names."""
     with store._catalog.read() as connection:
         found = connection.execute(
             "SELECT 'embeddings/' || s.name || '/' || f.file FROM segments f JOIN spaces s ON s.id = f.space "
-            "UNION SELECT 'indexes/' || s.name || '/' || f.file FROM artifacts f JOIN spaces s ON s.id = f.space"
+            "UNION SELECT 'indexes/' || s.name || '/' || f.file FROM artifacts f JOIN spaces s ON s.id = f.space "
+            "UNION SELECT 'models/' || file FROM models WHERE file IS NOT NULL"
         ).fetchall()
     named = {name for (name,) in found}
     named |= {"store.lock", "catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"}

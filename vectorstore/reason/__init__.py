@@ -1,6 +1,7 @@
 """What can be asked of knowledge beyond the verbs: each part is thin functions over the collections of a store."""
 
+from vectorstore.reason.models import Models
 from vectorstore.reason.reasoner import Reasoner
 from vectorstore.reason.shelves import Shelves, collection_of
 
-__all__ = ["Reasoner", "Shelves", "collection_of"]
+__all__ = ["Models", "Reasoner", "Shelves", "collection_of"]

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore.collection import Collection
 from vectorstore.embedding import Embedding
+from vectorstore.reason.clusters import Clusters
 from vectorstore.reason.concepts import Concepts
 from vectorstore.reason.contexts import Contexts
+from vectorstore.reason.fields import Fields
 from vectorstore.reason.frames import FrameRelations, Frames
 from vectorstore.reason.instances import Instances
 from vectorstore.reason.reasoner import Others, Reasoner
@@ -21,6 +23,7 @@ from vectorstore.records import (
     FrameInstance,
     FrameRelation,
     Relation,
+    SemanticField,
 )
 from vectorstore.storage import RecordTable
 from vectorstore.sync import Sync
@@ -31,6 +34,8 @@ REASONERS: dict[str, type[Reasoner[Any]]] = {
     Frame.table: Frames,
     FrameRelation.table: FrameRelations,
     FrameInstance.table: Instances,
+    Cluster.table: Clusters,
+    SemanticField.table: Fields,
 }
 """The kinds that can do more than the verbs."""
 
@@ -64,9 +69,14 @@ class Shelves:
         return self.collection(Analogy)  # type: ignore[no-any-return]
 
     @property
-    def clusters(self) -> Collection[Cluster]:
-        """Groups of records."""
+    def clusters(self) -> Clusters:
+        """Groups of records, and the fits that they come from."""
         return self.collection(Cluster)  # type: ignore[no-any-return]
+
+    @property
+    def fields(self) -> Fields:
+        """Semantic fields: clusters that hang together."""
+        return self.collection(SemanticField)  # type: ignore[no-any-return]
 
     @property
     def contexts(self) -> Contexts:

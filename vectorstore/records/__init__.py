@@ -1,6 +1,7 @@
 """Records: what a kind declares and what follows from it. Knows no engine."""
 
 from vectorstore.records.axioms import Axiom
+from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Binding, Frame, FrameElement, FrameInstance, FrameRelation
 from vectorstore.records.kinds import BUILTIN, Analogy, Cluster, Concept, Context
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, UNIQUE, Listed, Ref
@@ -37,6 +38,7 @@ __all__ = [
     "Relation",
     "Row",
     "Schema",
+    "SemanticField",
     "Tag",
     "Unit",
     "UtcTime",

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from vectorstore.ids import id_part
 from vectorstore.records.axioms import Axiom
+from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Frame, FrameInstance, FrameRelation
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, Ref
 from vectorstore.records.names import Mapping, Name
@@ -92,7 +93,11 @@ class Analogy(Record, table="analogies", spaces=("relation",)):
 
 
 class Cluster(Record, table="clusters"):
-    """A group of records found by a clustering model; its vector is the centroid, brought by whoever fits it."""
+    """A group of records found by a clustering model; its vector is the centroid, brought by whoever fits it.
+
+    `coherence` is the mean cosine of all pairs of members, `distinctiveness` 1 - the cosine to the nearest other
+    centroid; `related` are the nearest other clusters by id, with the cosine of the centroids.
+    """
 
     name: Annotated[Name, FOLDED, INDEXED, EMBEDDED]
     description: Annotated[str, EMBEDDED] = ""
@@ -102,9 +107,11 @@ class Cluster(Record, table="clusters"):
     size: Count = 0
     coherence: Annotated[float | None, Field(strict=True, ge=-1.0, le=1.0)] = None
     distinctiveness: Annotated[float | None, Field(strict=True, ge=0.0, le=2.0)] = None
+    terms: tuple[str, ...] = ()
+    related: dict[str, float] = Field(default_factory=dict)
 
 
 BUILTIN: tuple[type[Record], ...] = (
-    *(Context, Concept, Analogy, Cluster),
+    *(Context, Concept, Analogy, Cluster, SemanticField),
     *(Relation, Frame, FrameRelation, FrameInstance, Axiom),
 )

@@ -74,7 +74,10 @@ off (kings, king); every three characters, for substrings and for languages that
 
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED = frozenset(
-    {"row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds", "audits", "decisions"}
+    {
+        *("row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"),
+        *("audits", "decisions", "models", "memberships"),
+    }
 )
 
 

@@ -4,6 +4,7 @@ from vectorstore.storage.catalog import CATALOG, LOCK, Catalog, Transaction
 from vectorstore.storage.connection import SQLITE_VERSION, Connection, IntegrityError, SqliteError
 from vectorstore.storage.declared import declared_kinds
 from vectorstore.storage.migrations import FORMAT
+from vectorstore.storage.models import Members, ModelRow
 from vectorstore.storage.spaces import ArtifactRow, SegmentRow, SpaceRow
 from vectorstore.storage.tables import RecordTable
 
@@ -16,6 +17,8 @@ __all__ = [
     "Catalog",
     "Connection",
     "IntegrityError",
+    "Members",
+    "ModelRow",
     "RecordTable",
     "SegmentRow",
     "SpaceRow",

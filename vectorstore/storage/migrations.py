@@ -178,5 +178,49 @@ def m002_history(db: Database) -> None:
     db.table("decisions").create_index(["kind", "other"])
 
 
-FORMAT = 2
+@MIGRATIONS()
+def m003_models(db: Database) -> None:
+    """The registry of models, and which record belongs to which cluster of a fit."""
+    db.table("models").create(
+        {
+            "id": int,
+            "name": str,
+            "version": int,
+            "type": str,
+            "status": str,
+            "parent": int,
+            "kind": str,
+            "space": str,
+            "recipe": str,
+            "details": str,
+            "clusters": str,
+            "centroids": bytes,
+            "rows": int,
+            "library": str,
+            "file": str,
+            "size": int,
+            "sha256": str,
+            "stat": str,
+            "seq": int,
+            "at": int,
+            "seconds": float,
+            "stale": int,
+        },
+        pk="id",
+        not_null={"name", "version", "type", "status", "details", "rows", "seq", "at", "seconds"},
+        foreign_keys=[("kind", "kinds", "name")],
+        strict=True,
+    )
+    db.table("models").create_index(["name", "version"], unique=True)
+    db.table("models").create_index(["file"], unique=True)
+    db.execute(
+        "CREATE TABLE memberships(model INTEGER NOT NULL REFERENCES models(id), record INTEGER NOT NULL, "
+        "vid INTEGER NOT NULL, number INTEGER, strength REAL NOT NULL, fitted INTEGER, "
+        "PRIMARY KEY (model, record)) STRICT, WITHOUT ROWID"
+    )
+    db.execute("CREATE INDEX memberships_strongest ON memberships(model, number, strength DESC, record)")
+    db.execute("CREATE INDEX memberships_record ON memberships(record)")
+
+
+FORMAT = 3
 """The user_version that this code reads and writes: the number of migrations above."""

@@ -231,6 +231,13 @@ def record_map(connection: Connection, space: int, after_vid: int) -> tuple[Vids
     return vids, _integers(connection, f"SELECT group_concat(record) {sql}", (after_vid, space))
 
 
+def live_map(connection: Connection, space: int) -> tuple[Vids, Vids]:
+    """(records ascending, their live vids) of the space, those of expired records too."""
+    sql = "FROM (SELECT vid, record FROM vectors WHERE space = ? AND retired IS NULL ORDER BY record)"
+    records = _integers(connection, f"SELECT group_concat(record) {sql}", (space,))
+    return records, _integers(connection, f"SELECT group_concat(vid) {sql}", (space,))
+
+
 def _integers(connection: Connection, sql: str, values: tuple[Any, ...]) -> Vids:
     """One group_concat column as an array: about five times faster than fetching rows."""
     text = connection.execute(sql, values).fetchone()[0]

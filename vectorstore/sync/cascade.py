@@ -15,6 +15,7 @@ from vectorstore.records import Column, Row
 from vectorstore.records.where import Term
 from vectorstore.storage import Connection, RecordTable, Transaction
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.models import mark_stale
 from vectorstore.sync.core import Sync
 
 _VERSION, _DELETED = 2, 5
@@ -55,6 +56,7 @@ def delete_rows(sync: Sync, transaction: Transaction, table: RecordTable[Any], d
 def retire_rows(transaction: Transaction, table: RecordTable[Any], numbers: Sequence[int]) -> None:
     """The vectors of the rows name nothing live any more."""
     for space in rows.spaces_of(transaction.connection, table.name):
+        mark_stale(transaction.connection, space.name, transaction.seq)
         live = rows.live_vectors(transaction.connection, space.id, numbers)
         rows.retire(transaction.connection, [vid for vid, _, _ in live.values()], transaction.seq)
 

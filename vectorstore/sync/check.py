@@ -2,7 +2,8 @@
 
 Layers, from the ground up: the catalog's pages and foreign keys; its schema (nothing that we did not make); the seal
 of every row; every segment's bytes, ids and vids; every live vector in exactly one place; the index over exactly the
-rows it claims; full text and tags against the rows. `repair` mends only what can be made again from the sources.
+rows it claims; models' files and members; full text and tags against the rows. `repair` mends only what can be made
+again from the sources.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from vectorstore.records import digest
 from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import lost_decisions
+from vectorstore.storage.models import models_of
 from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
+from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
 from vectorstore.vectors.arrays import lengths
 from vectorstore.vectors.segments import NAME
@@ -34,7 +37,7 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, text or files.
+        layer: catalog, schema, rows, segments, vectors, index, models, text or files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.
@@ -63,6 +66,7 @@ class CheckReport:
     vectors: int
     segments: int
     indexes: int
+    models: int
     litter: tuple[str, ...]
 
     @property
@@ -103,6 +107,8 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
         for space in spaces:
             findings += _space(sync, connection, space, totals)
             step()
+        findings += [Finding("models", *problem) for problem in problems_of(sync, connection)]
+        totals["models"] = len(models_of(connection))
         litter, lost = _files(sync, connection, spaces)
         findings += lost
     if not sync.catalog.read_only:
@@ -334,6 +340,8 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
             for name in sync.folder(what, space_name).names():
                 if name not in names:
                     yield what, space_name, name
+    models = {row.file for row in models_of(connection)}
+    yield from ((FOLDER, "", name) for name in files(sync).names() if name not in models)
     if root is not None:  # backups that were cut short lie beside the catalog
         yield from (("", "", name) for name in sync.folder("", "").names() if TEMPORARY in name)
 

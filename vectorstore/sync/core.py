@@ -71,7 +71,7 @@ class Sync:
             raise NotFound(f"no kind {kind!r}; the kinds are: {', '.join(sorted(self.tables))}") from None
 
     def folder(self, what: str, space: str) -> Folder:
-        """The folder `embeddings` or `indexes` of a space."""
+        """The folder `embeddings` or `indexes` of a space; `models` has no spaces, its name is ""."""
         with self._lock:
             found = self._folders.get((what, space))
             if found is None:
@@ -88,7 +88,7 @@ class Sync:
 
     def unnamed_since(self, what: str, file: str) -> bool:
         """Whether a file of an older snapshot has no name in the newest commit: it was replaced, and is not lost."""
-        table = "segments" if what == "embeddings" else "artifacts"
+        table = {"embeddings": "segments", "indexes": "artifacts", "models": "models"}[what]
         return self.catalog.newest(f"SELECT 1 FROM {table} WHERE file = ?", (file,)) is None
 
     def state(self, space: str) -> SpaceState:

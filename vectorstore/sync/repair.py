@@ -17,6 +17,7 @@ from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import SpaceRow
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.catalog import Transaction
+from vectorstore.sync import models
 from vectorstore.sync.check import Finding, check, file_path, unnamed
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.expiry import expire
@@ -42,7 +43,9 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
             if what == "embeddings" and match and int(match[1]) >= transaction.seq:
                 continue
             folder = sync.folder(what, space)
-            ours = TEMPORARY in name or match or what == "indexes"
+            ours = TEMPORARY in name or match or what == "indexes" or None
+            if what == models.FOLDER:
+                ours = TEMPORARY in name or models.NAME.fullmatch(name)
             if not ours:
                 continue
             with contextlib.suppress(FileNotFoundError):  # a write in progress has just given it its name
@@ -85,6 +88,10 @@ def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]]
         if finding.layer == "index" and finding.derived:
             space = finding.where.split("/")[1]
             actions.append((f"rebuild the index of {space}", lambda space=space: _rebuild_index(sync, space)))  # type: ignore[misc]
+        elif finding.layer == "models" and finding.derived:
+            file = finding.where.split("/")[1]
+            what = f"write {finding.where} again from the centroids in the catalog"
+            actions.append((what, lambda file=file: models.write_again(sync, file)))  # type: ignore[misc]
         elif finding.layer == "segments" and reembed is not None:
             space, file = finding.where.split("/")[1:]
             actions.append(

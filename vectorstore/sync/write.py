@@ -20,6 +20,7 @@ from vectorstore.errors import SpaceMismatch, StoreError
 from vectorstore.files import FileInfo, Folder
 from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.models import mark_stale
 from vectorstore.sync.core import Sync
 from vectorstore.vectors import Matrix, file_name, rows_per_segment, segment_chunks
 
@@ -106,6 +107,7 @@ def attach(
     """
     connection = transaction.connection
     space = ensure_space(sync, transaction, staged.space, kind, staged.vectors.shape[1], metric)
+    mark_stale(connection, space.name, transaction.seq)
     earlier = rows.live_vectors(connection, space.id, records)
     rows.retire(connection, [vid for vid, _, _ in earlier.values()], transaction.seq)
     first = rows.take_vids(connection, len(records))

@@ -130,3 +130,43 @@ def _blocks(vectors: Matrix, rows: Positions | None) -> Iterator[tuple[int, Matr
     step = max(1, _BLOCK_NUMBERS // vectors.shape[1])
     for start in range(0, len(vectors) if rows is None else len(rows), step):
         yield start, vectors[start : start + step] if rows is None else vectors[rows[start : start + step]]
+
+
+def kmeans(
+    vectors: Matrix, clusters: int, *, iterations: int, restarts: int, seed: int, spherical: bool = False
+) -> Matrix:
+    """(clusters, d) float32 centroids by FAISS's Lloyd iterations over all rows, the best of several random starts.
+
+    One thread, so that the same rows and seed give the same centroids.
+
+    Args:
+        vectors: (n, d) float32, C-contiguous, n >= clusters.
+        clusters: how many.
+        iterations: of each start.
+        restarts: how many starts.
+        seed: of the random numbers.
+        spherical: keep centroids on the unit sphere.
+
+    Raises:
+        LibraryMissing: FAISS cannot be imported.
+
+    Cost: O(n clusters d iterations restarts).
+    """
+    module = faiss()
+    model = module.Kmeans(
+        vectors.shape[1],
+        clusters,
+        niter=iterations,
+        nredo=restarts,
+        seed=seed,
+        spherical=spherical,
+        min_points_per_centroid=1,  # it would warn on standard error of fewer than 39
+        max_points_per_centroid=max(1, len(vectors)),  # all rows, no sample
+    )
+    module.omp_set_num_threads(1)
+    try:
+        model.train(vectors)
+    finally:
+        module.omp_set_num_threads(threads())
+    found: Matrix = np.array(model.centroids, dtype=np.float32, copy=True)
+    return found
