@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 import vectorstore as vs
 from vectorstore.cli import app
 from vectorstore.cli.app import EXIT_CODES, exit_code
+from vectorstore.records import BUILTIN
 
 PEOPLE = [
     {"id": "king", "name": "king", "domain": "royalty", "definition": "a male monarch", "quality": 0.9},
@@ -110,7 +111,7 @@ def test_init_makes_a_store_and_leaves_one_that_is_there(tmp_path: Path) -> None
         == again
         == {
             "path": str(tmp_path / "kb"),
-            "kinds": ["contexts", "concepts", "analogies", "clusters", "fields"],
+            "kinds": [kind.table for kind in BUILTIN],
             "records": 1,
         }
     )

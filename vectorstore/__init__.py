@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from vectorstore.reason.frames import ElementOf as ElementOf
     from vectorstore.reason.instances import Analogous as Analogous
     from vectorstore.reason.instances import Role as Role
+    from vectorstore.reason.manifest import SnapshotReport as SnapshotReport
     from vectorstore.recipes import Auto as Auto
     from vectorstore.recipes import IndexRecipe as IndexRecipe
     from vectorstore.records.axioms import Axiom as Axiom
@@ -149,6 +150,7 @@ _WHERE: dict[str, str] = {
     "Related": "reason.concepts",
     "ElementOf": "reason.frames",
     **dict.fromkeys(("Analogous", "Role"), "reason.instances"),
+    "SnapshotReport": "reason.manifest",
     "Axiom": "records.axioms",
     **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
     **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context"), "records.kinds"),

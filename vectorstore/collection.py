@@ -14,7 +14,7 @@ from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.ids import to_micros
 from vectorstore.records import Record, Where, parse
-from vectorstore.records.where import And, Node, Term, with_ids
+from vectorstore.records.where import And, Node, Term, says_nothing, with_ids
 from vectorstore.removing import Remover
 from vectorstore.results import Page, VectorInfo, as_cursor, from_cursor
 from vectorstore.search import Id, Request, SearchVerbs
@@ -188,7 +188,7 @@ class Collection(SearchVerbs[R]):
             How many records were (or would be) deleted.
 
         Raises:
-            ValidationError: neither ids nor a filter; deleting everything must be said: where={"version__gte": 1}.
+            ValidationError: neither ids nor a filter, or an empty part in it; deleting everything must be said: where={"version__gte": 1}.
         """
         node = self._criteria(ids, where, "delete")
         if dry_run:
@@ -382,7 +382,7 @@ class Collection(SearchVerbs[R]):
 
     def _criteria(self, ids: str | Iterable[str] | None, where: Where | None, verb: str) -> Node:
         node = with_ids(self._parse(where), ids, self._table.schema)
-        if node is None:
+        if node is None or says_nothing(node):
             raise ValidationError(
                 f"{self.name}.{verb}: say what: ids=... or where=...; for everything where={{'version__gte': 1}}"
             )

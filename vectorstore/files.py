@@ -208,6 +208,19 @@ def publish_file(temporary: Path, final: Path) -> None:
     _sync_folder(final.parent)
 
 
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Give a folder of whole files its final, new name, durably.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    _sync_folder(temporary)
+    if final.exists() or final.is_symlink():
+        raise FileExistsError(f"{final} exists already; choose another name")
+    _rename(temporary, final)
+    _sync_folder(final.parent)
+
+
 def sha256(buffer: Buffer) -> str:
     """Hex digest of all bytes; about 1 GB/s."""
     return hashlib.sha256(buffer).hexdigest()

@@ -77,7 +77,7 @@ def incoming(
 
 
 @dataclass(eq=False)
-class _Part:
+class Chunk:
     """One prepared chunk: rows, and the vectors of some of them (by place within the chunk)."""
 
     rows: list[Row]
@@ -97,7 +97,7 @@ class Batch(Generic[R]):
         self._metric = metric
         self._given = given
         self._matrices: dict[str, Matrix] = {}
-        self._parts: list[_Part] = []
+        self._parts: list[Chunk] = []
         self._probe: Matrix | None = None
         self.ids: list[str] = []
         self._seen: dict[str, int] = {}
@@ -107,6 +107,11 @@ class Batch(Generic[R]):
                 space = rows.space_by_name(connection, name)
                 dim = None if space is None else space.dim
                 self._matrices[name] = as_matrix(values, f"{name}.vectors", dim=dim, metric=metric)
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind that they come into."""
+        return self._table.name
 
     def prepare(self, records: Iterable[R | Mapping[str, Any]], progress: Progress | None) -> None:
         """Validate, encode, embed and stage everything; nothing is part of the store yet.
@@ -127,13 +132,13 @@ class Batch(Generic[R]):
 
     def _prepare_chunk(self, chunk: Sequence[R | Mapping[str, Any]] | Part, progress: Progress | None) -> None:
         offset, now = len(self.ids), self._sync.catalog.clock()
-        part = _Part([], [], {})
+        part = Chunk([], [], {})
         self._parts.append(part)  # from now on discard() knows its files
         with without_collector():
             valid = self._valid(chunk, offset)
             ids = self._name(valid, offset, now)
             self._stage_given(part, ids, offset)
-            part.rows = valid.rows(_stamped(valid, ids, to_micros(now)), self._table.name, offset)
+            part.rows = valid.rows(self._stamps(valid, ids, now), self._table.name, offset)
         brought = self._table.name in self._matrices or self._embedding.brings_vectors
         if self._table.schema.text_columns and not brought:
             self._stage_texts(part, valid.records, ids, progress)
@@ -182,7 +187,14 @@ class Batch(Generic[R]):
         self.ids += ids
         return ids
 
-    def _stage_given(self, part: _Part, ids: list[str], offset: int) -> None:
+    def _stamps(self, valid: Valid[R], ids: list[str], now: datetime) -> dict[str, Sequence[Value]]:
+        """The columns that the store decides."""
+        same = [to_micros(now)] * valid.count
+        made = [same[0] if at is None else to_micros(at) for at in valid.values.get("created_at", ())] or same
+        stamps: dict[str, Sequence[Value]] = {"version": [1] * valid.count, "created_at": made, "updated_at": same}
+        return {"id": ids, **stamps, "deleted_at": [None] * valid.count}
+
+    def _stage_given(self, part: Chunk, ids: list[str], offset: int) -> None:
         for name, matrix in self._matrices.items():
             rows_here = matrix[offset : offset + len(ids)]
             if len(rows_here) < len(ids):
@@ -191,7 +203,7 @@ class Batch(Generic[R]):
             origin = Origin(self._given.source, self._given.confidence)
             part.staged.append((list(range(len(ids))), stage(self._sync, name, ids, rows_here, origin)))
 
-    def _stage_texts(self, part: _Part, records: list[R], ids: list[str], progress: Progress | None) -> None:
+    def _stage_texts(self, part: Chunk, records: list[R], ids: list[str], progress: Progress | None) -> None:
         name = self._table.name
         texts = [self._table.schema.text(record) for record in records]
         hashes = [text_hash(text) for text in texts]
@@ -297,7 +309,7 @@ class Batch(Generic[R]):
     def _write_rows(
         self,
         transaction: Transaction,
-        part: _Part,
+        part: Chunk,
         existing: dict[str, tuple[int, bool]],
         operation: str,
         versions: Mapping[str, int] | None,
@@ -324,10 +336,8 @@ class Batch(Generic[R]):
                 version, made = stored[number]
                 if versions is not None and version != versions[str(row[_ID])]:
                     raise Raced
-                created = row[_CREATED] if deleted or made is None else made
-                fields = (row[_ID], row[1], version + 1, created, *row[_UPDATED:])
                 numbers.append(number)
-                changed.append((number, fields))
+                changed.append((number, self._succeeding(row, version, made, deleted)))
             if changed:
                 table.replace(connection, changed)
             if new:
@@ -336,7 +346,12 @@ class Batch(Generic[R]):
         except IntegrityError as error:
             raise conflict(table, error) from error
 
-    def _write_vectors(self, transaction: Transaction, part: _Part, numbers: list[int]) -> None:
+    def _succeeding(self, row: Row, version: int, made: int | None, deleted: bool) -> Row:
+        """The row as it takes the place of a stored one, with that one's version and time of creation."""
+        created = row[_CREATED] if deleted or made is None else made
+        return (row[_ID], row[1], version + 1, created, *row[_UPDATED:])
+
+    def _write_vectors(self, transaction: Transaction, part: Chunk, numbers: list[int]) -> None:
         connection = transaction.connection
         if part.unchanged:
             space = rows.space_by_name(connection, self._table.name)
@@ -351,14 +366,6 @@ class Batch(Generic[R]):
         space = rows.space_by_name(connection, self._table.name)
         if space is not None and space.model is None and self._probe is not None:
             self._embedding.pin(transaction, space, self._probe)
-
-
-def _stamped(valid: Valid[Any], ids: list[str], now: int) -> dict[str, Sequence[Value]]:
-    """The columns that the store decides."""
-    same = [now] * valid.count
-    made = [now if at is None else to_micros(at) for at in valid.values.get("created_at", ())] or same
-    stamps: dict[str, Sequence[Value]] = {"version": [1] * valid.count, "created_at": made, "updated_at": same}
-    return {"id": ids, **stamps, "deleted_at": [None] * valid.count}
 
 
 def as_record(table: RecordTable[R], item: Any, where: str) -> R:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vectorstore.errors import ConflictError, CycleError, NotFound
 from vectorstore.ids import fold
@@ -12,6 +14,9 @@ from vectorstore.reason.reasoner import Reasoner
 from vectorstore.records import Axiom, Context, Record, Where
 from vectorstore.records.where import Term
 from vectorstore.storage import Connection, Transaction
+
+if TYPE_CHECKING:
+    from vectorstore.reason.manifest import SnapshotReport
 
 R = TypeVar("R", bound=Record)
 HOME = "default"
@@ -93,6 +98,39 @@ class Contexts(Reasoner[Context]):
                         f"contexts: {getattr(record, field)!r} is in use: {name} {record.id!r} {what}; "
                         f"move or delete what is there first; nothing was deleted"
                     )
+
+    # -- snapshots -------------------------------------------------------------------------------------------------
+
+    def save(self, name: str, path: str | os.PathLike[str], *, inherited: bool = False) -> SnapshotReport:
+        """Write everything in a context, of every kind, as of one commit, to a new folder of JSON lines and arrays.
+
+        Args:
+            name: the context.
+            path: of the folder, which must not exist; it is there whole or not at all.
+            inherited: what its parents hold, too.
+
+        Raises:
+            NotFound: no such context. FileExistsError: the path is taken.
+
+        Memory: the ids of the records, and 256 MB of vectors at a time.
+        """
+        from vectorstore.reason import snapshot  # zipfile and the like are needed by few
+
+        chain = self.chain(name)
+        return snapshot.save(self._sync, chain if inherited else [name], chain[::-1], Path(path))
+
+    def load(self, path: str | os.PathLike[str]) -> SnapshotReport:
+        """Add what a snapshot holds, with its ids, versions, times and vectors, in one commit: all of it or nothing.
+
+        Raises:
+            CorruptError, NewerFormat, NotFound, SchemaChangedError, SpaceMismatch, DuplicateId, ValidationError: as
+            `reason/snapshot.py` says; nothing was written.
+
+        Memory: the encoded records and the vectors of the snapshot.
+        """
+        from vectorstore.reason import snapshot
+
+        return snapshot.load(self._sync, self._others, Path(path))
 
     def after(self, transaction: Transaction, numbers: Sequence[int]) -> None:
         """No context inherits from itself.

@@ -187,6 +187,13 @@ def _scalar(column: Column, is_path: bool, value: Any) -> Value:
     return value
 
 
+def says_nothing(node: Node) -> bool:
+    """Whether the filter, or a part of it, is empty: it would hold for everything, or for nothing, unsaid."""
+    if isinstance(node, Not):
+        return says_nothing(node.part)
+    return isinstance(node, And | Or) and (not node.parts or any(map(says_nothing, node.parts)))
+
+
 def with_ids(node: Node | None, ids: str | Iterable[str] | None, schema: Schema[Any]) -> Node | None:
     """The filter that also wants one of the ids; None for ids adds nothing."""
     if ids is None:

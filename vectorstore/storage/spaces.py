@@ -157,6 +157,27 @@ def live_vectors(
     return {record: (vid, text_hash, updates) for record, vid, text_hash, updates in found}
 
 
+@dataclass(frozen=True)
+class VectorOrigin:
+    """A live vector's vid, and where it comes from."""
+
+    vid: int
+    text_hash: bytes | None
+    source: str
+    confidence: float
+    updates: int
+
+
+def origins_of(connection: Connection, space: int, records: Sequence[int]) -> dict[int, VectorOrigin]:
+    """Record -> its live vector in the space, for those that have one, in the order of the records."""
+    found = connection.execute(
+        "SELECT v.record, v.vid, v.text_hash, v.source, v.confidence, v.updates FROM json_each(?) j "
+        "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? AND v.retired IS NULL ORDER BY j.key",
+        (json.dumps(list(records)), space),
+    )
+    return {record: VectorOrigin(*rest) for record, *rest in found}
+
+
 def vids_by_text(connection: Connection, space: int, hashes: Sequence[bytes]) -> dict[bytes, int]:
     """text_hash -> a vid whose vector was embedded from that text."""
     found: dict[bytes, int] = {}

@@ -32,11 +32,12 @@ Files = list[tuple[int, FileInfo]]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where vectors come from: kept with each of them."""
+    """Where vectors come from: kept with each of them. `updates` are counted where they are not given."""
 
     source: str = "caller"
     confidence: float = 1.0
     hashes: Sequence[bytes | None] | None = None
+    updates: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def attach(
     first = rows.take_vids(connection, len(records))
     origin = staged.origin
     hashes = origin.hashes or [None] * len(records)
-    updates = [earlier[record][2] + 1 if record in earlier else 0 for record in records]
+    updates = origin.updates or [earlier[record][2] + 1 if record in earlier else 0 for record in records]
     rows.insert_vectors(connection, space.id, first, records, hashes, origin.source, origin.confidence, updates)
     files = staged.files()
     if not files:
