@@ -694,10 +694,17 @@ def test_the_benchmark_reports_quality_and_time(tmp_path: Path) -> None:
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
     np.save(tmp_path / f"clusters-{digest}.npy", rows)
     np.save(tmp_path / "many.npy", blobs(200, 4, dim=16)[0])
-    benchmark.main(
-        [str(tmp_path / "toy.jsonl.gz"), "--vectors", str(tmp_path / "many.npy"), "--turns", "1"]
-        + ["--out", str(tmp_path), "--cache", str(tmp_path)]
-    )
+    options = [
+        "--vectors",
+        str(tmp_path / "many.npy"),
+        "--turns",
+        "1",
+        "--out",
+        str(tmp_path),
+        "--cache",
+        str(tmp_path),
+    ]
+    benchmark.main([str(tmp_path / "toy.jsonl.gz"), *options])
     results = json.loads((tmp_path / "clusters.json").read_text())
     quality = {row["recipe"]: row for row in results["sets"]["toy"]["recipes"]}
     assert quality["spherical"]["nmi"] == quality["spherical"]["ari"] == quality["spherical"]["purity"] == 1

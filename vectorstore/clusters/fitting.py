@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -132,7 +131,7 @@ def _partition(rows: Matrix, recipe: ClusterRecipe, count: int, seed: int) -> tu
     if recipe.method in ("kmeans", "spherical") and has_faiss():
         spherical = recipe.method == "spherical"
         found = kmeans(rows, count, iterations=iterations, restarts=restarts, seed=seed, spherical=spherical)
-        library = f"faiss {version('faiss-cpu')}"
+        library = f"faiss {_version('faiss-cpu')}"
     else:
         found = _scikit(rows, recipe, count, seed)
         library = _scikit_version()
@@ -253,4 +252,10 @@ def _by_size(labels: Numbers, centroids: Matrix) -> tuple[Numbers, Matrix]:
 
 
 def _scikit_version() -> str:
-    return f"scikit-learn {version('scikit-learn')}"
+    return f"scikit-learn {_version('scikit-learn')}"
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)

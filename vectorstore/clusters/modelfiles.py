@@ -14,7 +14,6 @@ import io
 import math
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 import numpy as np
@@ -40,6 +39,8 @@ _PICKLE = b"\x80"
 
 def library() -> str:
     """What writes and reads model files, with versions."""
+    from importlib.metadata import version
+
     return f"scikit-learn {version('scikit-learn')}, joblib {version('joblib')}"
 
 

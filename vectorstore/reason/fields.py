@@ -12,12 +12,12 @@ from vectorstore.clusters import NOISE
 from vectorstore.errors import ValidationError
 from vectorstore.reason.centroids import Centroids
 from vectorstore.reason.clusters import Clusters, rule_of
-from vectorstore.reason.fitting import Scope
+from vectorstore.reason.fitting import Scope, own_words
 from vectorstore.records import SemanticField
 from vectorstore.storage import ModelRow
 from vectorstore.storage import models as registry
 from vectorstore.sync import models
-from vectorstore.sync.models import cluster_id, label
+from vectorstore.sync.models import cluster_id
 
 _BLOCK = 8_192
 
@@ -58,8 +58,8 @@ class Fields(Centroids[SemanticField]):
 
         Args:
             name: of the line of fits.
-            min_coherence: the least mean cosine of all pairs of members. What is much depends on the vectors: names
-                and definitions by MiniLM have 0.3 to 0.5 within one subject and about 0.15 at random.
+            min_coherence: the least mean cosine of all pairs of members. What is much depends on the vectors: of
+                all-MiniLM-L6-v2, names of animals, royalty, ranks and posts have 0.41 to 0.56, random glosses 0.07.
             min_members: the fewest members.
             core: the least membership of a core member. Above one half, so that cores are disjoint.
             related: the least membership of related records.
@@ -143,12 +143,8 @@ def _record(
     row: ModelRow, place: int, old: Any, core: list[str], related: dict[str, float], frames: list[str]
 ) -> dict[str, Any]:
     known = row.clusters[place]
-    own: dict[str, Any] = {"name": known["name"]}
-    if old is not None:
-        own = {"description": old.description, "tags": old.tags, "extra": old.extra}
-        own["name"] = known["name"] if old.name == label(old.terms, old.number) else old.name
     return {
-        **own,
+        **own_words(known, old),
         "id": cluster_id(row.name, known["number"]),
         "context": row.details["context"] or "default",
         "of": row.kind,

@@ -347,13 +347,9 @@ def show(
 
 
 def _record(row: ModelRow, known: Mapping[str, Any], old: Any) -> dict[str, Any]:
-    """A Cluster's fields; what people wrote into the record (name, description, tags, extra) stays."""
-    own: dict[str, Any] = {"name": known["name"]}
-    if old is not None:
-        own = {"description": old.description, "tags": old.tags, "extra": old.extra}
-        own["name"] = known["name"] if old.name == label(old.terms, old.number) else old.name
+    """A Cluster's fields."""
     return {
-        **own,
+        **own_words(known, old),
         "id": cluster_id(row.name, known["number"]),
         "context": row.details["context"] or "default",
         "of": row.kind,
@@ -365,6 +361,14 @@ def _record(row: ModelRow, known: Mapping[str, Any], old: Any) -> dict[str, Any]
         "terms": tuple(known["terms"]),
         "related": {cluster_id(row.name, int(number)): cosine for number, cosine in known["related"].items()},
     }
+
+
+def own_words(known: Mapping[str, Any], old: Any) -> dict[str, Any]:
+    """The name by a cluster's words; of a record that is there, what people wrote into it instead."""
+    if old is None:
+        return {"name": known["name"]}
+    name = known["name"] if old.name == label(old.terms, old.number) else old.name
+    return {"name": name, "description": old.description, "tags": old.tags, "extra": old.extra}
 
 
 def thin(sync: Sync, transaction: Transaction, name: str) -> None:

@@ -261,7 +261,12 @@ class SpaceState:
             if self.sync.unnamed_since(what, file):
                 raise SnapshotMoved
             raise CorruptError("the file is missing")
-        buffer = folder.read(file)
+        try:
+            buffer = folder.read(file)
+        except CorruptError:
+            if self.sync.unnamed_since(what, file):  # it went between the two looks at it
+                raise SnapshotMoved from None
+            raise
         if len(buffer) != size:
             raise CorruptError(f"the file has {len(buffer)} bytes, the catalog says {size}")
         if now != stat and (file, now) not in self._verified:
