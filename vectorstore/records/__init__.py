@@ -1,6 +1,7 @@
 """Records: what a kind declares and what follows from it. Knows no engine."""
 
 from vectorstore.records.axioms import Axiom
+from vectorstore.records.codecs import Value
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Binding, Frame, FrameElement, FrameInstance, FrameRelation
 from vectorstore.records.kinds import BUILTIN, Analogy, Cluster, Concept, Context
@@ -8,7 +9,7 @@ from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, UNIQU
 from vectorstore.records.names import Mapping
 from vectorstore.records.record import Count, Extra, Record, Tag, Unit, UtcTime
 from vectorstore.records.relations import Relation
-from vectorstore.records.schema import Column, Row, Schema, Value, digest, generic_kind, schema_of
+from vectorstore.records.schema import Column, Row, Schema, digest, generic_kind, schema_of
 from vectorstore.records.where import Where, parse
 
 __all__ = [

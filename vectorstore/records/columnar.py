@@ -17,8 +17,9 @@ import pydantic
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaValidator, core_schema
 
+from vectorstore.records.codecs import Value, plain_text
 from vectorstore.records.record import Record
-from vectorstore.records.schema import Row, Schema, Value, plain_text
+from vectorstore.records.schema import Row, Schema
 
 R = TypeVar("R", bound=Record)
 ABSENT: Final = object()

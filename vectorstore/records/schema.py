@@ -6,30 +6,25 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import hashlib
 import json
-import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Generic, Optional, TypeVar, get_args, get_origin
 
 import pydantic
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from vectorstore.errors import ValidationError
-from vectorstore.ids import fold, from_micros, to_micros
+from vectorstore.ids import fold
+from vectorstore.records.codecs import Value, codec, is_text, texts_from_json, without_none, without_nul
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, UNIQUE, Listed, Ref
 from vectorstore.records.record import Record, UtcTime
 
 R = TypeVar("R", bound=Record)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _set = object.__setattr__  # records are frozen
-_from_micros = functools.lru_cache(maxsize=1024)(from_micros)  # the records of one commit share their times
-Value = None | int | float | str | bytes
 Row = tuple[Value, ...]
 
 SQL_TYPES = {"text": "TEXT", "integer": "INTEGER", "real": "REAL", "boolean": "INTEGER", "time": "INTEGER"}
@@ -216,8 +211,8 @@ def _read_hints(kind: Any) -> Schema[Any]:
         raise ValidationError(f"{kind.__name__}: say which table: class {kind.__name__}(vs.Record, table='...')")
     columns, encoders, decoders = [], [], []
     for name, field in kind.model_fields.items():
-        hint, nullable = _without_none(field.annotation)
-        column_type, encoder, decoder = _codec(hint)
+        hint, nullable = without_none(field.annotation)
+        column_type, encoder, decoder = codec(hint)
         marks = field.metadata
         ref = next((mark for mark in marks if isinstance(mark, Ref)), None)
         listed = next((mark for mark in marks if isinstance(mark, Listed)), None)
@@ -240,7 +235,7 @@ def _read_hints(kind: Any) -> Schema[Any]:
                 listed=None if listed is None else listed.keys,
             )
         )
-        encoders.append(partial(_without_nul, encoder=encoder) if listed is not None and listed.keys else encoder)
+        encoders.append(partial(without_nul, encoder=encoder) if listed is not None and listed.keys else encoder)
         decoders.append(decoder)
     return Schema(kind, kind.table, tuple(columns), tuple(encoders), tuple(decoders))
 
@@ -254,120 +249,17 @@ def _check_listed(kind: Any, name: str, hint: Any, listed: Listed) -> None:
     inner = parts[0] if get_origin(bare) in (tuple, list) and len(parts) == 1 else None
     fields = getattr(inner, "model_fields", {})
     if listed.keys:
-        good = all(key in fields and _is_text(_without_none(fields[key].annotation)[0]) for key in listed.keys)
+        good = all(key in fields and is_text(without_none(fields[key].annotation)[0]) for key in listed.keys)
     else:
-        good = inner is not None and _is_text(inner)
+        good = inner is not None and is_text(inner)
     if not good:
         wanted = f"objects with the text fields {', '.join(listed.keys)}" if listed.keys else "texts"
         raise ValidationError(f"{kind.__name__}.{name}: LISTED needs a list of {wanted}")
 
 
-def _without_none(hint: Any) -> tuple[Any, bool]:
-    if get_origin(hint) in (Union, types.UnionType):
-        rest = [part for part in get_args(hint) if part is not type(None)]
-        if len(rest) < len(get_args(hint)):
-            return (rest[0] if len(rest) == 1 else Union[tuple(rest)]), True  # noqa: UP007 - built from values
-    return hint, False
-
-
-def _codec(hint: Any) -> tuple[str, Callable[[Any], Value], Callable[[Any], Any] | None]:
-    bare = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
-    if get_origin(bare) is Literal and all(isinstance(value, str) for value in get_args(bare)):
-        return "text", str, None
-    if isinstance(bare, type):
-        if issubclass(bare, enum.Enum) and issubclass(bare, str):
-            return "text", lambda value: str(value.value), bare
-        if bare is str:
-            return "text", plain_text, None
-        if bare is bool:
-            return "boolean", int, bool
-        if bare is int:
-            return "integer", _small_integer, None
-        if bare is float:
-            return "real", float, None
-        if issubclass(bare, datetime):
-            return "time", to_micros, _from_micros
-    return "json", *_json_codec(hint, bare)
-
-
-def _json_codec(hint: Any, bare: Any) -> tuple[Callable[[Any], str], Callable[[str], Any]]:
-    """Most fields are of three plain shapes, whose JSON needs no pydantic on the way back: it was checked coming in."""
-    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(hint)
-    shape, parts = get_origin(bare), get_args(bare)
-    if shape is tuple and len(parts) == 2 and parts[1] is Ellipsis and _is_text(parts[0]):
-        return _texts_to_json, _texts_from_json
-    if bare == pydantic.JsonValue or (shape is dict and _is_text(parts[0]) and parts[1] in (str, pydantic.JsonValue)):
-        return _to_json, _value_from_json
-    return (_to_json if _is_plain(bare) else functools.partial(_to_json, adapter=adapter)), adapter.validate_json
-
-
-def _is_text(hint: Any) -> bool:
-    """Whether the hint is str, at most with constraints: a validator might make something else of it."""
-    marks = getattr(hint, "__metadata__", ())
-    return (get_args(hint)[0] if marks else hint) is str and all(
-        isinstance(mark, pydantic.StringConstraints) for mark in marks
-    )
-
-
 def _changeable(column: Column, decoder: Callable[[Any], Any]) -> bool:
     """Whether a decoded value may hold something that can be changed in place."""
-    return column.type == "json" and decoder is not _texts_from_json
-
-
-def _is_plain(hint: Any) -> bool:
-    """Whether json.dumps alone can write it: lists, tuples and dicts of JSON scalars."""
-    if get_origin(hint) in (tuple, list, dict):
-        return all(part is Ellipsis or _is_plain(_without_none(part)[0]) for part in get_args(hint))
-    if hasattr(hint, "__metadata__"):
-        return _is_plain(get_args(hint)[0])
-    return hint in (str, int, float, bool, pydantic.JsonValue)
-
-
-def _texts_to_json(value: tuple[str, ...]) -> str:
-    """What json.dumps gives for texts, seven times faster. SQLite's JSON ends a text at NUL, so none is let in."""
-    text = to_json(value).decode() if value else "[]"
-    if "\\u0000" in text:
-        for part in value:
-            plain_text(part)
-    return text
-
-
-def _value_from_json(text: str) -> Any:
-    return {} if text == "{}" else from_json(text)
-
-
-def _texts_from_json(text: str) -> tuple[str, ...]:
-    return () if text == "[]" else tuple(from_json(text))
-
-
-def _without_nul(value: Any, encoder: Callable[[Any], Any]) -> str:
-    text = str(encoder(value))
-    if "\\u0000" in text:
-        raise ValueError("text with a NUL character (U+0000)")
-    return text
-
-
-def _to_json(value: Any, adapter: pydantic.TypeAdapter[Any] | None = None) -> str:
-    if not value and isinstance(value, tuple | list):
-        return "[]"
-    if not value and isinstance(value, dict):
-        return "{}"
-    if adapter is not None:
-        value = adapter.dump_python(value, mode="json")
-    return _ENCODER.encode(value)
-
-
-def plain_text(value: str) -> str:
-    """The text itself, if SQLite can keep all of it."""
-    if "\x00" in value:
-        raise ValueError("text with a NUL character (U+0000)")
-    return value
-
-
-def _small_integer(value: int) -> int:
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"{value} does not fit into 64 bits")
-    return value
+    return column.type == "json" and decoder is not texts_from_json
 
 
 def folded_column(values: Sequence[Value]) -> list[str | None]:

@@ -20,8 +20,9 @@ from typing import Any
 
 from vectorstore.errors import ValidationError, WhereError
 from vectorstore.ids import fold, to_micros
+from vectorstore.records.codecs import Value
 from vectorstore.records.record import _as_utc
-from vectorstore.records.schema import Column, Schema, Value
+from vectorstore.records.schema import Column, Schema
 
 Where = Mapping[str, Any]
 
