@@ -333,6 +333,40 @@ def test_measuring_leaves_the_store_alone_and_gives_a_row_for_each_recipe(
         assert opened.stats()["seq"] == seq
 
 
+def test_measuring_is_taken_up_where_it_was_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "rows.npy", clustered(1000, 1))
+    (tmp_path / "README.md").write_text(f"before\n{measure.BEGIN}\n{measure.END}\nafter\n")
+    monkeypatch.setattr(measure, "MEASURED", tmp_path / "measured.json")
+    monkeypatch.setattr(measure, "README", tmp_path / "README.md")
+    built = []
+    one = measure.measure
+
+    def counted(store: vs.Store, recipe: str, *rest: object) -> measure.Measured:
+        built.append(recipe)
+        return one(store, recipe, *rest)
+
+    monkeypatch.setattr(measure, "measure", counted)
+
+    def run(*more: str) -> list[str]:
+        built.clear()
+        arguments = [str(tmp_path / "rows.npy"), "--rows", "900", "--queries", "40", "--scratch", str(tmp_path / "kb")]
+        assert measure.main([*arguments, *more]) == 0
+        return list(built)
+
+    assert run("--recipes", "pq-fastscan") == ["pq-fastscan"]
+    first = json.loads((tmp_path / "measured.json").read_text())["rows.npy, concepts"]
+    assert run("--recipes", "pq-fastscan", "exact") == ["exact"]
+    assert run("--recipes", "pq-fastscan", "--again") == ["pq-fastscan"]
+    assert run("--recipes", "exact", "--queries", "50") == ["exact"]  # other queries: nothing of before is comparable
+
+    assert (first["rows"], first["queries"], first["kind_of_queries"]) == (900, 40, "other rows")
+    assert first["recipes"][0]["recall"] >= 0.95
+    entry = json.loads((tmp_path / "measured.json").read_text())["rows.npy, concepts"]
+    assert [row["recipe"] for row in entry["recipes"]] == ["exact"] and entry["recipes"][0]["recall"] == 1.0
+    readme = f"before\n{measure.BEGIN}\n{measure.as_table(entry)}\n{measure.END}\nafter\n"
+    assert (tmp_path / "README.md").read_text() == readme
+
+
 def test_an_inverted_file_is_not_trusted_under_a_filter() -> None:
     """Its cells are chosen before the filter is known: with 10 % allowed it delivered 0.887 where 0.95 was asked."""
     data = np.random.default_rng(0).standard_normal((20_000, 80)).astype(np.float32)
