@@ -98,6 +98,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             "vectorstore.sync.rebuild.MANY_SEGMENTS": 3,
             "vectorstore.vectors.live.MAX_SHARE": 10.0,
             "vectorstore.vectors.allowed.EXACT_FILTER_NUMBERS": 4,
+            "vectorstore.vectors.allowed.DEAR": 0.001,
         }.items():
             self.patches.enter_context(mock.patch(name, value))
         self.model = Model()

@@ -152,6 +152,7 @@ def test_a_filtered_search_is_never_short_and_keeps_its_recall(
 ) -> None:
     """At every recall and selectivity, also when the rows that match are not few enough to be scanned."""
     monkeypatch.setattr("vectorstore.vectors.allowed.EXACT_FILTER_NUMBERS", 0)
+    monkeypatch.setattr("vectorstore.vectors.allowed.DEAR", 0.001)
     store.rebuild("concepts", path)
     plans = set()
 
@@ -176,6 +177,25 @@ def test_a_filtered_search_is_never_short_and_keeps_its_recall(
 
     through_index = path.stem not in ("exact", "panorama") and not path.stem.startswith("ivf")
     assert ("index + filter" in plans) >= through_index
+
+
+def test_a_filter_that_would_make_an_index_propose_too_much_is_scored_exactly(
+    store: vs.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index that cannot be restricted proposes ten rows for one that a filter of a tenth lets through."""
+    monkeypatch.setattr("vectorstore.vectors.allowed.EXACT_FILTER_NUMBERS", 0)
+    recipe = vs.IndexRecipe("flat-rabitq", "RaBitQ", ({"candidates": 20},), min_recall=0)
+    store.rebuild("concepts", recipe)
+    query = clustered(1, 3)[0]
+
+    for share, name in ((50, "index + filter"), (10, "filtered exact")):
+        where = {"tags__has": f"below-{share}"}
+        hits, (batched, _) = (
+            store.concepts.search(query, K, where, recall=0.1),
+            store.concepts.search_many([query, query], K, where, recall=0.1),
+        )
+        assert hits.plan.name == batched.plan.name == name, hits.plan
+        assert hits.ids == batched.ids
 
 
 def test_an_index_survives_reopening(tmp_path: Path) -> None:
