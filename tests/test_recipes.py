@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 
@@ -234,6 +233,8 @@ def test_construction_is_applied_kept_with_the_index_and_comes_back(tmp_path: Pa
 
     assert index.recipe == recipe
     assert IndexRecipe.from_dict(recipe.to_dict()) == recipe
+    import faiss
+
     native = index.native if factory.startswith("HNSW") else faiss.downcast_index(index.native.index)
     assert native.hnsw.efConstruction == 77
 
