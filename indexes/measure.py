@@ -2,11 +2,16 @@
 
     python indexes/measure.py demo-kb --kind concepts
     python indexes/measure.py wordnet-minilm-384.base.f16.npy --held-out wordnet-minilm-384.queries.npz
+    python indexes/measure.py glove_6B_50d_emb.npy --rows 200000 --scratch /tmp/glove --recipes hnsw32
 
 The vectors are a store's, which is only read, or the rows of a `.npy` file; they are copied into a scratch store. Each
 recipe answers the same queries: first one after another on one thread, then all of them from one and from two threads.
-Recall is counted against the exact answer. What was measured is kept in `measured.json`, one entry a data set, and the
-README shows all of them.
+Recall is counted against the exact answer. The queries are those of `--held-out`; or rows beyond the first `--rows`,
+where there are any; or else rows with noise.
+
+What was measured is kept in `measured.json`, one entry a data set, after each recipe, and the README shows all of them.
+A recipe that is there already is left alone (`--again` measures it anew), so a run can be broken off and taken up, and
+with `--scratch` the copy is made once.
 """
 
 from __future__ import annotations
@@ -68,10 +73,13 @@ class Measured:
     filtered_recall: float
     filtered_milliseconds: float
     plan: str
+    load: float
 
 
-def copy(vectors: Matrix, target: vs.Store, size: int = 20_000) -> None:
-    """The vectors as concepts of the target; every tenth of those is tagged."""
+def copy(vectors: Matrix, target: vs.Store, size: int = 200_000) -> None:
+    """The vectors as concepts of the target, unless they are there; every tenth of them is tagged."""
+    if len(target.concepts) == len(vectors):
+        return
     for start in range(0, len(vectors), size):
         part = vectors[start : start + size]
         numbers = range(start, start + len(part))
@@ -107,25 +115,42 @@ def queries_near(vectors: Matrix, count: int, seed: int = 7) -> Matrix:
     return near
 
 
-def measure(store: vs.Store, recipe: str, queries: Matrix) -> Measured:
-    """How a recipe does over the store's concepts."""
+def beyond(rows: Matrix, first: int, count: int, seed: int = 7) -> Matrix:
+    """(count, d) rows that come after the first ones."""
+    chosen = np.random.default_rng(seed).choice(np.arange(first, len(rows)), count, replace=False)
+    return np.ascontiguousarray(rows[np.sort(chosen)], np.float32)
+
+
+def measure(store: vs.Store, recipe: str, queries: Matrix, exact: Mapping[str, Sequence[frozenset[str]]]) -> Measured:
+    """How a recipe does over the store's concepts; see `answers` for the exact ones."""
     report = store.rebuild("concepts", HERE / f"{recipe}.toml")
     store.concepts.search(queries[0], K)
-    recall, milliseconds, hits = _ask(store, queries, None)
-    filtered_recall, filtered_milliseconds, _ = _ask(store, queries, {"tags__has": "tenth"})
+    load = os.getloadavg()[0]
+    recall, milliseconds, hits = _ask(store, queries, None, exact["all"])
+    filtered_recall, filtered_milliseconds, _ = _ask(store, queries, {"tags__has": "tenth"}, exact["tenth"])
     return Measured(
         recipe,
         round(report.seconds, 2),
-        report.after.bytes / len(store.concepts),
+        round(report.after.bytes / len(store.concepts), 1),
         hits.recall_promised,
-        recall,
-        milliseconds,
-        _rate(store, queries, 1),
-        _rate(store, queries, 2),
-        filtered_recall,
-        filtered_milliseconds,
+        round(recall, 5),
+        round(milliseconds, 4),
+        round(_rate(store, queries, 1), 1),
+        round(_rate(store, queries, 2), 1),
+        round(filtered_recall, 5),
+        round(filtered_milliseconds, 4),
         hits.plan.name,
+        round(load, 1),
     )
+
+
+def answers(store: vs.Store, queries: Matrix) -> dict[str, list[frozenset[str]]]:
+    """The ids of the K nearest to each query, of all concepts and of the tagged tenth."""
+    wanted = {"all": None, "tenth": {"tags__has": "tenth"}}
+    return {
+        name: [frozenset(hits.ids) for hits in store.concepts.search_many(queries, K, where, exact=True)]
+        for name, where in wanted.items()
+    }
 
 
 def _rate(store: vs.Store, queries: Matrix, threads: int) -> float:
@@ -137,15 +162,17 @@ def _rate(store: vs.Store, queries: Matrix, threads: int) -> float:
         return len(queries) / (time.perf_counter() - started)
 
 
-def _ask(store: vs.Store, queries: Matrix, where: dict[str, str] | None) -> tuple[float, float, vs.Hits[vs.Concept]]:
+def _ask(
+    store: vs.Store, queries: Matrix, where: dict[str, str] | None, exact: Sequence[frozenset[str]]
+) -> tuple[float, float, vs.Hits[vs.Concept]]:
     """(recall, median milliseconds, the last answer)."""
     seconds, shares = [], []
-    for query in queries:
+    store.concepts.search(queries[0], K, where)
+    for query, expected in zip(queries, exact, strict=True):
         started = time.perf_counter()
         hits = store.concepts.search(query, K, where)
         seconds.append(time.perf_counter() - started)
-        expected = store.concepts.search(query, K, where, exact=True)
-        shares.append(len(set(hits.ids) & set(expected.ids)) / max(1, len(expected)))
+        shares.append(len(expected.intersection(hits.ids)) / max(1, len(expected)))
     return float(np.mean(shares)), float(np.median(seconds)) * 1000, hits
 
 
@@ -153,7 +180,8 @@ def as_table(entry: Mapping[str, Any]) -> str:
     """The table of one data set for the README, and under which conditions it holds."""
     lines = [
         f"**{entry['name']}**: {entry['rows']:,} vectors of {entry['dim']} dimensions, {entry['queries']} queries "
-        f"({entry['kind_of_queries']}), `recall=0.99`, k = {K}; {entry['conditions']}.",
+        f"({entry['kind_of_queries']}), `recall=0.99`, k = {K}; {entry['conditions']}, load at most "
+        f"{max((row['load'] for row in entry['recipes']), default=0.0):.1f}.",
         "",
         "| recipe | promised | recall@10 | ms | per s, 1 thread | 2 threads | 10 % filter: recall@10 | ms "
         "| bytes/vector | build s | plan |",
@@ -177,7 +205,42 @@ def with_table(readme: str, table: str) -> str:
 
 def conditions() -> str:
     """The machine, as far as the figures depend on it."""
-    return f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {platform.machine()}"
+    return f"{os.cpu_count()} processors, {platform.machine()}"
+
+
+def read(given: argparse.Namespace) -> tuple[Matrix, Matrix, str, str]:
+    """(vectors, queries, which queries they are, metric)."""
+    metric = "cosine"
+    if given.source.suffix == ".npy":
+        rows = np.load(given.source, mmap_mode="r")
+    else:
+        with vs.open(given.source, create=False, read_only=True) as source:
+            metric = source.collection(given.kind).metric
+            rows = vectors_of(source, given.kind)
+    vectors = np.ascontiguousarray(rows[: given.rows], np.float32)
+    if given.held_out is not None:
+        with np.load(given.held_out) as archive:
+            return vectors, archive["queries"][: given.queries].astype(np.float32), "held out", metric
+    if len(rows) >= len(vectors) + given.queries:
+        return vectors, beyond(rows, len(vectors), given.queries), "other rows", metric
+    return vectors, queries_near(vectors, given.queries), "rows with noise of half their length", metric
+
+
+def keep(entry: Mapping[str, Any]) -> None:
+    """Write an entry to `measured.json`, and the README's tables anew."""
+    kept = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
+    kept[entry["name"]] = entry
+    MEASURED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    table = "\n\n".join(as_table(found) for found in kept.values())
+    README.write_text(with_table(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+
+
+def taken_up(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry with the recipes that were measured before, over the same number of rows and with the same queries."""
+    kept = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
+    before = kept.get(entry["name"], {})
+    same = all(before.get(key) == entry[key] for key in ("rows", "dim", "queries", "kind_of_queries", "conditions"))
+    return {**entry, "recipes": before["recipes"]} if same else entry
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -189,49 +252,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--queries", type=int, default=300, help="how many searches a recipe answers")
     parser.add_argument("--name", default="", help="what the data is, for the table")
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES), metavar="RECIPE", help="only these")
-    parser.add_argument("--dry-run", action="store_true", help="print the table, write nothing")
+    parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="where the copy is made, and kept")
+    parser.add_argument("--again", action="store_true", help="measure also what was measured before")
+    parser.add_argument("--dry-run", action="store_true", help="measure everything, print the table, write nothing")
     given = parser.parse_args(arguments)
-    metric = "cosine"
-    if given.source.suffix == ".npy":
-        vectors = np.load(given.source, mmap_mode="r")[: given.rows].astype(np.float32)
-    else:
-        with vs.open(given.source, create=False, read_only=True) as source:
-            metric = source.collection(given.kind).metric
-            vectors = vectors_of(source, given.kind)[: given.rows]
-    if given.held_out is None:
-        queries, kind = queries_near(vectors, given.queries), "rows with noise of half their length"
-    else:
-        with np.load(given.held_out) as archive:
-            queries, kind = archive["queries"][: given.queries].astype(np.float32), "held out"
-    rows = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        vs.open(Path(folder) / "kb", embedder=None, metric=metric, auto_publish=False) as scratch,
-    ):
-        copy(vectors, scratch)
-        for recipe in given.recipes:
-            try:
-                rows.append(dataclasses.asdict(measure(scratch, recipe, queries)))
-                print(rows[-1], file=sys.stderr)
-            except vs.DerivedError as error:
-                print(f"{recipe}: left out: {error}", file=sys.stderr)
-    name = given.name or f"{given.source.name}, {given.kind}"
-    entry = {
-        "name": name,
+    vectors, queries, kind, metric = read(given)
+    entry: dict[str, Any] = {
+        "name": given.name or f"{given.source.name}, {given.kind}",
         "rows": len(vectors),
         "dim": vectors.shape[1],
         "queries": len(queries),
         "kind_of_queries": kind,
         "conditions": conditions(),
-        "recipes": rows,
+        "recipes": [],
     }
-    print(as_table(entry))
     if not given.dry_run:
-        kept = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
-        kept[name] = entry
-        MEASURED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        table = "\n\n".join(as_table(found) for found in kept.values())
-        README.write_text(with_table(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+        entry = taken_up(entry)
+    done = {row["recipe"] for row in entry["recipes"]} if not given.again else set()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        vs.open(given.scratch or Path(folder) / "kb", embedder=None, metric=metric, auto_publish=False) as scratch,
+    ):
+        copy(vectors, scratch)
+        exact = answers(scratch, queries)
+        for recipe in [recipe for recipe in given.recipes if recipe not in done]:
+            try:
+                row = dataclasses.asdict(measure(scratch, recipe, queries, exact))
+            except vs.DerivedError as error:
+                print(f"{recipe}: left out: {error}", file=sys.stderr)
+                continue
+            print(row, file=sys.stderr)
+            rows = {**{old["recipe"]: old for old in entry["recipes"]}, recipe: row}
+            entry = {**entry, "recipes": [rows[name] for name in RECIPES if name in rows]}
+            if not given.dry_run:
+                keep(entry)
+    print(as_table(entry))
     return 0
 
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 
@@ -152,6 +151,7 @@ def test_a_filtered_search_is_never_short_and_keeps_its_recall(
 ) -> None:
     """At every recall and selectivity, also when the rows that match are not few enough to be scanned."""
     monkeypatch.setattr("vectorstore.vectors.allowed.EXACT_FILTER_NUMBERS", 0)
+    monkeypatch.setattr("vectorstore.vectors.allowed.DEAR", 0.001)
     store.rebuild("concepts", path)
     plans = set()
 
@@ -176,6 +176,25 @@ def test_a_filtered_search_is_never_short_and_keeps_its_recall(
 
     through_index = path.stem not in ("exact", "panorama") and not path.stem.startswith("ivf")
     assert ("index + filter" in plans) >= through_index
+
+
+def test_a_filter_that_would_make_an_index_propose_too_much_is_scored_exactly(
+    store: vs.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index that cannot be restricted proposes ten rows for one that a filter of a tenth lets through."""
+    monkeypatch.setattr("vectorstore.vectors.allowed.EXACT_FILTER_NUMBERS", 0)
+    recipe = vs.IndexRecipe("flat-rabitq", "RaBitQ", ({"candidates": 20},), min_recall=0)
+    store.rebuild("concepts", recipe)
+    query = clustered(1, 3)[0]
+
+    for share, name in ((50, "index + filter"), (10, "filtered exact")):
+        where = {"tags__has": f"below-{share}"}
+        hits, (batched, _) = (
+            store.concepts.search(query, K, where, recall=0.1),
+            store.concepts.search_many([query, query], K, where, recall=0.1),
+        )
+        assert hits.plan.name == batched.plan.name == name, hits.plan
+        assert hits.ids == batched.ids
 
 
 def test_an_index_survives_reopening(tmp_path: Path) -> None:
@@ -214,6 +233,8 @@ def test_construction_is_applied_kept_with_the_index_and_comes_back(tmp_path: Pa
 
     assert index.recipe == recipe
     assert IndexRecipe.from_dict(recipe.to_dict()) == recipe
+    import faiss
+
     native = index.native if factory.startswith("HNSW") else faiss.downcast_index(index.native.index)
     assert native.hnsw.efConstruction == 77
 
@@ -331,6 +352,40 @@ def test_measuring_leaves_the_store_alone_and_gives_a_row_for_each_recipe(
     assert "**kb, concepts**: 3,000 vectors of 32 dimensions, 10 queries" in shown
     with vs.open(tmp_path / "kb", read_only=True) as opened:
         assert opened.stats()["seq"] == seq
+
+
+def test_measuring_is_taken_up_where_it_was_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "rows.npy", clustered(1000, 1))
+    (tmp_path / "README.md").write_text(f"before\n{measure.BEGIN}\n{measure.END}\nafter\n")
+    monkeypatch.setattr(measure, "MEASURED", tmp_path / "measured.json")
+    monkeypatch.setattr(measure, "README", tmp_path / "README.md")
+    built = []
+    one = measure.measure
+
+    def counted(store: vs.Store, recipe: str, *rest: object) -> measure.Measured:
+        built.append(recipe)
+        return one(store, recipe, *rest)
+
+    monkeypatch.setattr(measure, "measure", counted)
+
+    def run(*more: str) -> list[str]:
+        built.clear()
+        arguments = [str(tmp_path / "rows.npy"), "--rows", "900", "--queries", "40", "--scratch", str(tmp_path / "kb")]
+        assert measure.main([*arguments, *more]) == 0
+        return list(built)
+
+    assert run("--recipes", "pq-fastscan") == ["pq-fastscan"]
+    first = json.loads((tmp_path / "measured.json").read_text())["rows.npy, concepts"]
+    assert run("--recipes", "pq-fastscan", "exact") == ["exact"]
+    assert run("--recipes", "pq-fastscan", "--again") == ["pq-fastscan"]
+    assert run("--recipes", "exact", "--queries", "50") == ["exact"]  # other queries: nothing of before is comparable
+
+    assert (first["rows"], first["queries"], first["kind_of_queries"]) == (900, 40, "other rows")
+    assert first["recipes"][0]["recall"] >= 0.95
+    entry = json.loads((tmp_path / "measured.json").read_text())["rows.npy, concepts"]
+    assert [row["recipe"] for row in entry["recipes"]] == ["exact"] and entry["recipes"][0]["recall"] == 1.0
+    readme = f"before\n{measure.BEGIN}\n{measure.as_table(entry)}\n{measure.END}\nafter\n"
+    assert (tmp_path / "README.md").read_text() == readme
 
 
 def test_an_inverted_file_is_not_trusted_under_a_filter() -> None:

@@ -27,6 +27,7 @@ OTHER_WAYS = (
     "test_search.py::test_background_publishing_happens_and_changes_no_answer",
     "test_recipes.py::test_the_rebuild_script_prints_before_and_after",
     "test_recipes.py::test_measuring_leaves_the_store_alone_and_gives_a_row_for_each_recipe",
+    "test_recipes.py::test_measuring_is_taken_up_where_it_was_broken_off",
 )
 
 

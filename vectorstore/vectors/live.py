@@ -307,7 +307,8 @@ class Live:
         elif self.dead is not None:
             share -= self.dead_indexed / indexed
         wanted = point.candidates if share >= 1.0 else int(point.candidates / max(share, 1e-9) * 1.2) + 16
-        return wanted if wanted <= min(MAX_SHARE * indexed, self.index.limit) else 0
+        most = MAX_SHARE * indexed if allowed is None else min(MAX_SHARE * indexed, allowed.indexed / allowance.DEAR)
+        return wanted if wanted <= min(most, self.index.limit) else 0
 
     def _propose(
         self, prepared: Matrix, allowed: Allowed | None, point: OperatingPoint
