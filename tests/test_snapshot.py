@@ -73,6 +73,7 @@ def fill(store: vs.Store, clock: Clock) -> None:
     store.instances.bind(
         "Monarchy", {"Ruler": ["king", "queen"], "Heir": "prince"}, context="science", id="realm", century=3
     )
+    store.fields.add({"name": "rule", "context": "science", "core": ["science:king"]})
     store.axioms.add(
         {"name": "a", "context": "science", "concepts": ["science:king"], "formula": {"op": "add", "of": [1, 2]}}
     )

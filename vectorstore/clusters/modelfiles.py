@@ -3,7 +3,7 @@
 joblib files are pickles, and a pickle is a program. So a file is read only when its digest is the one in the catalog,
 computed over the very bytes that are parsed, and the library is the one that wrote it; and even then by an unpickler
 that knows five names (`ALLOWED`), lets no array be bigger than the bytes that are left, and knows no object arrays,
-compressed streams, legacy wrappers, extensions or persistent ids (docs/adr/0005). Whatever is refused can be made
+compressed streams, legacy wrappers, extensions or persistent ids (docs/adr/0008). Whatever is refused can be made
 again: centroids are in the catalog without any pickle, and assigning needs no file at all.
 """
 
