@@ -188,7 +188,8 @@ class Collection(SearchVerbs[R]):
             How many records were (or would be) deleted.
 
         Raises:
-            ValidationError: neither ids nor a filter, or an empty part in it; deleting everything must be said: where={"version__gte": 1}.
+            ValidationError: neither ids nor a filter, or one with an empty part; deleting everything must be said:
+                where={"version__gte": 1}.
         """
         node = self._criteria(ids, where, "delete")
         if dry_run:
