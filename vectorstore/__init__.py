@@ -51,14 +51,16 @@ if TYPE_CHECKING:
     from vectorstore.errors import WhereError as WhereError
     from vectorstore.recipes import Auto as Auto
     from vectorstore.recipes import IndexRecipe as IndexRecipe
-    from vectorstore.records.kinds import Analogy as Analogy
+    from vectorstore.records.analogies import Analogy as Analogy
+    from vectorstore.records.analogies import Evidence as Evidence
+    from vectorstore.records.analogies import Mapping as Mapping
     from vectorstore.records.kinds import Cluster as Cluster
     from vectorstore.records.kinds import Concept as Concept
     from vectorstore.records.kinds import Context as Context
-    from vectorstore.records.kinds import Mapping as Mapping
     from vectorstore.records.markers import EMBEDDED as EMBEDDED
     from vectorstore.records.markers import FOLDED as FOLDED
     from vectorstore.records.markers import INDEXED as INDEXED
+    from vectorstore.records.markers import TERM as TERM
     from vectorstore.records.markers import UNIQUE as UNIQUE
     from vectorstore.records.markers import Ref as Ref
     from vectorstore.records.record import Record as Record
@@ -116,8 +118,9 @@ _WHERE: dict[str, str] = {
     ),
     "Auto": "recipes",
     "IndexRecipe": "recipes",
-    **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context", "Mapping"), "records.kinds"),
-    **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "UNIQUE", "Ref"), "records.markers"),
+    **dict.fromkeys(("Analogy", "Evidence", "Mapping"), "records.analogies"),
+    **dict.fromkeys(("Cluster", "Concept", "Context"), "records.kinds"),
+    **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "TERM", "UNIQUE", "Ref"), "records.markers"),
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
     **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),
     "Id": "search",

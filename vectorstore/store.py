@@ -119,11 +119,12 @@ class Store(Shelves, SearchAcross):
         with self._catalog.read() as connection:
             todo = {name: table.pending_fields(connection) for name, table in self._sync.tables.items()}
             other = {name for name, table in self._sync.tables.items() if table.settle_tokenizer(connection, tokenizer)}
-        lacking = [name for name, fields in todo.items() if fields != [] or name in other]
+            terms = {name for name, table in self._sync.tables.items() if table.other_terms(connection)}
+        lacking = [name for name, fields in todo.items() if fields != [] or name in other | terms]
         if not lacking:
             return
         if self.read_only:
-            what = "another tokenizer than the store's" if lacking[0] in other else "fields that the store lacks"
+            what = "another tokenizer than the store's" if lacking[0] in other else "what the store lacks"
             raise StoreError(f"{self.path}: {lacking[0]} has {what}; open it once for writing")
         if self.path is not None and any(todo.values()):
             self._catalog.backup(self.path / f"catalog.kinds.{new_id(self._catalog.clock())}.backup.sqlite")
@@ -136,6 +137,8 @@ class Store(Shelves, SearchAcross):
                         self._first_context(transaction, table)
                 elif new:
                     table.add_fields(transaction.connection, new)
+                if name in terms:
+                    table.make_terms(transaction.connection)
                 if table.settle_tokenizer(transaction.connection, tokenizer):
                     table.make_text(transaction.connection)
                     log.info("%s: the full text was made anew with the tokenizer %s", name, table.tokenizer)

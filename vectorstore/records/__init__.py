@@ -1,7 +1,8 @@
 """Records: what a kind declares and what follows from it. Knows no engine."""
 
-from vectorstore.records.kinds import BUILTIN, Analogy, Cluster, Concept, Context, Mapping
-from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, UNIQUE, Ref
+from vectorstore.records.analogies import Analogy, Evidence, Mapping
+from vectorstore.records.kinds import BUILTIN, Cluster, Concept, Context
+from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, TERM, UNIQUE, Ref
 from vectorstore.records.record import Count, Extra, Record, Tag, Unit, UtcTime
 from vectorstore.records.schema import Column, Row, Schema, Value, digest, generic_kind, schema_of
 from vectorstore.records.where import Where, parse
@@ -11,6 +12,7 @@ __all__ = [
     "EMBEDDED",
     "FOLDED",
     "INDEXED",
+    "TERM",
     "UNIQUE",
     "Analogy",
     "Cluster",
@@ -18,6 +20,7 @@ __all__ = [
     "Concept",
     "Context",
     "Count",
+    "Evidence",
     "Extra",
     "Mapping",
     "Record",

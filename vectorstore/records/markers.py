@@ -1,7 +1,7 @@
 """Markers for `Annotated` hints: what a field means beyond its type.
 
-A kind says everything the store needs in its hints; `schema.py` reads them. `FOLDED`, `INDEXED`, `UNIQUE` and
-`EMBEDDED` are flags; `Ref` points to another kind.
+A kind says everything the store needs in its hints; `schema.py` reads them. `FOLDED`, `INDEXED`, `UNIQUE`, `TERM`
+and `EMBEDDED` are flags; `Ref` points to another kind.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ UNIQUE = Flag("unique")
 
 FOLDED = Flag("folded")
 """A name: kept as written, compared in folded form (NFKC, case-folded, single spaces)."""
+
+TERM = Flag("term")
+"""Holds terms, one or a list of them: `{"terms__has": "king"}` finds all records that name it in such a field."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pydantic_core import from_json, to_json
 
 from vectorstore.errors import ValidationError
 from vectorstore.ids import fold, from_micros, to_micros
-from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, UNIQUE, Ref
+from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, TERM, UNIQUE, Ref
 from vectorstore.records.record import Record, UtcTime
 
 R = TypeVar("R", bound=Record)
@@ -51,6 +51,7 @@ class Column:
     indexed: bool = False
     unique: bool = False
     folded: bool = False
+    term: bool = False
     ref: str | None = None
 
     @property
@@ -62,6 +63,10 @@ class Column:
     def key(self) -> str:
         """The column that comparisons use: the folded companion of a name, else the column itself."""
         return f"{self.name}_key" if self.folded else self.name
+
+
+TERMS = Column("terms", "json", nullable=False, required=False, default=None, folded=True)
+"""What filters call the texts of all fields marked TERM together; no field of its own."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,13 @@ class Schema(Generic[R]):
     def by_name(self) -> dict[str, Column]:
         """Columns by field name."""
         return {column.name: column for column in self.columns}
+
+    @functools.cached_property
+    def filters(self) -> dict[str, Column]:
+        """What a filter may name: the fields, and `terms` for kinds that have fields of terms."""
+        if TERMS.name in self.by_name or not any(column.term for column in self.columns):
+            return self.by_name
+        return {**self.by_name, TERMS.name: TERMS}
 
     @functools.cached_property
     def folded(self) -> tuple[Column, ...]:
@@ -196,6 +208,7 @@ def _read_hints(kind: Any) -> Schema[Any]:
                 indexed=INDEXED in marks,
                 unique=UNIQUE in marks,
                 folded=FOLDED in marks,
+                term=TERM in marks,
                 ref=next((mark.kind for mark in marks if isinstance(mark, Ref)), None),
             )
         )
@@ -332,7 +345,7 @@ def generic_kind(table: str, declaration: Sequence[dict[str, Any]], spaces: tupl
         hint = _HINTS[column["type"]]
         if column["nullable"]:
             hint = Optional[hint]  # noqa: UP045 - built from a value
-        flags = [flag for flag in (EMBEDDED, FOLDED, INDEXED, UNIQUE) if column[flag.name]]
+        flags = [flag for flag in (EMBEDDED, FOLDED, INDEXED, TERM, UNIQUE) if column.get(flag.name)]
         marks = (*flags, *([Ref(column["ref"])] if column["ref"] else []))
         for mark in marks:
             hint = Annotated[hint, mark]

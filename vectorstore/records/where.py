@@ -21,7 +21,7 @@ from typing import Any
 from vectorstore.errors import ValidationError, WhereError
 from vectorstore.ids import fold, to_micros
 from vectorstore.records.record import _as_utc
-from vectorstore.records.schema import Column, Schema, Value
+from vectorstore.records.schema import TERMS, Column, Schema, Value
 
 Where = Mapping[str, Any]
 
@@ -118,11 +118,11 @@ def _term(key: object, value: Any, schema: Schema[Any], at: str) -> Term:
         raise WhereError(f"{schema.table}.{at}: a filter key is text, got {key!r}")
     field, _, operator = key.partition("__")
     name, *path = field.split(".")
-    column = schema.by_name.get(name)
+    column = schema.filters.get(name)
     if column is None:
-        known = ", ".join(sorted(schema.names))
+        known = ", ".join(sorted(schema.filters))
         raise WhereError(f"{schema.table}.{at}: no field {name!r}; the fields are: {known}, and extra.<key>")
-    if path and (column.type != "json" or not all(path)):
+    if path and (column is TERMS or column.type != "json" or not all(path)):
         raise WhereError(f"{schema.table}.{at}: {name} has no inner fields; only JSON fields have")
     if any('"' in step for step in path):
         raise WhereError(f"{schema.table}.{at}: a key in a path cannot hold a double quote")
@@ -161,6 +161,10 @@ def _scalar(column: Column, is_path: bool, value: Any) -> Value:
         value = value.item()  # numpy scalars
     if value is None:
         return None
+    if column is TERMS:
+        if not isinstance(value, str):
+            raise WhereError(f"expected text, got {value!r}")
+        return fold(value)
     if is_path or column.type == "json":
         if isinstance(value, bool):
             return int(value)

@@ -1,8 +1,8 @@
 """What the table of one kind is: made from its schema, recorded in the catalog, grown by new optional fields.
 
 Layout of every kind's table: `row` (the integer key), the fields, a folded companion `<name>_key` for each name, and
-`digest`, which seals the fields. Beside it `<table>_tags` (an index on tags) and `<table>_fts` (full text over the
-EMBEDDED fields). `tables.py` reads and writes them.
+`digest`, which seals the fields. Beside it `<table>_tags` (an index on tags), `<table>_terms` (one on terms, for
+kinds that have some) and `<table>_fts` (full text over the EMBEDDED fields). `tables.py` reads and writes them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from vectorstore.records import Column, Record, Schema, Value, digest
 from vectorstore.storage.connection import Connection, wrap
 from vectorstore.storage.filters import quote
 from vectorstore.storage.fulltext import DEFAULT, SPECS, stored_tokenizer
+from vectorstore.storage.terms import Terms
 
 R = TypeVar("R", bound=Record)
 UNDELETED = "deleted_at IS NULL"
@@ -33,6 +34,7 @@ class DeclaredTable(Generic[R]):
         self.table = quote(schema.table)
         self.fts = quote(f"{schema.table}_fts")
         self.tags = quote(f"{schema.table}_tags")
+        self.terms = Terms(schema)
         self.tokenizer = schema.kind.text_tokenizer or DEFAULT
         # Which rows every read may see. As a set of (nearly always no) rows that the index on expires_at gives, so that
         # the indexes of other fields still answer alone.
@@ -112,7 +114,20 @@ class DeclaredTable(Generic[R]):
             "PRIMARY KEY(tag, row)) STRICT, WITHOUT ROWID"
         )
         connection.execute(f"CREATE INDEX {quote(self.name + '_tags_row')} ON {self.tags}(row)")
+        self.terms.make(connection)
         self.make_text(connection)
+        self._record(connection)
+
+    def other_terms(self, connection: Connection) -> bool:
+        """Whether the stored kind keeps the terms of other fields than the class declares."""
+        found = connection.execute("SELECT declaration FROM kinds WHERE name = ?", (self.name,)).fetchone()
+        return found is not None and self.terms.fields != [
+            column["name"] for column in json.loads(found[0]) if column.get("term")
+        ]
+
+    def make_terms(self, connection: Connection) -> None:
+        """Make the table of terms anew from the rows, for the fields that the class declares."""
+        self.terms.make(connection)
         self._record(connection)
 
     def settle_tokenizer(self, connection: Connection, asked: str | None) -> bool:

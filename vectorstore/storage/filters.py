@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from vectorstore.records import Value
+from vectorstore.records.schema import TERMS
 from vectorstore.records.where import And, Node, Not, Or, Term
 
 _COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -33,6 +34,8 @@ def compile_where(node: Node | None, table: str) -> tuple[str, list[Value]]:
 def _term(term: Term, table: str) -> tuple[str, list[Value]]:
     if term.column.name == "tags" and not term.path:
         return _tags(term, table)
+    if term.column is TERMS:
+        return _terms(term, table)
     if term.path:
         target = f"json_extract({table}.{quote(term.column.name)}, ?)"
         first: list[Value] = [json_path(term.path)]
@@ -85,9 +88,21 @@ def _elements(target: str, first: list[Value], term: Term) -> tuple[str, list[Va
 
 def _tags(term: Term, table: str) -> tuple[str, list[Value]]:
     """Tags have a table of their own, so that a filter on one uses its index."""
-    own = f"{table}.row IN (SELECT row FROM {quote(table.strip(chr(34)) + '_tags')} WHERE tag"
     if term.operator == "isnull":
         return f"{table}.tags IS {'NULL' if term.value else 'NOT NULL'}", []
+    return _looked_up(term, table, "tag")
+
+
+def _terms(term: Term, table: str) -> tuple[str, list[Value]]:
+    """So have the texts of fields marked TERM."""
+    if term.operator == "isnull":
+        listed = quote(table.strip(chr(34)) + "_terms")
+        return f"{table}.row {'NOT IN' if term.value else 'IN'} (SELECT row FROM {listed})", []
+    return _looked_up(term, table, "term")
+
+
+def _looked_up(term: Term, table: str, what: str) -> tuple[str, list[Value]]:
+    own = f"{table}.row IN (SELECT row FROM {quote(f'{table.strip(chr(34))}_{what}s')} WHERE {what}"
     wanted = term.value if isinstance(term.value, tuple) else (term.value,)
     if term.operator == "has_any":
         return f"{own} IN (SELECT value FROM json_each(?)))", [json.dumps(wanted)]

@@ -57,6 +57,7 @@ class RecordTable(DeclaredTable[R]):
         seals = [digest(row) for row in rows]
         insert_columns(connection, self.table, {"row": numbers, **columns, **keys, "digest": seals})
         self._insert_tags(connection, zip(numbers, rows, strict=True))
+        self.terms.insert(connection, zip(numbers, rows, strict=True))
         self._index_text(connection, "row BETWEEN ? AND ?", (first, numbers[-1]))
 
     def replace(self, connection: Connection, rows: Sequence[tuple[int, Row]], *, text_changed: bool = True) -> None:
@@ -72,6 +73,8 @@ class RecordTable(DeclaredTable[R]):
         )
         connection.execute(f"DELETE FROM {self.tags} WHERE {where}", (numbers,))
         self._insert_tags(connection, rows)
+        self.terms.forget(connection, numbers)
+        self.terms.insert(connection, rows)
         if text_changed:
             self._index_text(connection, where, (numbers,))
 
@@ -81,6 +84,7 @@ class RecordTable(DeclaredTable[R]):
         where = "row IN (SELECT value FROM json_each(?))"
         self._unindex_text(connection, where, (numbers,))
         connection.execute(f"DELETE FROM {self.tags} WHERE {where}", (numbers,))
+        self.terms.forget(connection, numbers)
         connection.execute(f"DELETE FROM {self.table} WHERE {where}", (numbers,))
 
     def _insert_tags(self, connection: Connection, rows: Iterable[tuple[int, Row]]) -> None:
@@ -125,13 +129,14 @@ class RecordTable(DeclaredTable[R]):
             connection.execute(f"INSERT INTO {self.fts}({self.fts}) VALUES ('optimize')")
 
     def rebuild_text(self, connection: Connection) -> None:
-        """Make the full-text index and the tag table anew from the rows."""
+        """Make the full-text index and the tables of tags and terms anew from the rows."""
         if self._text_names:
             connection.execute(f"INSERT INTO {self.fts}({self.fts}) VALUES ('rebuild')")
         connection.execute(f"DELETE FROM {self.tags}")
         connection.execute(
             f"INSERT INTO {self.tags}(tag, row) SELECT DISTINCT j.value, t.row FROM {self.table} t, json_each(t.tags) j"
         )
+        self.terms.make(connection)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
