@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vectorstore.embedders import EmbedderIdentity as EmbedderIdentity
     from vectorstore.embedders import HashEmbedder as HashEmbedder
     from vectorstore.embedders import SentenceEmbedder as SentenceEmbedder
+    from vectorstore.errors import AmbiguousName as AmbiguousName
     from vectorstore.errors import ConflictError as ConflictError
     from vectorstore.errors import CorruptError as CorruptError
     from vectorstore.errors import DerivedError as DerivedError
@@ -49,6 +50,14 @@ if TYPE_CHECKING:
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.reason.analogies import Analogies as Analogies
+    from vectorstore.reason.completing import Completion as Completion
+    from vectorstore.reason.completing import Offset as Offset
+    from vectorstore.reason.relating import Mapped as Mapped
+    from vectorstore.reason.relating import Related as Related
+    from vectorstore.reason.wordfiles import read_word_vectors as read_word_vectors
+    from vectorstore.reason.words import Evaluation as Evaluation
+    from vectorstore.reason.words import Words as Words
     from vectorstore.recipes import Auto as Auto
     from vectorstore.recipes import IndexRecipe as IndexRecipe
     from vectorstore.records.analogies import Analogy as Analogy
@@ -89,6 +98,7 @@ _WHERE: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
+            "AmbiguousName",
             "ConflictError",
             "CorruptError",
             "DerivedError",
@@ -116,6 +126,11 @@ _WHERE: dict[str, str] = {
         ),
         "errors",
     ),
+    "Analogies": "reason.analogies",
+    **dict.fromkeys(("Completion", "Offset"), "reason.completing"),
+    **dict.fromkeys(("Mapped", "Related"), "reason.relating"),
+    "read_word_vectors": "reason.wordfiles",
+    **dict.fromkeys(("Evaluation", "Words"), "reason.words"),
     "Auto": "recipes",
     "IndexRecipe": "recipes",
     **dict.fromkeys(("Analogy", "Evidence", "Mapping"), "records.analogies"),

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore.collection import Collection
 from vectorstore.embedding import Embedding
+from vectorstore.reason.analogies import Analogies
 from vectorstore.reason.reasoner import Others, Reasoner
 from vectorstore.records import Analogy, Cluster, Concept, Context
 from vectorstore.storage import RecordTable
 from vectorstore.sync import Sync
 
-REASONERS: dict[str, type[Reasoner[Any]]] = {}
+REASONERS: dict[str, type[Reasoner[Any]]] = {Analogy.table: Analogies}
 """The kinds that can do more than the verbs."""
 
 
@@ -39,7 +40,7 @@ class Shelves:
         return self.collection(Concept)  # type: ignore[no-any-return]
 
     @property
-    def analogies(self) -> Collection[Analogy]:
+    def analogies(self) -> Analogies:
         """Domain mappings and proportions."""
         return self.collection(Analogy)  # type: ignore[no-any-return]
 
