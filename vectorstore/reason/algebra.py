@@ -73,29 +73,38 @@ class Objective:
 
     def values(self, cosines: Scores) -> Scores:
         """(m,) scores from (3, m) cosines with a, b and c; bigger is better."""
-        return self._bounds(cosines, 0.0)[0]
+        a, b, c = cosines
+        if self.method == "3cosadd":
+            added: Scores = (b - a + c) / float(np.linalg.norm(self.target))
+            return added
+        if self.method == "3cosmul":
+            multiplied: Scores = (b + 1) / 2 * (c + 1) / 2 / ((a + 1) / 2 + EPSILON)
+            return multiplied
+        length, own = self._relation
+        apart = np.sqrt(np.maximum(2 - 2 * c, 0))
+        direction: Scores = np.divide(b - a - own, apart * length, out=np.zeros_like(c), where=apart > SAME)
+        return direction
 
     def bounds(self, cosines: npt.NDArray[np.float32], error: float) -> tuple[Scores, Scores]:
         """((m,) lowest, (m,) highest) score that cosines can stand for that are wrong by at most `error` each."""
-        return self._bounds(cosines.astype(np.float64), error)
-
-    def _bounds(self, cosines: Scores, error: float) -> tuple[Scores, Scores]:
-        a, b, c = cosines
+        a, b, c = cosines.astype(np.float64)
         if self.method == "3cosadd":
-            length = float(np.linalg.norm(self.target))
-            value = (b - a + c) / length
-            return value - 3 * error / length, value + 3 * error / length
+            value, slack = self.values(np.stack([a, b, c])), 3 * error / float(np.linalg.norm(self.target))
+            return value - slack, value + slack
         if self.method == "3cosmul":
             half = error / 2
             away, near, near_too = (a + 1) / 2, (b + 1) / 2, (c + 1) / 2
             low = np.maximum(near - half, 0) * np.maximum(near_too - half, 0) / (away + half + EPSILON)
-            high = (near + half) * (near_too + half) / (np.maximum(away - half, 0) + EPSILON)
-            return low, high
+            return low, (near + half) * (near_too + half) / (np.maximum(away - half, 0) + EPSILON)
         length, own = self._relation
-        above = (b - a - own) / length
-        slack = 2 * error / length
-        near, far = np.sqrt(np.maximum(2 - 2 * (c + error), 0)), np.sqrt(np.maximum(2 - 2 * (c - error), 0))
-        return _ratio(above - slack, near, far), _ratio(above + slack, far, near)
+        lowest, highest = (b - a - own - 2 * error) / length, (b - a - own + 2 * error) / length
+        nearest, farthest = (np.sqrt(np.maximum(2 - 2 * (c + sign * error), 0)) for sign in (1, -1))
+        tiny = np.maximum(nearest, 1e-12)
+        low = np.where(lowest < 0, lowest / tiny, lowest / np.maximum(farthest, 1e-12))
+        high = np.where(highest > 0, highest / tiny, highest / np.maximum(farthest, 1e-12))
+        same = nearest <= SAME
+        low, high = np.where(same, np.minimum(low, 0), low), np.where(same, np.maximum(high, 0), high)
+        return np.clip(low, -1, 1), np.clip(high, -1, 1)
 
     def toward(self, cosines: Scores) -> Scores:
         """(d,) the direction in which the score grows near answers whose (3, m) cosines are given."""
@@ -110,13 +119,6 @@ class Objective:
         apart = max(float(np.sqrt(np.maximum(2 - 2 * cosines[2], 0)).mean()), SAME)
         grown = (b - a) / length + float(self.values(cosines).mean()) / apart * c
         return grown
-
-
-def _ratio(above: Scores, below: Scores, below_too: Scores) -> Scores:
-    """above / below where above is negative, above / below_too where not; 0 where x is c."""
-    chosen = np.where(above < 0, below, below_too)
-    ratio: Scores = np.divide(above, chosen, out=np.zeros_like(above), where=chosen > SAME)
-    return ratio
 
 
 def confidences(scores: Scores) -> Scores:

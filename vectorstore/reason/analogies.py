@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from vectorstore.errors import ValidationError
-from vectorstore.reason.algebra import Method, offsets
+from vectorstore.errors import NotFound, ValidationError
+from vectorstore.ids import id_part
+from vectorstore.reason.algebra import SAME, Method, offsets
 from vectorstore.reason.completing import asked, complete
+from vectorstore.reason.discovery import align
 from vectorstore.reason.naming import Names
 from vectorstore.reason.reasoner import Reasoner
 from vectorstore.reason.relating import SOURCE, Mapped, Related, mapped, relations
-from vectorstore.records import Analogy, Where
+from vectorstore.records import Analogy, Evidence, Mapping, Where
 from vectorstore.results import Hits
 from vectorstore.search import Id
+from vectorstore.search.ranges import checked_score
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.lookups import sources_of
 from vectorstore.sync import Progress
@@ -172,6 +175,96 @@ class Analogies(Reasoner[Analogy]):
         start, end, _ = asked(collection, (a, b, b), context, space).terms
         query = offsets(start[None], end[None], collection.metric).astype(np.float32)
         return self.search(query, k, where, recall, exact, space=RELATION)
+
+    # -- between two domains ---------------------------------------------------------------------------------------
+
+    def discover(
+        self,
+        source: str,
+        target: str,
+        min_quality: float = 0.6,
+        *,
+        pairs: int | None = None,
+        context: str | None = None,
+        kind: str = "concepts",
+        space: str | None = None,
+        save: bool = True,
+    ) -> Analogy | None:
+        """The best one-to-one mapping of the concepts of one domain to those of another, kept as an analogy.
+
+        Only concepts with exactly these domains, and with vectors, take part. The mapping maximises the sum, over its
+        pairs, of two cosines: of the concepts' vectors, and of these less the mean of their own domain. Its quality is
+        0.4 structural_coherence + 0.3 semantic_coherence + 0.3 productivity:
+
+        - structural: of a pair the mean cosine, over all other pairs, of its offset to the other source and its offset
+          to the other target, at least 0; of the mapping the mean over its pairs.
+        - semantic: of a pair the cosine of the two concepts, at least 0; of the mapping the mean.
+        - productivity: the share of the smaller domain's concepts that have a partner. A pair whose two parts are both
+          0 is dropped.
+
+        A pair's confidence is its two parts in the proportion 4 to 3. `evidence` has both parts and the ids, in the
+        order of `concept_mappings`.
+
+        Args:
+            source: a domain of the concepts.
+            target: another.
+            min_quality: 0..1; below it there is no analogy: None, and nothing is written.
+            pairs: only the surest so many pairs.
+            context: only its concepts; also where the analogy is kept, else in "default".
+            kind: whose records are mapped; the kind has the fields name and domain.
+            space: which of that kind's vector spaces; None for the one of its texts.
+            save: keep it, in place of what was discovered between the two domains in that context before.
+
+        Raises:
+            ValidationError: a bad argument. NotFound: a domain has no concepts with vectors.
+
+        Cost: half a second for 2,000 concepts each; memory some 8 m n bytes.
+        """
+        limit = checked_score(min_quality, "min_quality")
+        if not 0 <= limit <= 1:
+            raise ValidationError(f"min_quality: expected 0..1, got {min_quality!r}")
+        if source == target:
+            raise ValidationError(f"discover: expected two domains, got {source!r} twice")
+        sides = [self._members(kind, domain, context, space) for domain in (source, target)]
+        found = align(sides[0][1], sides[1][1], pairs)
+        if not len(found.sources) or found.quality < limit:
+            return None
+        chosen = [[side[0][row] for row in rows] for side, rows in zip(sides, (found.sources, found.targets), strict=True)]
+        parts = zip(*chosen, found.confidences, found.semantic, found.structural, strict=True)
+        listed = [(x, y, float(sure), float(near), float(stands)) for x, y, sure, near, stands in parts]
+        home = context or "default"
+        analogy = Analogy(
+            id=":".join(("discovered", *map(id_part, (home, source, target))))[:255],
+            context=home,
+            source_domain=source,
+            target_domain=target,
+            concept_mappings=tuple(Mapping(source=x.name, target=y.name, confidence=sure) for x, y, sure, _, _ in listed),
+            quality=found.quality,
+            structural_coherence=found.structural_coherence,
+            semantic_coherence=found.semantic_coherence,
+            productivity=found.productivity,
+            evidence=tuple(
+                Evidence(source=x.id, target=y.id, semantic=near, structural=stands) for x, y, _, near, stands in listed
+            ),
+            tags=("discovered",),
+        )
+        if not save:
+            return analogy
+        offset = offsets(sides[0][1][found.sources], sides[1][1][found.targets], self._others(kind).metric)
+        vectors = {RELATION: offset.astype(np.float32)[None]} if np.linalg.norm(offset) >= SAME else None
+        return self.get(self.upsert(analogy, vectors, source=SOURCE)[0])
+
+    def _members(self, kind: str, domain: str, context: str | None, space: str | None) -> tuple[list[Any], Matrix]:
+        """(the records of a domain that have vectors, (n, d) those)."""
+        collection = self._others(kind)
+        where: dict[str, Any] = {"domain": domain} | ({} if context is None else {"context": context})
+        records = list(collection.stream(where))
+        vectors = collection._searcher(space).queries.stored([record.id for record in records])
+        records = [record for record in records if record.id in vectors]
+        if not records:
+            inside = "" if context is None else f" in the context {context!r}"
+            raise NotFound(f"discover: no record of {kind} has the domain {domain!r} and a vector{inside}")
+        return records, np.stack([vectors[record.id] for record in records])
 
     # -- what maps what --------------------------------------------------------------------------------------------
 

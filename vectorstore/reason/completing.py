@@ -203,7 +203,7 @@ def ranked(
     With an index: candidates by b - a + c, then by the gradient at the best of them, all scored exactly. Without, or
     when the searches would be exact anyway: one pass over all vectors for each of a, b and c.
     """
-    depth = max(DEPTH, 10 * k)
+    depth = max(DEPTH, 4 * k)
     first = None if exact else live.search(objective.target.astype(np.float32), depth, allowed=allowed, recall=recall)
     if first is None or first.exact:
         return _exact(live, terms, objective, k, allowed)

@@ -14,6 +14,7 @@ from vectorstore.ids import fold
 from vectorstore.reason.algebra import SAME, offsets
 from vectorstore.reason.naming import Names
 from vectorstore.records import Analogy
+from vectorstore.search import Id
 from vectorstore.vectors import Matrix
 
 SOURCE = "concepts"
@@ -38,11 +39,16 @@ class Related:
 
 
 def pairs_of(analogy: Analogy) -> list[tuple[str, str, str | None, str | None]]:
-    """(from, to, domain of from, domain of to): a to b and c to d; of a mapping the source and target of each pair."""
+    """(from, to, domain of from, domain of to): a to b and c to d; of a mapping the source and target of each pair.
+
+    Where there is evidence it names the very records.
+    """
     terms = [(analogy.a, analogy.b), (analogy.c, analogy.d)]
     found: list[tuple[str, str, str | None, str | None]] = [(x, y, None, None) for x, y in terms if x and y]
     if found:
         return found
+    if analogy.evidence:
+        return [(Id(one.source), Id(one.target), None, None) for one in analogy.evidence]
     domains = analogy.source_domain, analogy.target_domain
     return [(pair.source, pair.target, *domains) for pair in analogy.concept_mappings]
 

@@ -57,12 +57,12 @@ def _parsed(lines: Iterator[str], path: Path, limit: int | None) -> tuple[list[s
         if limit is not None and len(words) == limit:
             break
         dim = len(vectors[0]) if vectors else len(parts) - 1
+        if len(parts) <= dim or not dim:
+            raise ValidationError(f"{path}: line {number}: expected a word and {dim} numbers, got {len(parts)} parts")
         try:  # GloVe's largest files have words with spaces
             vector = np.array(parts[-dim:], dtype=np.float32)
         except ValueError as error:
             raise ValidationError(f"{path}: line {number}: {error}") from None
-        if len(parts) <= dim or not dim:
-            raise ValidationError(f"{path}: line {number}: expected a word and {dim} numbers, got {len(parts)} parts")
         words.append(" ".join(parts[:-dim]))
         vectors.append(vector)
     if not words:

@@ -88,9 +88,9 @@ class Words:
                     if live is None or space is None:
                         return _Vocabulary(seq, [], {}, np.empty((0, 0), np.float32), np.empty(0, np.float32))
                     vids, words = names_in_space(connection, self.collection._table, space.id)
-                order = np.argsort(vids)
-                _, vectors = live.vectors_of(vids[order])
-                vectors = vectors[np.argsort(order)]
+                found, vectors = live.vectors_of(vids)
+                order = np.argsort(found)
+                vectors = vectors[order[np.searchsorted(found, vids, sorter=order)]]
                 places = {word: place for place, word in reversed(list(enumerate(words)))}
                 self._kept = _Vocabulary(seq, words, places, as_unit(vectors), lengths(vectors))
                 return self._kept
