@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import gensim  # type: ignore[import-not-found, unused-ignore]
 import numpy as np
@@ -69,7 +70,7 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "questions.txt").write_text("\n".join(asked) + "\n")
     np.savez_compressed(out / "vectors.npz", allow_pickle=False, words=np.array(names), vectors=vectors)
-    calls = [
+    calls: list[tuple[str, dict[str, Any]]] = [
         ("most_similar", {"positive": ["king", "woman"], "negative": ["man"], "topn": 5}),
         ("most_similar", {"positive": "boy"}),
         ("most_similar", {"positive": ["boy", "girl"], "restrict_vocab": 400, "topn": 3}),
@@ -101,7 +102,8 @@ def main(out: Path) -> None:
         answer = getattr(model, name)(**arguments)
         answer = answer.tolist() if hasattr(answer, "tolist") else answer
         expected.append({"call": name, **options, "answer": answer})
-    for options in ({}, {"restrict_vocab": 600}, {"case_insensitive": False}, {"dummy4unknown": True}):
+    variants: list[dict[str, Any]] = [{}, {"restrict_vocab": 600}, {"case_insensitive": False}, {"dummy4unknown": True}]
+    for options in variants:
         accuracy, sections = model.evaluate_word_analogies(out / "questions.txt", **options)
         counts = [[one["section"], len(one["correct"]), len(one["incorrect"])] for one in sections]
         expected.append({"call": "evaluate_analogies", **options, "answer": [accuracy, counts]})

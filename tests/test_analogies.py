@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -136,7 +137,10 @@ def test_terms_are_found_by_an_index_and_follow_every_change(store: vs.Store) ->
     both = store.analogies.find({"terms__has_all": ["king", "queen"]})
     either = store.analogies.count({"terms__has_any": ["sword", "moat"]})
     assert [one.id for one in both] == ["royal_001"] and either == 3
-    assert store.analogies.count({"not": {"terms__has": "king"}}) == 4 and store.analogies.count({"terms__isnull": True}) == 0
+    assert (
+        store.analogies.count({"not": {"terms__has": "king"}}) == 4
+        and store.analogies.count({"terms__isnull": True}) == 0
+    )
     store.analogies.update({"id": "p1", "b": "lance"})
     assert store.analogies.count({"terms__has": "sword"}) == 1 and store.analogies.count({"terms__has": "lance"}) == 1
     store.analogies.delete("p1")
@@ -196,7 +200,9 @@ def test_a_kind_of_ones_own_has_terms_too() -> None:
 
     with vs.open(":memory:", embedder=None, kinds=[Paper]) as store:
         papers = store.collection(Paper)
-        papers.add([Paper(id="x", keywords=("Graph  Theory", "sets")), Paper(id="y", method="graph theory"), Paper(id="z")])
+        papers.add(
+            [Paper(id="x", keywords=("Graph  Theory", "sets")), Paper(id="y", method="graph theory"), Paper(id="z")]
+        )
         assert [one.id for one in papers.find({"terms__has": "graph theory"})] == ["x", "y"]
         assert [one.id for one in papers.find({"terms__isnull": True})] == ["z"]
         assert store.check().findings == ()
@@ -204,7 +210,10 @@ def test_a_kind_of_ones_own_has_terms_too() -> None:
 
 def test_what_a_concept_is_mapped_to(store: vs.Store) -> None:
     store.analogies.add(DOMAINS + PROPORTIONS)
-    found = [(one.domain, one.term, round(one.confidence, 6), [a.id for a in one.analogies]) for one in store.analogies.mapping("King")]
+    found = [
+        (one.domain, one.term, round(one.confidence, 6), [a.id for a in one.analogies])
+        for one in store.analogies.mapping("King")
+    ]
     assert found == [
         ("military", "general", 0.9, ["royal_001"]),
         ("business", "ceo", 0.6, ["royal_002", "medieval_001"]),
@@ -214,7 +223,10 @@ def test_what_a_concept_is_mapped_to(store: vs.Store) -> None:
         ("military", "general"),
         ("medieval", "King"),
     ]
-    assert [(one.term, one.confidence) for one in store.analogies.mapping("wizard")] == [("knight", 0.87), ("castle", 0.79)]
+    assert [(one.term, one.confidence) for one in store.analogies.mapping("wizard")] == [
+        ("knight", 0.87),
+        ("castle", 0.79),
+    ]
     assert [one.term for one in store.analogies.mapping("king", {"quality__gte": 0.8})] == ["general"]
     assert store.analogies.mapping("hierarchy") == () == store.analogies.mapping("nobody")
 
@@ -254,13 +266,17 @@ def reference(vectors: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray, 
 def test_the_planted_answer_is_first(open_store: Fill, method: Any) -> None:
     store = open_store()
     planted(store)
-    for a, b, c, d in [("man", "king", "woman", "queen"), ("aunt", "duchess", "man", "king"), ("woman", "queen", "uncle", "duke")]:
+    for a, b, c, d in [
+        ("man", "king", "woman", "queen"),
+        ("aunt", "duchess", "man", "king"),
+        ("woman", "queen", "uncle", "duke"),
+    ]:
         hits = store.analogies.complete(a, b, c, method=method)
         assert hits[0].record.name == d and len(hits) == 5 and hits.exact
         assert not {a, b, c} & {hit.record.name for hit in hits}
         scores = [hit.score for hit in hits]
         assert scores == sorted(scores, reverse=True)
-        assert [hit.margin for hit in hits[:4]] == pytest.approx([x - y for x, y in zip(scores, scores[1:], strict=False)])
+        assert [hit.margin for hit in hits[:4]] == pytest.approx([x - y for x, y in itertools.pairwise(scores)])
         assert all(0 <= hit.confidence <= 1 for hit in hits) and hits[0].confidence > 0.5 > hits[1].confidence
 
 
@@ -274,15 +290,21 @@ def test_the_planted_answer_is_first(open_store: Fill, method: Any) -> None:
 )
 def test_it_equals_brute_force(seed: int, method: Any, rows: int, k: int, filtered: bool) -> None:
     random = np.random.default_rng(seed)
-    vectors = random.standard_normal((rows, 5)).astype(np.float32) * random.uniform(0.1, 9, (rows, 1)).astype(np.float32)
+    vectors = random.standard_normal((rows, 5)).astype(np.float32) * random.uniform(0.1, 9, (rows, 1)).astype(
+        np.float32
+    )
     with vs.open(":memory:", embedder=None) as store:
-        store.concepts.add([{"id": f"c{n}", "name": f"n{n}", "domain": f"d{n % 2}"} for n in range(rows)], vectors=vectors)
+        store.concepts.add(
+            [{"id": f"c{n}", "name": f"n{n}", "domain": f"d{n % 2}"} for n in range(rows)], vectors=vectors
+        )
         dead = random.choice(rows, rows // 6, replace=False).tolist()
         asked = random.choice(sorted({*range(rows)} - {*dead}), 3).tolist()
         if asked[0] == asked[1]:
             return
         store.concepts.delete([f"c{n}" for n in dead])
-        hits = store.analogies.complete(*(f"c{n}" for n in asked), k=k, method=method, where={"domain": "d1"} if filtered else None)
+        hits = store.analogies.complete(
+            *(f"c{n}" for n in asked), k=k, method=method, where={"domain": "d1"} if filtered else None
+        )
         scores = reference(vectors, *vectors[asked], method)
         allowed = [n for n in range(rows) if n not in dead and n not in asked and (n % 2 or not filtered)]
         wanted = sorted(allowed, key=lambda n: (-scores[n], n))[:k]
@@ -293,7 +315,9 @@ def test_it_equals_brute_force(seed: int, method: Any, rows: int, k: int, filter
 def test_through_an_index_the_best_are_found_and_scored_exactly(open_store: Fill) -> None:
     store = open_store()
     data = clustered(9000, 24, groups=60)
-    store.concepts.add([{"id": f"c{n}", "name": f"n{n}", "domain": f"d{n % 2}"} for n in range(len(data))], vectors=data)
+    store.concepts.add(
+        [{"id": f"c{n}", "name": f"n{n}", "domain": f"d{n % 2}"} for n in range(len(data))], vectors=data
+    )
     store.rebuild("concepts", vs.IndexRecipe("t", "LSH384rt", ({"candidates": 900},), min_recall=0))
     random = np.random.default_rng(1)
     found = wanted = 0
@@ -319,13 +343,17 @@ def test_inputs_never_come_back_whatever_their_context(open_store: Fill) -> None
     words["princess"] = words["queen"] - words["king"] + words["prince"]
     for context in ("default", "tales", "chess"):
         near = [vector + 0.01 * random.standard_normal(8) for vector in words.values()]
-        store.concepts.add([{"name": name.title() if context == "tales" else name, "context": context} for name in words], vectors=near)
+        store.concepts.add(
+            [{"name": name.title() if context == "tales" else name, "context": context} for name in words], vectors=near
+        )
     for method in METHODS:
         hits = store.analogies.complete("king", "queen", "prince", k=10, context="tales", method=method)  # type: ignore[arg-type]
         assert hits.ids == ["tales:princess", "tales:frog"]
         everywhere = store.analogies.complete("default:king", "tales:queen", vs.Id("chess:prince"), k=20, method=method)  # type: ignore[arg-type]
         assert {hit.record.name.lower() for hit in everywhere} == {"princess", "frog"} and len(everywhere) == 6
-    with pytest.raises(vs.AmbiguousName, match=r"b: 3 records of concepts are called 'queen': 'default:queen', 'tales:") as raised:
+    with pytest.raises(
+        vs.AmbiguousName, match=r"b: 3 records of concepts are called 'queen': 'default:queen', 'tales:"
+    ) as raised:
         store.analogies.complete("default:king", "queen", "prince")
     assert raised.value.candidates == ("default:queen", "tales:queen", "chess:queen")
 
@@ -333,7 +361,11 @@ def test_inputs_never_come_back_whatever_their_context(open_store: Fill) -> None
 def test_names_are_looked_for_elsewhere_when_the_context_has_none(open_store: Fill) -> None:
     store = open_store()
     store.concepts.add(
-        [{"name": "king"}, {"name": "queen"}, *({"name": name, "context": "chess"} for name in ("rook", "pawn", "king"))],
+        [
+            {"name": "king"},
+            {"name": "queen"},
+            *({"name": name, "context": "chess"} for name in ("rook", "pawn", "king")),
+        ],
         vectors=np.random.default_rng(0).standard_normal((5, 4)),
     )
     assert store.analogies.complete("king", "queen", "rook", context="chess").ids == ["chess:pawn"]
@@ -374,7 +406,9 @@ def test_bad_questions_are_refused(open_store: Fill) -> None:
     with vs.open(":memory:", embedder=None, metric="ip") as other:
         data = planted(other)
         hits = other.analogies.complete("man", "king", "woman", k=3)
-        assert hits[0].record.name == "queen" and hits[0].score == pytest.approx((data[4] - data[0] + data[1]) @ data[5], rel=1e-5)
+        assert hits[0].record.name == "queen" and hits[0].score == pytest.approx(
+            (data[4] - data[0] + data[1]) @ data[5], rel=1e-5
+        )
         with pytest.raises(vs.ValidationError, match="3cosmul is made of cosines"):
             other.analogies.complete("man", "king", "woman", method="3cosmul")
 
@@ -417,9 +451,20 @@ def test_relations_follow_from_the_concepts(open_store: Fill) -> None:
         ]
     )  # fmt: skip
     done = store.analogies.relate()
-    assert (done.written, done.unchanged, done.brought, done.unresolved) == (("whole", "half", "pairs"), (), ("own",), ("lost", "same"))
-    expected = [(rows[4] - rows[0] + rows[5] - rows[1]) / 2, rows[4] - rows[0], (rows[6] - rows[2] + rows[7] - rows[3]) / 2]
-    np.testing.assert_allclose(store.analogies.vectors(["whole", "half", "pairs"], space="relation"), expected, atol=1e-6)
+    assert (done.written, done.unchanged, done.brought, done.unresolved) == (
+        ("whole", "half", "pairs"),
+        (),
+        ("own",),
+        ("lost", "same"),
+    )
+    expected = [
+        (rows[4] - rows[0] + rows[5] - rows[1]) / 2,
+        rows[4] - rows[0],
+        (rows[6] - rows[2] + rows[7] - rows[3]) / 2,
+    ]
+    np.testing.assert_allclose(
+        store.analogies.vectors(["whole", "half", "pairs"], space="relation"), expected, atol=1e-6
+    )
     assert store.analogies.vectors(["own"], space="relation").tolist() == relation.tolist()
     info = store.analogies.vector_info("whole", space="relation")
     assert info is not None and info.source == "concepts"
@@ -434,7 +479,13 @@ def test_relations_follow_from_the_concepts(open_store: Fill) -> None:
 def test_analogies_are_found_by_their_relation(open_store: Fill) -> None:
     store = open_store()
     planted(store, noise=0.01)
-    store.analogies.add([{"id": "rank", "a": "man", "b": "king"}, {"id": "odd", "a": "other 1", "b": "other 2"}, {"id": "other", "a": "other 3", "b": "man", "context": "b"}])
+    store.analogies.add(
+        [
+            {"id": "rank", "a": "man", "b": "king"},
+            {"id": "odd", "a": "other 1", "b": "other 2"},
+            {"id": "other", "a": "other 3", "b": "man", "context": "b"},
+        ]
+    )
     seen: list[tuple[int, int]] = []
     store.analogies.relate(progress=lambda done, total: seen.append((done, total)))
     assert seen == [(3, 3)]
@@ -450,10 +501,14 @@ def two_domains(store: vs.Store, count: int = 9, extra: int = 3, seed: int = 5) 
     random = np.random.default_rng(seed)
     places = random.standard_normal((count, 20))
     left, right = random.standard_normal((2, 20))
-    vectors = np.concatenate([places + left, (places + right)[::-1], random.standard_normal((extra, 20)) * 2 + right, places])
+    vectors = np.concatenate(
+        [places + left, (places + right)[::-1], random.standard_normal((extra, 20)) * 2 + right, places]
+    )
     rows = [("royalty", f"r{n}") for n in range(count)] + [("military", f"m{count - 1 - n}") for n in range(count)]
     rows += [("military", f"x{n}") for n in range(extra)] + [("magic", f"r{n}") for n in range(count)]
-    store.concepts.add([{"id": f"{domain}-{name}", "name": name, "domain": domain} for domain, name in rows], vectors=vectors)
+    store.concepts.add(
+        [{"id": f"{domain}-{name}", "name": name, "domain": domain} for domain, name in rows], vectors=vectors
+    )
 
 
 def test_discovery_maps_only_the_two_domains_one_to_one_with_evidence(open_store: Fill) -> None:
@@ -462,7 +517,9 @@ def test_discovery_maps_only_the_two_domains_one_to_one_with_evidence(open_store
     found = store.analogies.discover("royalty", "military")
     assert found is not None and found == store.analogies.get(found.id)
     assert {(one.source, one.target) for one in found.concept_mappings} == {(f"r{n}", f"m{n}") for n in range(9)}
-    assert {(one.source, one.target) for one in found.evidence} == {(f"royalty-r{n}", f"military-m{n}") for n in range(9)}
+    assert {(one.source, one.target) for one in found.evidence} == {
+        (f"royalty-r{n}", f"military-m{n}") for n in range(9)
+    }
     assert found.productivity == 1.0 and found.structural_coherence is not None and found.structural_coherence > 0.9
     parts = (found.structural_coherence, found.semantic_coherence, found.productivity)
     assert found.quality == pytest.approx(np.dot([0.4, 0.3, 0.3], parts))  # type: ignore[arg-type]
@@ -474,7 +531,9 @@ def test_discovery_maps_only_the_two_domains_one_to_one_with_evidence(open_store
         assert pair.confidence == pytest.approx((4 * evidence.structural + 3 * evidence.semantic) / 7)
     (mapped,) = store.analogies.mapping("r3")
     assert (mapped.domain, mapped.term, mapped.analogies) == ("military", "m3", (found,))
-    assert store.analogies.mapping(vs.Id("royalty-r3")) == (mapped,) and store.analogies.mapping(vs.Id("magic-r3")) == ()
+    assert (
+        store.analogies.mapping(vs.Id("royalty-r3")) == (mapped,) and store.analogies.mapping(vs.Id("magic-r3")) == ()
+    )
     assert store.analogies.relate().unchanged == (found.id,)
     again = store.analogies.discover("royalty", "military", pairs=2)
     assert again is not None and (again.id, again.version, len(again.evidence)) == (found.id, 2, 2)
@@ -509,7 +568,9 @@ def test_the_alignment_is_the_best_of_all(seed: int, rows: int, columns: int) ->
     near = closeness(x, y)
     smaller, bigger = sorted((rows, columns))
     table = near if rows <= columns else near.T
-    best = max(sum(table[n, at] for n, at in enumerate(chosen)) for chosen in itertools.permutations(range(bigger), smaller))
+    best = max(
+        sum(table[n, at] for n, at in enumerate(chosen)) for chosen in itertools.permutations(range(bigger), smaller)
+    )
     found = align(x, y)
     assert len({*found.sources.tolist()}) == len({*found.targets.tolist()}) == len(found.sources)
     if found.productivity == 1:

@@ -99,7 +99,10 @@ def test_errors_are_typed_and_say_what(words: vs.Words) -> None:
     ]:
         with pytest.raises(error, match=message):
             call()
-    with vs.open(":memory:", embedder=None) as store, pytest.raises(vs.ValidationError, match="no field that is a name"):
+    with (
+        vs.open(":memory:", embedder=None) as store,
+        pytest.raises(vs.ValidationError, match="no field that is a name"),
+    ):
         vs.Words(store.analogies)
 
 
@@ -115,7 +118,9 @@ def brute(vectors: np.ndarray, questions: np.ndarray, method: str, alike: np.nda
             scores = half[:, 1] * half[:, 2] / (half[:, 0] + 0.001)
         else:
             apart = np.linalg.norm(rows - rows[c], axis=1)
-            scores = np.divide((rows - rows[c]) @ (rows[b] - rows[a]), apart, out=np.zeros(len(rows)), where=apart > 1e-3)
+            scores = np.divide(
+                (rows - rows[c]) @ (rows[b] - rows[a]), apart, out=np.zeros(len(rows)), where=apart > 1e-3
+            )
         scores[np.isin(alike, alike[[a, b, c]])] = -np.inf
         found.append(int(scores.argmax()) if np.isfinite(scores).any() else -1)
     return found
@@ -152,11 +157,23 @@ def test_word_vectors_come_from_text_and_npy(tmp_path: Path) -> None:
         file.write(glove)
     np.save(tmp_path / "v.npy", np.array([[1, 2.5], [-1, 0], [9, 9], [3, 4]]))
     (tmp_path / "v.txt").write_text("the\nof\nthe\n. . .", encoding="utf-8")
-    for name, listed in [("glove.txt", None), ("word2vec.txt", None), ("glove.txt.gz", None), ("v.npy", tmp_path / "v.txt")]:
+    for name, listed in [
+        ("glove.txt", None),
+        ("word2vec.txt", None),
+        ("glove.txt.gz", None),
+        ("v.npy", tmp_path / "v.txt"),
+    ]:
         words, vectors = vs.read_word_vectors(tmp_path / name, listed)
         assert (words, vectors.tolist()) == (["the", "of", ". . ."], [[1, 2.5], [-1, 0], [3, 4]])
-        assert vs.read_word_vectors(tmp_path / name, None if listed is None else ["the", "of"], limit=2)[0] == ["the", "of"]
-    for text, message in [("", "has no word vectors"), ("a 1 2\nb 1\n", "line 2: expected a word"), ("a 1 x\n", "line 1")]:
+        assert vs.read_word_vectors(tmp_path / name, None if listed is None else ["the", "of"], limit=2)[0] == [
+            "the",
+            "of",
+        ]
+    for text, message in [
+        ("", "has no word vectors"),
+        ("a 1 2\nb 1\n", "line 2: expected a word"),
+        ("a 1 x\n", "line 1"),
+    ]:
         (tmp_path / "bad.txt").write_text(text, encoding="utf-8")
         with pytest.raises(vs.ValidationError, match=message):
             vs.read_word_vectors(tmp_path / "bad.txt")

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from vectorstore.reason.completing import Offset as Offset
     from vectorstore.reason.relating import Mapped as Mapped
     from vectorstore.reason.relating import Related as Related
+    from vectorstore.reason.retrieving import Analogue as Analogue
     from vectorstore.reason.wordfiles import read_word_vectors as read_word_vectors
     from vectorstore.reason.words import Evaluation as Evaluation
     from vectorstore.reason.words import Words as Words
@@ -129,6 +130,7 @@ _WHERE: dict[str, str] = {
     "Analogies": "reason.analogies",
     **dict.fromkeys(("Completion", "Offset"), "reason.completing"),
     **dict.fromkeys(("Mapped", "Related"), "reason.relating"),
+    "Analogue": "reason.retrieving",
     "read_word_vectors": "reason.wordfiles",
     **dict.fromkeys(("Evaluation", "Words"), "reason.words"),
     "Auto": "recipes",

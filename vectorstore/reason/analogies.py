@@ -16,6 +16,7 @@ from vectorstore.reason.discovery import align
 from vectorstore.reason.naming import Names
 from vectorstore.reason.reasoner import Reasoner
 from vectorstore.reason.relating import SOURCE, Mapped, Related, mapped, relations
+from vectorstore.reason.retrieving import POOL, retrieve, systems
 from vectorstore.records import Analogy, Evidence, Mapping, Where
 from vectorstore.results import Hits
 from vectorstore.search import Id
@@ -229,7 +230,9 @@ class Analogies(Reasoner[Analogy]):
         found = align(sides[0][1], sides[1][1], pairs)
         if not len(found.sources) or found.quality < limit:
             return None
-        chosen = [[side[0][row] for row in rows] for side, rows in zip(sides, (found.sources, found.targets), strict=True)]
+        chosen = [
+            [side[0][row] for row in rows] for side, rows in zip(sides, (found.sources, found.targets), strict=True)
+        ]
         parts = zip(*chosen, found.confidences, found.semantic, found.structural, strict=True)
         listed = [(x, y, float(sure), float(near), float(stands)) for x, y, sure, near, stands in parts]
         home = context or "default"
@@ -238,7 +241,9 @@ class Analogies(Reasoner[Analogy]):
             context=home,
             source_domain=source,
             target_domain=target,
-            concept_mappings=tuple(Mapping(source=x.name, target=y.name, confidence=sure) for x, y, sure, _, _ in listed),
+            concept_mappings=tuple(
+                Mapping(source=x.name, target=y.name, confidence=sure) for x, y, sure, _, _ in listed
+            ),
             quality=found.quality,
             structural_coherence=found.structural_coherence,
             semantic_coherence=found.semantic_coherence,
@@ -265,6 +270,73 @@ class Analogies(Reasoner[Analogy]):
             inside = "" if context is None else f" in the context {context!r}"
             raise NotFound(f"discover: no record of {kind} has the domain {domain!r} and a vector{inside}")
         return records, np.stack([vectors[record.id] for record in records])
+
+    # -- texts and systems -----------------------------------------------------------------------------------------
+
+    def align(self, source: str, source_terms: Sequence[str], target: str, target_terms: Sequence[str]) -> Analogy:
+        """Which term of one system plays the part of which of another, from their words alone; nothing is written.
+
+            store.analogies.align("solar system", ["sun", "planet"], "atom", ["nucleus", "electron"])
+
+        Each term is embedded as the sentence "solar system has sun". The mapping maximises the sum, over its pairs, of
+        the cosines of those sentences and of their offsets from their own systems' names.
+
+        Returns:
+            An analogy with the surest pair first; quality and its parts as in `discover`, with the second cosines as
+            the structural part. `add` it to keep it.
+
+        Raises:
+            ValidationError: a system without terms. EmbedderError: the store has no embedder.
+        """
+        found = systems((source, source_terms), (target, target_terms), self._embedding.embedder)
+        chosen = zip(found.sources.tolist(), found.targets.tolist(), found.confidences.tolist(), strict=True)
+        return Analogy(
+            source_domain=source,
+            target_domain=target,
+            concept_mappings=tuple(
+                Mapping(source=source_terms[i], target=target_terms[j], confidence=sure) for i, j, sure in chosen
+            ),
+            quality=found.quality,
+            structural_coherence=found.structural_coherence,
+            semantic_coherence=found.semantic_coherence,
+            productivity=found.productivity,
+        )
+
+    def retrieve(
+        self,
+        text: str,
+        k: int = 10,
+        where: Where | None = None,
+        *,
+        kind: str = "concepts",
+        pool: int = POOL,
+        recall: float | None = None,
+        exact: bool = False,
+    ) -> Hits[Any]:
+        """Records that tell the same in other words, in two stages: the nearest by vector, then by structure.
+
+        The structure of a text is what leads from each of its sentences (of a single one, of its clauses) to the next.
+        A record scores by how well its steps agree with the query's, and loses by every word that both use.
+
+        Args:
+            text: what analogues are wanted of; best two or more sentences.
+            k: how many.
+            where: a filter on the records.
+            kind: whose records' texts are compared.
+            pool: how many of the nearest are compared by structure, at least k.
+            recall: of the first stage.
+            exact: in the first stage, compare with every vector.
+
+        Returns:
+            `Analogue` hits with the mapping of parts, and with their place by text similarity in `former`. No recall is
+            promised of the whole: an analogue that is not among the nearest `pool` is not found.
+
+        Raises:
+            ValidationError: a bad argument. EmbedderError: the store has no embedder.
+
+        Cost: embeds the parts of all records in the pool, most of the time.
+        """
+        return retrieve(self._others(kind), text, k, where, pool, recall, exact, self._embedding.embedder)
 
     # -- what maps what --------------------------------------------------------------------------------------------
 

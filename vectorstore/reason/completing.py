@@ -75,7 +75,8 @@ def _offset(terms: Matrix, metric: str, where: str) -> Matrix:
     objective = Objective(unit(terms) if metric == "cosine" else terms.astype(np.float64), "3cosadd")
     if metric == "cosine" and objective.degenerate:
         raise ValidationError(f"{where}: {objective.degenerate}")
-    return as_matrix(objective.target, where, metric=metric, row=0)[0]
+    target: Matrix = as_matrix(objective.target, where, metric=metric, row=0)[0]
+    return target
 
 
 @dataclass(frozen=True)

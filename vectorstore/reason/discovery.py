@@ -100,7 +100,18 @@ def align(sources: npt.ArrayLike, targets: npt.ArrayLike, pairs: int | None = No
     return _kept(rows, columns, np.clip(meaning, 0, 1), np.clip(standing, 0, 1), len(rows) / smaller, pairs)
 
 
-def _kept(rows: Any, columns: Any, meaning: Scores, standing: Scores, share: float, pairs: int | None = None) -> Alignment:
+def matched(near: Scores, steps: Scores) -> Alignment:
+    """The one-to-one mapping that maximises the sum of two (m, n) matrices of cosines, of meanings and of relations."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(near + steps, maximize=True)
+    meaning, standing = np.clip(near[rows, columns], 0, 1), np.clip(steps[rows, columns], 0, 1)
+    return _kept(rows, columns, meaning, standing, len(rows) / min(near.shape))
+
+
+def _kept(
+    rows: Any, columns: Any, meaning: Scores, standing: Scores, share: float, pairs: int | None = None
+) -> Alignment:
     order = np.lexsort((rows, -(4 * standing + 3 * meaning)))[:pairs]
     return Alignment(rows[order], columns[order], meaning[order], standing[order], share)
 

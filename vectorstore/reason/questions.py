@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -67,9 +68,8 @@ def answers(vectors: Matrix, questions: Rows, method: Method, alike: Rows | None
     bounds = np.linspace(0, len(vectors), min(cores, len(vectors)) + 1).astype(int).tolist()
     hidden = _Hidden.of(questions, len(vectors), alike)
     with ThreadPoolExecutor(cores) as pool:
-        parts = list(
-            pool.map(lambda span: _best(vectors, questions, hidden, method, *span), zip(bounds, bounds[1:], strict=False))
-        )
+        spans = itertools.pairwise(bounds)
+        parts = list(pool.map(lambda span: _best(vectors, questions, hidden, method, *span), spans))
     values = np.stack([value for value, _ in parts])
     rows = np.stack([row for _, row in parts])
     chosen: Rows = rows[values.argmax(axis=0), np.arange(len(questions))]
@@ -119,7 +119,7 @@ def _best(
         scores_of = _scores(vectors[words] @ tile.T, method)
         for first in range(0, count, BLOCK):
             part = slice(first, min(first + BLOCK, count))
-            scores = scores_of(*asked[part].T, own[part])
+            scores = scores_of(asked[part], own[part])
             near = slice(*np.searchsorted(of, (part.start, part.stop)))
             scores[of[near] - first, at[near]] = -np.inf
             best = scores.argmax(axis=1)
@@ -130,17 +130,22 @@ def _best(
     return value, row
 
 
-def _scores(products: Matrix, method: Method) -> Callable[[Rows, Rows, Rows, Matrix], Matrix]:
-    """(places of a, b and c among the words, (b - a) . c) -> (q, t) scores, from (w, t) products with a tile."""
+def _scores(products: Matrix, method: Method) -> Callable[[Rows, Matrix], Matrix]:
+    """((q, 3) places among the words, (q,) (b - a) . c) -> (q, t) scores, from (w, t) products with a tile."""
     if method == "3cosmul":
-        near = (products + 1) / 2
-        away = 1 / (near + np.float32(EPSILON))
-        return lambda a, b, c, _: _times(_times(near[b], near[c]), away[a])
+        near: Matrix = (products + 1) / np.float32(2)
+        away: Matrix = np.float32(1) / (near + np.float32(EPSILON))
+        return lambda at, _: _times(_times(near[at[:, 1]], near[at[:, 2]]), away[at[:, 0]])
     if method == "3cosadd":
-        return lambda a, b, c, _: _minus(_plus(products[b], products[c]), products[a])
+        return lambda at, _: _minus(_plus(products[at[:, 1]], products[at[:, 2]]), products[at[:, 0]])
     apart = np.sqrt(np.maximum(2 - 2 * products, 0))
-    inverse = np.divide(1, apart, out=np.zeros_like(apart), where=apart > SAME)
-    return lambda a, b, c, own: _times(_minus(_minus(products[b], products[a]), own[:, None]), inverse[c])
+    inverse: Matrix = np.divide(1, apart, out=np.zeros_like(apart), where=apart > SAME)
+
+    def directions(at: Rows, own: Matrix) -> Matrix:
+        made = _minus(_minus(products[at[:, 1]], products[at[:, 0]]), own[:, None])
+        return _times(made, inverse[at[:, 2]])
+
+    return directions
 
 
 def _times(made: Matrix, factor: Matrix) -> Matrix:

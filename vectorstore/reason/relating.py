@@ -76,7 +76,7 @@ def relations(concepts: Collection[Any], analogies: Sequence[Analogy], space: st
     made: list[Matrix | None] = []
     for ids in found:
         known = [(vectors[x], vectors[y]) for x, y in ids if x in vectors and y in vectors]
-        mean = offsets(*map(np.stack, zip(*known, strict=True)), concepts.metric) if known else None  # type: ignore[arg-type]
+        mean = offsets([x for x, _ in known], [y for _, y in known], concepts.metric) if known else None
         made.append(None if mean is None or np.linalg.norm(mean) < SAME else mean.astype(np.float32))
     return made
 

@@ -255,7 +255,8 @@ class Words:
         rows: list[list[int]] = []
         asked: list[tuple[dict[str, Any], Quadruple]] = []
         for name, listed in read_questions(questions):
-            sections.append(section := {"section": name, "correct": [], "incorrect": []})
+            section: dict[str, Any] = {"section": name, "correct": [], "incorrect": []}
+            sections.append(section)
             for question in listed:
                 four: Any = tuple(word.upper() for word in question) if case_insensitive else question
                 if all(word in places for word in four):
@@ -268,7 +269,7 @@ class Words:
         found = answers(known.unit[: len(words)], wanted[:, :3], method, alike)
         for (section, four), place in zip(asked, found.tolist(), strict=True):
             section["correct" if place >= 0 and cased[place] == four[3] else "incorrect"].append(four)
-        total = {"section": "Total accuracy"}
+        total: dict[str, Any] = {"section": "Total accuracy"}
         total |= {which: [four for one in sections for four in one[which]] for which in ("correct", "incorrect")}
         right, wrong = len(total["correct"]), len(total["incorrect"])
         return Evaluation(right / (right + wrong) if right + wrong else 0.0, [*sections, total])

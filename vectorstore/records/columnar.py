@@ -149,9 +149,9 @@ def checked(schema: Schema[R], columns: Mapping[str, list[Any]], count: int, hol
     except (pydantic.ValidationError, Missing):
         return None
     incomplete = schema.kind.incomplete
-    if incomplete.__func__ is not Record.incomplete.__func__:  # type: ignore[attr-defined]
-        if any(incomplete(dict(zip(values, row, strict=True))) for row in zip(*values.values(), strict=True)):
-            return None
+    looks = incomplete.__func__ is not Record.incomplete.__func__  # type: ignore[attr-defined]
+    if looks and any(incomplete(dict(zip(values, row, strict=True))) for row in zip(*values.values(), strict=True)):
+        return None
     return Valid(schema, values, count)
 
 

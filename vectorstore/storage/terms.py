@@ -65,7 +65,7 @@ class Terms:
         if not self.fields:
             return []
         stored = set(connection.execute(f"SELECT row, term FROM {self._table}"))
-        true = set()
+        true: set[tuple[int, str]] = set()
         for number, row in self._rows(connection):
             try:
                 true.update((number, term) for term in self.of(row))

@@ -148,7 +148,8 @@ def _rows(connection: Connection, table: RecordTable[Any]) -> tuple[list[Finding
     ).fetchall():
         findings.append(Finding("text", f"{table.name}_tags", f"row {extra} has no tag {tag!r}", _REPAIR, derived=True))
     findings += [
-        Finding("text", table.terms.name, problem, _REPAIR, derived=True) for problem in table.terms.problems(connection)
+        Finding("text", table.terms.name, problem, _REPAIR, derived=True)
+        for problem in table.terms.problems(connection)
     ]
     return findings, count
 
