@@ -1,4 +1,4 @@
-r"""Analogies measured: word analogies beside gensim, completion and discovery at size, systems and stories by structure.
+r"""Analogies measured: word analogies beside gensim, completion and discovery at size, texts by structure.
 
     python benchmarks/analogies.py --google questions-words.txt --glove glove_6B_50d_emb.npy --words words.txt \
         --gensim gensim-venv/bin/python --wordnet FOLDER --scan scan.jsonl.gz --stories story_analogy_mc.jsonl.gz

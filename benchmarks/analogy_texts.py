@@ -58,8 +58,12 @@ def story_choices(store: vs.Store, questions: list[dict[str, Any]]) -> dict[str,
     width = len(questions[0]["choices"]) + 1
     matches = [[compare(told[at], told[at + n]) for n in range(1, width)] for at in range(0, len(told), width)]
     terms = {name: np.array([[m.terms[name] for m in row] for row in matches]) for name in matches[0][0].terms}
+    texts = list(dict.fromkeys(text for one in questions for text in (one["source"], *one["choices"])))
+    whole = dict(zip(texts, unit(store._embedding.embedder.embed(texts)), strict=True))
     scores = {
-        "cosine of the texts": terms["semantic"],
+        "cosine of the texts": np.array(
+            [[whole[one["source"]] @ whole[c] for c in one["choices"]] for one in questions]
+        ),
         "steps alone (no weights)": terms["relational"],
         "the whole score": np.array([[match.score for match in row] for row in matches]),
     }
@@ -76,10 +80,12 @@ def story_retrieval(store: vs.Store, questions: list[dict[str, Any]], pool: int 
     texts = list(dict.fromkeys(choice for one in questions for choice in one["choices"]))
     told = dict(zip(texts, stories(texts, store._embedding.embedder.embed), strict=True))
     asked = stories([one["source"] for one in questions], store._embedding.embedder.embed)
-    whole = np.stack([told[text].whole for text in texts])
+    embed = store._embedding.embedder.embed
+    whole = unit(embed(texts))
+    queries = unit(embed([one["source"] for one in questions]))
     ranks: dict[str, list[float]] = {"text": [], "two stages": []}
-    for one, story in zip(questions, asked, strict=True):
-        near = np.argsort(-(whole @ story.whole), kind="stable")
+    for one, story, query in zip(questions, asked, queries, strict=True):
+        near = np.argsort(-(whole @ query), kind="stable")
         first = [texts[at] for at in near]
         second = sorted(first[:pool], key=lambda text: -compare(story, told[text]).score)
         gold = one["choices"][one["answer"]]

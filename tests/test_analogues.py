@@ -18,7 +18,7 @@ import vectorstore as vs
 from benchmarks import analogies as benchmark
 from vectorstore.reason.algebra import unit
 from vectorstore.reason.discovery import matched
-from vectorstore.reason.retrieval import MAX_PARTS, aligned, compare, fit, parts_of, stems, stories, system
+from vectorstore.reason.retrieval import MAX_PARTS, aligned, compare, fit, parts_of, stories, system
 
 WORDS = Path(__file__).parent / "data" / "words"
 
@@ -28,7 +28,6 @@ def test_texts_fall_into_sentences_and_single_sentences_into_clauses() -> None:
     assert parts_of("He fell, but he rose because she helped") == ["He fell", "he rose", "she helped"]
     assert parts_of("king") == ["king"] and parts_of("  ") == []
     assert len(parts_of("One. " * 40)) == MAX_PARTS
-    assert stems("The kings were ruling; a King rules") == {"king", "rul", "rule"}
 
 
 class Planted:
@@ -57,7 +56,7 @@ SAME_WORDS = "sun glows. sun burns. sun warms."
 
 def test_steps_tell_the_analogue_from_the_text_with_the_same_words() -> None:
     query, analogue, twin = stories([QUERY, SAME_STRUCTURE, SAME_WORDS], Planted())
-    assert query.whole @ twin.whole > 0 and compare(query, analogue).score > compare(query, twin).score
+    assert compare(query, analogue).score > compare(query, twin).score
     match = compare(query, analogue)
     assert match.terms["relational"] > 0.7 > abs(compare(query, twin).terms["relational"])
     assert match.mapping == (
@@ -65,13 +64,13 @@ def test_steps_tell_the_analogue_from_the_text_with_the_same_words() -> None:
         ("sun sinks.", "fame sinks."),
         ("sun fades.", "fame fades."),
     )
-    assert match.score == pytest.approx(sum(match.terms.values())) and match.terms["surface"] == pytest.approx(-3 / 5)
+    assert match.score == pytest.approx(sum(match.terms.values()))
 
 
 def test_a_text_is_its_own_perfect_structure_and_one_part_has_none() -> None:
     query, short = stories([QUERY, "sun"], Planted())
     own = compare(query, query).terms
-    assert own == pytest.approx({"relational": 1, "shape": 0, "semantic": 0.25, "surface": -1})
+    assert own == pytest.approx({"relational": 1, "shape": 0})
     assert compare(query, short).terms["relational"] == 0 == compare(short, short).terms["shape"]
     assert len(compare(query, short).mapping) == 1
     assert stories([], Planted()) == []

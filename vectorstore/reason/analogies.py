@@ -313,10 +313,10 @@ class Analogies(Reasoner[Analogy]):
         recall: float | None = None,
         exact: bool = False,
     ) -> Hits[Any]:
-        """Records that tell the same in other words, in two stages: the nearest by vector, then by structure.
+        """Records that take the same course, in two stages (MAC/FAC): the nearest by vector, then by structure.
 
         The structure of a text is what leads from each of its sentences (of a single one, of its clauses) to the next.
-        A record scores by how well its steps agree with the query's, and loses by every word that both use.
+        A record scores by how well its steps agree with the query's; what the two are about does not count.
 
         Args:
             text: what analogues are wanted of; best two or more sentences.

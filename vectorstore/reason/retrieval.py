@@ -12,7 +12,6 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -21,8 +20,12 @@ from vectorstore.vectors import Matrix
 
 Embed = Callable[[Sequence[str]], Matrix]
 
-SHAPE, SEMANTIC, SURFACE = 0.5, 0.25, 1.0
-"""Weights beside the relational part, chosen on one half of the StoryAnalogy questions (benchmarks/analogies.py)."""
+SHAPE = 0.5
+"""The weight of `shape` beside `relational`, chosen on one half of the questions of benchmarks/analogy_texts.py.
+
+A part for the likeness of the whole texts did not help there, and one against the words that both use made retrieval
+worse, though it helped to choose one of four.
+"""
 
 MAX_PARTS = 16
 """A longer text is compared by so many of its first parts."""
@@ -39,50 +42,22 @@ def parts_of(text: str) -> list[str]:
     return sentences[:MAX_PARTS]
 
 
-_FUNCTION_WORDS = """
-    a an the of in on at to for from by with and or but so as is are was were be been being it its this that these those
-    their his her they he she them him you your we our i who whom which what when where while until than then there into
-    onto up down out off over under no not can could will would may might must have has had do does did more most very
-    also each other one all any some such only just
-"""
-_FUNCTION = frozenset(_FUNCTION_WORDS.split())
-_ENDINGS = ("ing", "edly", "ed", "ies", "es", "s", "ly")
-
-
-def stems(text: str) -> frozenset[str]:
-    """The English content words of a text without their commonest endings; crude, for counting what is shared."""
-    return frozenset(_stem(word) for word in re.findall(r"[^\W\d_]+", text.casefold()) if word not in _FUNCTION)
-
-
-def _stem(word: str) -> str:
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
-
-
 @dataclass(frozen=True, eq=False)
 class Story:
-    """A text in parts: (m, d) unit vectors of them, and the (d,) one of the whole."""
+    """A text in parts, and their (m, d) unit vectors."""
 
     text: str
     parts: tuple[str, ...]
     vectors: Scores
-    whole: Scores
-
-    @cached_property
-    def words(self) -> frozenset[str]:
-        """What its surface consists of."""
-        return stems(self.text)
 
 
 def stories(texts: Sequence[str], embed: Embed) -> list[Story]:
     """The texts with their structure; all their parts are embedded together, each once."""
     parts = [parts_of(text) or [text] for text in texts]
-    listed = list(dict.fromkeys(itertools.chain(texts, *parts)))
+    listed = list(dict.fromkeys(itertools.chain(*parts)))
     vectors = dict(zip(listed, unit(embed(listed)), strict=True)) if listed else {}
     return [
-        Story(text, tuple(some), np.stack([vectors[part] for part in some]), vectors[text])
+        Story(text, tuple(some), np.stack([vectors[part] for part in some]))
         for text, some in zip(texts, parts, strict=True)
     ]
 
@@ -92,9 +67,9 @@ class Match:
     """How far two texts tell the same in different words; `score` is the sum of `terms`.
 
     Attributes:
-        terms: `relational` -1..1, the mean cosine of the steps from part to part in the one with those in the other;
-            `shape`, how unlike in length of step they are, at most 0; `semantic`, a quarter of the cosine of the whole
-            texts; `surface`, minus the share of words that both use.
+        terms: `relational`, -1..1, the mean cosine of the steps from part to part in the one with those in the other;
+            `shape`, -1..0, minus half the mean difference between the cosines of neighbouring parts. 0 both when one of
+            the texts has a single part.
         mapping: (a part of the first, the part of the second that plays it), in order.
     """
 
@@ -115,13 +90,7 @@ def compare(first: Story, second: Story) -> Match:
     if len(rows) > 1:
         relational = float(_cosines(np.diff(x, axis=0), np.diff(y, axis=0)).mean())
         shape = -float(np.abs(np.vecdot(x[1:], x[:-1]) - np.vecdot(y[1:], y[:-1])).mean())
-    both = first.words | second.words
-    terms = {
-        "relational": relational,
-        "shape": SHAPE * shape,
-        "semantic": SEMANTIC * float(first.whole @ second.whole),
-        "surface": -SURFACE * len(first.words & second.words) / len(both) if both else 0.0,
-    }
+    terms = {"relational": relational, "shape": SHAPE * shape}
     return Match(terms, tuple((first.parts[i], second.parts[j]) for i, j in zip(rows, columns, strict=True)))
 
 

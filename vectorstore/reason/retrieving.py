@@ -22,9 +22,9 @@ POOL = 100
 
 @dataclass(frozen=True)
 class Analogue(Hit[R]):
-    """A record that tells the same in other words; `mapping` says which part of the query it plays with which of its.
+    """A record that tells what has the same course; `mapping` says which part of the query it plays with which of its.
 
-    `score` is the sum of `parts`: relational, shape, semantic and surface (see `reason.retrieval.Match`); `former` is
+    `score` is the sum of `parts`: relational and shape (see `reason.retrieval.Match`); `former` is
     its place by plain text similarity.
     """
 
