@@ -131,13 +131,14 @@ def gensim(
 
 def confidence(store: vs.Store, lines: list[str], size: int, count: int = 500) -> dict[str, float]:
     """Is the confidence of first answers worth its name? Mean confidence beside accuracy, and above and below 0.5."""
-    known = set(vs.Words(store.concepts).index_to_key[:size])
+    words = vs.Words(store.concepts).index_to_key[:size]
+    known = {word: f"w{place}" for place, word in reversed(list(enumerate(words)))}
     fours = [line.lower().split() for line in lines if not line.startswith(":")]
-    fours = [four for four in fours if len(four) == 4 and set(four) <= known]
+    fours = [four for four in fours if len(four) == 4 and set(four) <= known.keys()]
     chosen = [fours[place] for place in np.random.default_rng(0).permutation(len(fours))[:count]]
     sure, right = [], []
     for a, b, c, d in chosen:
-        (hit,) = store.analogies.complete(a, b, c, k=1, exact=True)
+        (hit,) = store.analogies.complete(known[a], known[b], known[c], k=1, exact=True)
         sure.append(hit.confidence)  # type: ignore[attr-defined]
         right.append(hit.record.name == d)
     both = np.array([sure, right], dtype=float)

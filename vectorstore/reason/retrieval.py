@@ -31,7 +31,7 @@ MAX_PARTS = 16
 """A longer text is compared by so many of its first parts."""
 
 _SENTENCES = re.compile(r"(?<=[.!?;])\s+")
-_CLAUSES = re.compile(r",\s+|\s+(?:and|but|so|because|which|that|when|while|until|as)\s+")
+_CLAUSES = re.compile(r"(?:,\s*|\s+)(?:and|but|so|because|which|that|when|while|until|as)\s+|,\s+")
 
 
 def parts_of(text: str) -> list[str]:
@@ -68,8 +68,8 @@ class Match:
 
     Attributes:
         terms: `relational`, -1..1, the mean cosine of the steps from part to part in the one with those in the other;
-            `shape`, -1..0, minus half the mean difference between the cosines of neighbouring parts. 0 both when one of
-            the texts has a single part.
+            `shape`, -1..0, minus half the mean difference between the cosines of neighbouring parts. A single part has no
+            steps: then `relational` is 0.
         mapping: (a part of the first, the part of the second that plays it), in order.
     """
 
@@ -86,12 +86,18 @@ def compare(first: Story, second: Story) -> Match:
     """The match of two texts under the best mapping of their parts that keeps the order. Time O(m^2 n^2)."""
     rows, columns = aligned(first.vectors, second.vectors)
     x, y = first.vectors[rows], second.vectors[columns]
-    relational = shape = 0.0
     if len(rows) > 1:
         relational = float(_cosines(np.diff(x, axis=0), np.diff(y, axis=0)).mean())
         shape = -float(np.abs(np.vecdot(x[1:], x[:-1]) - np.vecdot(y[1:], y[:-1])).mean())
+    else:
+        relational, shape = 0.0, -abs(_staying(first.vectors) - _staying(second.vectors))
     terms = {"relational": relational, "shape": SHAPE * shape}
     return Match(terms, tuple((first.parts[i], second.parts[j]) for i, j in zip(rows, columns, strict=True)))
+
+
+def _staying(vectors: Scores) -> float:
+    """The mean cosine of neighbouring parts; 1 for a single part, which goes nowhere."""
+    return float(np.vecdot(vectors[1:], vectors[:-1]).mean()) if len(vectors) > 1 else 1.0
 
 
 def aligned(first: Scores, second: Scores) -> tuple[list[int], list[int]]:
