@@ -105,15 +105,47 @@ def test_what_is_wrong_is_named_by_item_and_field(store: vs.Store, change: dict[
         vs.Analogy(quality=0.5)
 
 
-def test_deletion_by_criteria_equals_brute_force(store: vs.Store) -> None:
-    store.analogies.add(DOMAINS + PROPORTIONS)
+CRITERIA: dict[str, tuple[dict[str, Any], Callable[[vs.Analogy], bool]]] = {
+    "domains": (
+        {"or": [{"source_domain__in": ["d1", "d2"]}, {"target_domain__in": ["d1", "d2"]}]},
+        lambda one: bool({"d1", "d2"} & {one.source_domain, one.target_domain}),
+    ),
+    "frame": ({"terms__has": "frame 1"}, lambda one: any(pair.source == "Frame 1" for pair in one.frame_mappings)),
+    "quality below": ({"quality__lt": 0.5}, lambda one: one.quality is not None and one.quality < 0.5),
+    "before": ({"created_at__lt": "2026-02-02T00:00:00Z"}, lambda one: one.created_at.day < 2),  # type: ignore[union-attr]
+    "after": ({"created_at__gt": "2026-02-01T12:00:00+00:00"}, lambda one: one.created_at.day > 1),  # type: ignore[union-attr]
+    "tags": ({"tags__has": "t1"}, lambda one: "t1" in one.tags),
+}
+
+
+@pytest.mark.parametrize(
+    "names", [*itertools.combinations(CRITERIA, 1), *itertools.combinations(CRITERIA, 2), tuple(CRITERIA)]
+)
+def test_deletion_by_criteria_equals_brute_force(open_store: Callable[..., vs.Store], names: tuple[str, ...]) -> None:
+    random = np.random.default_rng(0)
+    store = open_store()
+    records = [
+        vs.Analogy(
+            id=f"a{n}",
+            source_domain=f"d{random.integers(5)}",
+            target_domain=f"d{random.integers(5)}",
+            quality=float(random.random()),
+            frame_mappings=[{"source": f"Frame {random.integers(3)}", "target": "x"}],  # type: ignore[arg-type]
+            created_at=f"2026-02-0{random.integers(1, 4)}T00:00:00Z",  # type: ignore[arg-type]
+            tags=(f"t{random.integers(3)}",),
+        )
+        for n in range(60)
+    ]
+    store.analogies.add(records)
+    criteria = {"and": [CRITERIA[name][0] for name in names]}
+    doomed = {one.id for one in records if all(CRITERIA[name][1](one) for name in names)}
+    assert {one.id for one in store.analogies.stream(criteria)} == doomed
+    assert store.analogies.delete(where=criteria, dry_run=True) == len(doomed) and len(store.analogies) == 60
+    assert store.analogies.delete(where=criteria) == len(doomed)
+    assert {one.id for one in store.analogies} == {one.id for one in records} - doomed
+    assert store.analogies.delete(where={"quality__lt": 0.0}) == 0
     with pytest.raises(vs.ValidationError, match="say what"):
         store.analogies.delete()
-    assert store.analogies.delete(where={"quality__lt": 0.0}) == 0
-    criteria: vs.Any = {"or": [{"source_domain": "military"}, {"target_domain": "military"}]}  # type: ignore[name-defined]
-    assert store.analogies.delete(where=criteria, dry_run=True) == 2 and len(store.analogies) == 7
-    assert store.analogies.delete(where=criteria) == 2
-    assert {one.id for one in store.analogies} == {"royal_002", "medieval_001", "p1", "p2", "p3"}
 
 
 # -- terms -------------------------------------------------------------------------------------------------------------

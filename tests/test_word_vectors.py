@@ -75,6 +75,11 @@ def test_a_commit_is_seen_by_the_next_question() -> None:
         assert words.rank("a", "b") == 1
         store.concepts.upsert({"name": "c"}, vectors=[[1, 0.2, 0.3]])
         assert words.rank("a", "b") == 2 and words.index_to_key == ["a", "b", "c"]
+        with pytest.raises(RuntimeError), store.transaction():
+            store.concepts.add({"name": "d"}, vectors=[[1, 1, 1]])
+            assert "d" in words
+            raise RuntimeError
+        assert "d" not in words
         store.concepts.delete("default:c")
         assert "c" not in words and words.doesnt_match(["a", "b", "c"]) in ("a", "b")
 

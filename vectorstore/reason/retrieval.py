@@ -68,8 +68,8 @@ class Match:
 
     Attributes:
         terms: `relational`, -1..1, the mean cosine of the steps from part to part in the one with those in the other;
-            `shape`, -1..0, minus half the mean difference between the cosines of neighbouring parts. A single part has no
-            steps: then `relational` is 0.
+            `shape`, -1..0, minus half the mean difference between the cosines of neighbouring parts. A single part
+            has no steps: then `relational` is 0.
         mapping: (a part of the first, the part of the second that plays it), in order.
     """
 

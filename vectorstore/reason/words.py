@@ -92,8 +92,10 @@ class Words:
                 order = np.argsort(found)
                 vectors = vectors[order[np.searchsorted(found, vids, sorter=order)]]
                 places = {word: place for place, word in reversed(list(enumerate(words)))}
-                self._kept = _Vocabulary(seq, words, places, as_unit(vectors), lengths(vectors))
-                return self._kept
+                known = _Vocabulary(seq, words, places, as_unit(vectors), lengths(vectors))
+                if not sync.catalog.in_transaction:  # what may yet be rolled back is not kept
+                    self._kept = known
+                return known
 
     # -- words and vectors -----------------------------------------------------------------------------------------
 
