@@ -3,6 +3,7 @@
     VectorstoreError
     ├── ValidationError (ValueError)      the caller's data is wrong; nothing was written
     │   ├── DimensionError                a vector has another length than its space
+    │   ├── AmbiguousName                 a name that several records have
     │   ├── WhereError                    a filter names an unknown field, operator or value
     │   ├── InstanceError                 a frame's instance does not fit; several kinds of problems at once
     │   │   ├── UnknownFrame              there is no such frame
@@ -48,6 +49,14 @@ class ValidationError(VectorstoreError, ValueError):
 
 class DimensionError(ValidationError):
     """A vector has another number of dimensions than its space."""
+
+
+class AmbiguousName(ValidationError):
+    """Several records have the name; `candidates` are their ids."""
+
+    def __init__(self, message: str, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.candidates = candidates
 
 
 class WhereError(ValidationError):

@@ -1,4 +1,4 @@
-"""The values of a kind's listed fields, in a table of their own each: an index over the elements of lists.
+"""The values of a kind's listed fields, in a table of their own each: an index over elements and texts.
 
 `<kind>_tags` is one of them. They are derived from the rows, and kept by the same transactions.
 """
@@ -46,7 +46,8 @@ class ListTable:
         for number, row in rows:
             alike.setdefault(row[self._at], []).append(number)
         rows_of: dict[str, list[int]] = {}
-        alike.pop("[]", None)
+        if self.column.type == "json":
+            alike.pop("[]", None)
         for text, numbers in alike.items():
             for value in self.column.values_of(text):
                 rows_of.setdefault(value, []).extend(numbers)
@@ -63,7 +64,8 @@ class ListTable:
         if self._by_row:
             connection.execute(f"DELETE FROM {self.table} WHERE row IN {among}", (numbers,))
             return
-        held = self._from_rows(rows=f"t.row IN {among} AND json_valid(t.{quote(self.column.name)})")
+        whole = f" AND json_valid(t.{quote(self.column.name)})" if self.column.type == "json" else ""
+        held = self._from_rows(rows=f"t.row IN {among}{whole}")
         count = len(self.column.listed or ()) or 1
         connection.execute(f"DELETE FROM {self.table} WHERE ({self.value}, row) IN ({held})", (numbers,) * count)
 
@@ -82,6 +84,10 @@ class ListTable:
     def _from_rows(self, order: str = "value, row", rows: str = "1") -> str:
         """SQL for what the table should hold, of all rows or some."""
         field = f"t.{quote(self.column.name)}"
+        if self.column.type != "json":
+            value = f"fold({field})" if self.column.folded else field
+            own = f"SELECT {value} AS value, row FROM {self._kind} t WHERE {rows}"
+            return f"SELECT {order} FROM ({own}) WHERE value IS NOT NULL"
         found = [f"json_extract(j.value, '$.\"{key}\"')" for key in self.column.listed or ()] or ["j.value"]
         parts = [
             f"SELECT {f'fold({value})' if self.column.folded else value} AS value, t.row AS row "
