@@ -22,6 +22,7 @@ from vectorstore.references import make_contexts
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
+from vectorstore.storage.written import forget_written
 from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, models, stage
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
@@ -135,6 +136,7 @@ class Remover(Generic[R]):
             rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
             rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
         forget_decisions(transaction.connection, table.name, table.table, numbers)
+        forget_written(transaction.connection, table.name, numbers)
         ids = [record.id for record in table.by_rows(transaction.connection, numbers).values()]
         words = models.words_in_labels(self._sync, transaction.connection, table.name, numbers)
         table.erase(transaction.connection, numbers)
