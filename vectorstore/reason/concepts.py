@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from vectorstore.errors import NotFound, ValidationError
+from vectorstore.errors import ValidationError
 from vectorstore.ids import fold
+from vectorstore.reason.graph import Graph
 from vectorstore.reason.named import Named
-from vectorstore.records import Concept, Relation, Where, parse
-from vectorstore.records.where import And, Node, Term
+from vectorstore.records import Concept, Relation, Where
 from vectorstore.results import Hits
-from vectorstore.storage.edges import Edge, edges_at
+from vectorstore.storage.edges import Direction, Edge
 
 By = Literal["exact", "pattern", "text", "similar"]
-Direction = Literal["out", "in", "both"]
 _WILD = frozenset("*?[")
 
 
@@ -107,39 +107,12 @@ class Concepts(Named[Concept]):
 
         Cost: one query a step of depth and direction; no concept is visited twice.
         """
-        if direction not in get_args(Direction):
-            raise ValidationError(f"direction: expected one of {', '.join(get_args(Direction))}, got {direction!r}")
-        for name, value in (("depth", depth), ("limit", limit)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValidationError(f"{name}: expected a whole number of at least 1, got {value!r}")
-        node = self._edge_filter(type, where)
-        edges = self._sync.table(Relation.table)
-        with self._sync.catalog.read() as connection:
-            if id not in self._table.by_ids(connection, [id]):
-                raise NotFound(f"{self.name}: no record with id {id!r}")
-            paths: dict[str, tuple[Edge, ...]] = {id: ()}
-            frontier, reached = [id], 0
-            while frontier and len(paths) <= limit and (depth is None or reached < depth):
-                reached += 1
-                steps: list[str] = []
-                for outgoing in [way for way in (True, False) if direction in ("both", "out" if way else "in")]:
-                    for edge in edges_at(connection, edges, self._table, frontier, node, outgoing=outgoing):
-                        near, far = (edge.source, edge.target) if outgoing else (edge.target, edge.source)
-                        if far not in paths:
-                            paths[far] = (*paths[near], edge)
-                            steps.append(far)
-                frontier = steps
-            ids = list(paths)[1 : limit + 1]
-            records = self._table.by_ids(connection, ids)
-        return [Related(records[name][1], len(paths[name]), paths[name]) for name in ids]
+        found = self._graph.reached(id, type, direction, depth, where=where, limit=limit)
+        return [Related(each.record, each.depth, each.path) for each in found]
 
-    def _edge_filter(self, type: str | Iterable[str] | None, where: Where | None) -> Node | None:
-        schema = self._sync.table(Relation.table).schema
-        node: Node | None = parse(where, schema)
-        if type is None:
-            return node
-        term = Term(schema.by_name["type"], (), "in", tuple([type] if isinstance(type, str) else type))
-        return term if node is None else And((term, node))
+    @functools.cached_property
+    def _graph(self) -> Graph[Concept]:
+        return Graph(self._sync, Concept.table, Relation.table)
 
     def _name_filters(self, name: str) -> list[Where]:
         return [{"name": name}, {"lemmas__has": name}]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from vectorstore.records.markers import EMBEDDED, INDEXED, RISING, Ref
 from vectorstore.records.names import Name
@@ -21,7 +21,14 @@ Level = Annotated[int, Field(strict=True, ge=1, le=12)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """Any number but NaN and infinity."""
 
-Seconds = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
+
+def _not_below_zero(value: float) -> float:
+    if value < 0:
+        raise ValueError(f"expected 0 or more, got {value!r}")
+    return value
+
+
+Seconds = Annotated[Finite, AfterValidator(_not_below_zero)]
 Scale = Literal["individual", "species", "cosmic"]
 _MINUTE, _DAY = 60.0, 86_400.0
 

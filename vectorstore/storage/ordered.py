@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from vectorstore.records import Record
+from vectorstore.records import Record, Value
 from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.filters import quote
@@ -39,10 +39,17 @@ def first_records(
 
 
 def totals(
-    connection: Connection, table: RecordTable[Any], node: Node | None, fields: Sequence[str]
-) -> tuple[int, dict[str, tuple[int, float]]]:
-    """(how many live records match, field -> (how many of these have a value, the sum of the values))."""
+    connection: Connection, table: RecordTable[Any], node: Node | None, fields: Sequence[str], by: str | None = None
+) -> dict[Value, tuple[int, dict[str, tuple[int, float]]]]:
+    """Value of a field -> (how many live records match, number field -> (how many have a value, the sum of these)).
+
+    The commonest value first, ties by value; without `by` there is one entry, None.
+    """
     sql, values = table.condition(node)
     listed = ", ".join(f"count({quote(name)}), total({quote(name)})" for name in fields)
-    count, *found = connection.execute(f"SELECT count(*), {listed} FROM {table.table} WHERE {sql}", values).fetchone()
-    return count, {name: (found[2 * place], found[2 * place + 1]) for place, name in enumerate(fields)}
+    group, grouped = ("NULL", "") if by is None else (quote(by), " GROUP BY 1 ORDER BY 2 DESC, 1")
+    found = connection.execute(f"SELECT {group}, count(*), {listed} FROM {table.table} WHERE {sql}{grouped}", values)
+    return {
+        value: (count, {name: (sums[2 * place], sums[2 * place + 1]) for place, name in enumerate(fields)})
+        for value, count, *sums in found
+    }

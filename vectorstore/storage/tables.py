@@ -96,7 +96,7 @@ class RecordTable(DeclaredTable[R]):
             new = list(row)
             for place, value in zip(places, stored.get(number, ()), strict=False):
                 if value is not None:
-                    new[place] = value if new[place] is None else max(new[place], value)  # type: ignore[type-var]
+                    new[place] = value if new[place] is None else max(new[place], value)
             out.append((number, tuple(new)))
         return out
 

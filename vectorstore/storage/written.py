@@ -22,8 +22,8 @@ from vectorstore.storage.tables import RecordTable, Rows
 def create_tables(db: Database) -> None:
     """The table `written`; part of a migration."""
     db.execute(
-        "CREATE TABLE written(kind TEXT NOT NULL REFERENCES kinds(name), record INTEGER NOT NULL, seq INTEGER NOT NULL, "
-        "PRIMARY KEY (kind, record)) STRICT, WITHOUT ROWID"
+        "CREATE TABLE written(kind TEXT NOT NULL REFERENCES kinds(name), record INTEGER NOT NULL, "
+        "seq INTEGER NOT NULL, PRIMARY KEY (kind, record)) STRICT, WITHOUT ROWID"
     )
     db.execute("CREATE INDEX written_seq ON written(kind, seq)")
 
@@ -40,7 +40,8 @@ def note_written(connection: Connection, kind: str, rows: Sequence[int], seq: in
 def forget_written(connection: Connection, kind: str, rows: Sequence[int]) -> None:
     """The rows are erased."""
     connection.execute(
-        "DELETE FROM written WHERE kind = ? AND record IN (SELECT value FROM json_each(?))", (kind, json.dumps(list(rows)))
+        "DELETE FROM written WHERE kind = ? AND record IN (SELECT value FROM json_each(?))",
+        (kind, json.dumps(list(rows))),
     )
 
 

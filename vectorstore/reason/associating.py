@@ -1,0 +1,161 @@
+"""Retrieval that spreads: what a search finds, and what the graph leads to from there, in one scored list.
+
+After spreading activation (Collins and Loftus 1975): what was found passes some of its score along its edges, less with
+every step.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from vectorstore.errors import ValidationError
+from vectorstore.reason.graph import Graph, whole
+from vectorstore.records import Record
+from vectorstore.results import Hit, Hits
+from vectorstore.storage.edges import DIRECTIONS, Direction, Edge, edges_at
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How scores spread.
+
+        score = own + share * max over ways from another seed of (the seed's own score * product of (damping * weight))
+
+    An edge's weight counts as 0..1: what is above as 1, what is below as 0. A seed passes on its own score only when
+    that is above 0, and a way has at most `hops` edges; it may lead over other seeds.
+
+    Attributes:
+        seeds: so many of the best of the search pass their scores on.
+        hops: 0 or more, how many edges far.
+        damping: 0..1, what is left of a score after each edge.
+        share: 0 or more, the weight of what arrives; 0 ranks seeds and neighbours by their own scores.
+        direction: along the edges, against them, or either way.
+        types: only edges of these types; None for all.
+    """
+
+    seeds: int = 10
+    hops: int = 1
+    damping: float = 0.5
+    share: float = 1.0
+    direction: Direction = "both"
+    types: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        whole(self.seeds, "Spread.seeds")
+        whole(self.hops, "Spread.hops", 0)
+        for name, most, said in (("damping", 1.0, "0..1"), ("share", sys.float_info.max, "0 or more")):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+                raise ValidationError(f"Spread.{name}: expected {said}, got {value!r}")
+        if self.direction not in DIRECTIONS:
+            raise ValidationError(f"Spread.direction: expected one of {', '.join(DIRECTIONS)}, got {self.direction!r}")
+
+
+@dataclass(frozen=True)
+class Association(Generic[R]):
+    """A record that came to mind.
+
+    Attributes:
+        record: it.
+        score: own + arrived.
+        own: its own score for the query; 0 for a record that has no vector.
+        arrived: what reached it from a seed, weighted.
+        seed: the id of that seed; None when nothing did.
+        path: the edges from the seed to it, in order, each as it is stored.
+        hit: the search's own answer for it, with its parts; None for a record that has no vector.
+    """
+
+    record: R
+    score: float
+    own: float
+    arrived: float
+    seed: str | None
+    path: tuple[Edge, ...]
+    hit: Hit[R] | None
+
+
+@dataclass(frozen=True)
+class _Wave:
+    """What reaches a record along one way."""
+
+    value: float
+    seed: str
+    path: tuple[Edge, ...]
+
+    @property
+    def order(self) -> tuple[float, int, tuple[str, ...]]:
+        """The strongest first, then the shortest, then by the edges' ids."""
+        return -self.value, len(self.path), tuple(edge.id for edge in self.path)
+
+
+def associated(
+    graph: Graph[R], seeds: Hits[R], score: Callable[[Sequence[str]], Hits[R]], spread: Spread, k: int
+) -> list[Association[R]]:
+    """Seeds and what they lead to, best first, ties by id.
+
+    Args:
+        graph: within whose edges to spread.
+        seeds: what the search found.
+        score: the own scores of records by their ids, exactly.
+        spread: how far and how much.
+        k: at most so many.
+
+    Cost: one query a hop and direction, one exact search over the neighbours.
+    """
+    own = {hit.id: hit for hit in seeds}
+    best = _spread(graph, {hit.id: hit.score for hit in seeds}, spread)
+    others = sorted(best.keys() - own.keys())
+    if others:
+        own |= {hit.id: hit for hit in score(others)}
+    with graph.reading() as connection:
+        records = graph.ends.by_ids(connection, others)
+    found = []
+    for id in [*(hit.id for hit in seeds), *others]:
+        hit, wave = own.get(id), best.get(id)
+        mine, arrived = 0.0 if hit is None else hit.score, 0.0 if wave is None else spread.share * wave.value
+        record = hit.record if hit is not None else records[id][1]
+        seed, path = (None, ()) if wave is None else (wave.seed, wave.path)
+        found.append(Association(record, mine + arrived, mine, arrived, seed, path, hit))
+    found.sort(key=lambda each: (-each.score, each.record.id))
+    return found[:k]
+
+
+def _spread(graph: Graph[R], seeds: dict[str, float], spread: Spread) -> dict[str, _Wave]:
+    """Id -> the strongest that reaches it from another seed.
+
+    Of each record the strongest wave of each hop goes on; since a wave from a seed back to itself does not count, the
+    strongest of a second seed goes on beside it.
+    """
+    node = graph.filter(spread.types, None)
+    waves = {id: [_Wave(score, id, ())] for id, score in seeds.items() if score > 0}
+    best: dict[str, _Wave] = {}
+    for _ in range(spread.hops):
+        coming: dict[str, list[_Wave]] = {}
+        with graph.reading() as connection:
+            for outgoing in (True, False):
+                if spread.direction not in ("both", "out" if outgoing else "in"):
+                    continue
+                for edge in edges_at(connection, graph.edges, graph.ends, list(waves), node, outgoing=outgoing):
+                    near, far = (edge.source, edge.target) if outgoing else (edge.target, edge.source)
+                    factor = spread.damping * min(1.0, max(0.0, edge.weight))
+                    if factor > 0:
+                        passed = [_Wave(wave.value * factor, wave.seed, (*wave.path, edge)) for wave in waves[near]]
+                        coming.setdefault(far, []).extend(passed)
+        waves = {id: _two_best(some) for id, some in coming.items()}
+        for id, some in waves.items():
+            for wave in some:
+                if wave.seed != id and (id not in best or wave.order < best[id].order):
+                    best[id] = wave
+    return best
+
+
+def _two_best(waves: list[_Wave]) -> list[_Wave]:
+    """The best wave, and the best of another seed."""
+    waves.sort(key=lambda wave: wave.order)
+    second = next((wave for wave in waves if wave.seed != waves[0].seed), None)
+    return waves[:1] if second is None else [waves[0], second]
