@@ -7,7 +7,7 @@ every step.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -94,7 +94,12 @@ class _Wave:
 
 
 def associated(
-    graph: Graph[R], seeds: Hits[R], score: Callable[[Sequence[str]], Hits[R]], spread: Spread, k: int
+    graph: Graph[R],
+    seeds: Hits[R],
+    score: Callable[[Sequence[str]], Hits[R]],
+    spread: Spread,
+    k: int,
+    left_out: Collection[str] = (),
 ) -> list[Association[R]]:
     """Seeds and what they lead to, best first, ties by id.
 
@@ -104,12 +109,13 @@ def associated(
         score: the own scores of records by their ids, exactly.
         spread: how far and how much.
         k: at most so many.
+        left_out: ids that are no answer, though ways may lead over them.
 
     Cost: one query a hop and direction, one exact search over the neighbours.
     """
     own = {hit.id: hit for hit in seeds}
     best = _spread(graph, {hit.id: hit.score for hit in seeds}, spread)
-    others = sorted(best.keys() - own.keys())
+    others = sorted(best.keys() - own.keys() - set(left_out))
     if others:
         own |= {hit.id: hit for hit in score(others)}
     with graph.reading() as connection:

@@ -307,15 +307,17 @@ class Memories(Reasoner[Memory]):
         """
         whole(k, "k")
         chosen, weights = spread or Spread(), salience or Salience()
+        vector, left_out = self._searcher(None).queries.one(query)
+        where = {"and": [where or {}, {"id__nin": list(left_out)}]} if left_out else where
         with self._sync.catalog.read():
             seeds = self.recall(
-                query, chosen.seeds, tier=tier, where=where, salience=weights, recall=recall, exact=exact
+                vector, chosen.seeds, tier=tier, where=where, salience=weights, recall=recall, exact=exact
             )
 
             def score(ids: Sequence[str]) -> Hits[Memory]:
-                return self.recall(query, len(ids), where={"id__in": ids}, salience=weights, exact=True)
+                return self.recall(vector, len(ids), where={"id__in": ids}, salience=weights, exact=True)
 
-            return associated(self._graph, seeds, score, chosen, k)
+            return associated(self._graph, seeds, score, chosen, k, left_out)
 
     # -- causes ----------------------------------------------------------------------------------------------------
 
