@@ -382,3 +382,20 @@ def test_neighbours_equal_brute_force_among_live_members(open_store: Fill, clock
         found = store.clusters.neighbours(f"n{n}", 4)
         assert [one.id for one in found] == [f"n{mates[place]}" for place in order]
         assert np.allclose([one.strength for one in found], scores[order], atol=1e-5)
+
+
+def test_what_questions_answer_with_can_be_imported(open_store: Fill) -> None:
+    store = filled(open_store(), grid())
+    store.models.put("blob", b"bytes")
+    found = [
+        store.clusters.fit(n=2),
+        store.clusters.state(),
+        store.clusters.drift(),
+        store.clusters.trials(n=2, seeds=[0]),
+        store.clusters.membership("n1"),
+        store.clusters.members("concepts:0")[0],
+        store.fields.discover(),
+        store.models.list()[0],
+    ]
+    for one in found:
+        assert getattr(vs, type(one).__name__) is type(one)

@@ -59,16 +59,24 @@ if TYPE_CHECKING:
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
     from vectorstore.reason.analogies import Analogies as Analogies
+    from vectorstore.reason.clusters import Member as Member
+    from vectorstore.reason.clusters import Membership as Membership
     from vectorstore.reason.completing import Completion as Completion
     from vectorstore.reason.completing import Offset as Offset
     from vectorstore.reason.concepts import Related as Related
+    from vectorstore.reason.fields import FieldReport as FieldReport
+    from vectorstore.reason.fitting import FitReport as FitReport
     from vectorstore.reason.frames import ElementOf as ElementOf
     from vectorstore.reason.instances import Analogous as Analogous
     from vectorstore.reason.instances import Role as Role
     from vectorstore.reason.manifest import SnapshotReport as SnapshotReport
+    from vectorstore.reason.models import ModelInfo as ModelInfo
     from vectorstore.reason.relating import Mapped as Mapped
     from vectorstore.reason.relating import RelateReport as RelateReport
     from vectorstore.reason.retrieving import Analogue as Analogue
+    from vectorstore.reason.trials import FitTrials as FitTrials
+    from vectorstore.reason.watching import ClusterState as ClusterState
+    from vectorstore.reason.watching import Drift as Drift
     from vectorstore.reason.wordfiles import read_word_vectors as read_word_vectors
     from vectorstore.reason.words import Evaluation as Evaluation
     from vectorstore.reason.words import Words as Words
@@ -158,9 +166,15 @@ _WHERE: dict[str, str] = {
         "errors",
     ),
     "Analogies": "reason.analogies",
+    **dict.fromkeys(("Member", "Membership"), "reason.clusters"),
     **dict.fromkeys(("Completion", "Offset"), "reason.completing"),
+    "FieldReport": "reason.fields",
+    "FitReport": "reason.fitting",
+    "ModelInfo": "reason.models",
     **dict.fromkeys(("Mapped", "RelateReport"), "reason.relating"),
     "Analogue": "reason.retrieving",
+    "FitTrials": "reason.trials",
+    **dict.fromkeys(("ClusterState", "Drift"), "reason.watching"),
     "read_word_vectors": "reason.wordfiles",
     **dict.fromkeys(("Evaluation", "Words"), "reason.words"),
     "Auto": "recipes",
