@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 
 import vectorstore as vs
 from tests.conftest import Clock, Matrix
+from vectorstore import clusters as engine
 from vectorstore.reason import analogies as analogies_module
 from vectorstore.reason import relating
 from vectorstore.reason.algebra import unit
@@ -399,3 +400,136 @@ def test_what_questions_answer_with_can_be_imported(open_store: Fill) -> None:
     ]
     for one in found:
         assert getattr(vs, type(one).__name__) is type(one)
+
+
+# -- rows that no test held to ----------------------------------------------------------------------------------------
+
+
+def blobs(store: vs.Store, each: int = 25, noise: float = 0.3) -> Matrix:
+    """Three groups and some rows between them; group after group."""
+    random = np.random.default_rng(5)
+    axes = np.eye(3, 8)[np.repeat(np.arange(3), each)]
+    rows = np.concatenate([axes, np.full((6, 8), 0.3)]) + noise * random.standard_normal((3 * each + 6, 8))
+    store.concepts.add([{"id": f"b{n}", "name": f"b{n}"} for n in range(len(rows))], vectors=rows.astype(np.float32))
+    return rows.astype(np.float32)
+
+
+@pytest.mark.parametrize("recipe", [vs.ClusterRecipe("few", "kmeans", 3), vs.ClusterRecipe("dense", "hdbscan")])
+def test_fields_have_the_strongest_of_the_fit_and_nobody_else(open_store: Fill, recipe: vs.ClusterRecipe) -> None:
+    store = open_store()
+    rows = blobs(store)
+    report = store.clusters.fit(recipe=recipe)
+    assert (report.noise > 0) == (recipe.method == "hdbscan") and len(report.clusters) == 3
+    before = {f"b{n}": store.clusters.membership(f"b{n}") for n in range(len(rows))}
+    shares = {name: store.clusters.memberships(name) for name in before}
+    changed = ["b1", "b30"]
+    store.concepts.update([{"id": name, "quality": 0.5} for name in changed], vectors=rows[[30, 1]])
+    store.concepts.add({"id": "late", "name": "late"}, vectors=rows[:1])
+    store.fields.discover(min_coherence=-1.0, core=0.7, related=0.001)
+    for field in store.fields.find():
+        core, related = [], {}
+        for name, place in before.items():
+            share = shares[name][field.id]
+            if name in changed or place is None or place.cluster is None or share < 0.001:
+                continue
+            if place.cluster == field.id and share >= 0.7:
+                core.append(name)
+            else:
+                related[name] = share
+        assert list(field.core) == sorted(core, key=lambda name: (-shares[name][field.id], int(name[1:])))
+        assert field.related == pytest.approx(related, abs=1e-6)
+        assert core
+    assert any(field.related for field in store.fields.find())
+
+
+def test_what_lies_too_far_out_is_noise_to_a_dense_fit(open_store: Fill) -> None:
+    store = open_store()
+    blobs(store, noise=0.1)
+    store.clusters.fit(recipe="hdbscan")
+    near, far = np.eye(3, 8, dtype=np.float32), -np.eye(3, 8, dtype=np.float32)
+    assert None not in store.clusters.predict(near) and store.clusters.predict(far) == [None] * 3
+    store.concepts.add([{"id": f"x{n}", "name": f"x{n}"} for n in range(6)], vectors=np.concatenate([near, far]))
+    drift = store.clusters.drift()
+    sizes = [store.clusters.members(f"concepts:{number}").total for number in range(3)]
+    noise = store.clusters.members("concepts").total
+    assert drift.noise == 0.5
+    wanted = engine.population_shift([*sizes, noise], [*(size + 1 for size in sizes), noise + 3])
+    assert drift.shift == pytest.approx(wanted) and wanted > 0
+    store.clusters.assign()
+    found = [store.clusters.membership(f"x{n}") for n in range(6)]
+    assert [one is not None and one.cluster is None for one in found] == [False] * 3 + [True] * 3
+
+
+def test_numbers_of_a_version_that_was_rolled_back_are_not_given_again(open_store: Fill) -> None:
+    store = filled(open_store(), grid())
+    first = store.clusters.fit(n=2)
+    second = store.clusters.refit(n=6)
+    assert second is not None and second.new
+    store.clusters.rollback(1)
+    third = store.clusters.refit(n=5, seed=3)
+    assert third is not None and third.new
+    assert not set(third.new) & {*first.clusters, *second.clusters}
+
+
+def test_trials_keep_to_their_filter_and_context(open_store: Fill) -> None:
+    store = filled(open_store(), grid())
+    store.concepts.add({"id": "e", "name": "e", "domain": "left", "context": "elsewhere"}, vectors=grid(1, seed=4))
+    assert store.clusters.trials(n=2, seeds=[0]).rows == 41
+    assert store.clusters.trials(n=2, seeds=[0], where={"domain": "left"}).rows == 21
+    assert store.clusters.trials(n=1, seeds=[0], where={"domain": "left"}, context="elsewhere").rows == 1
+
+
+def test_quality_against_labels_is_as_the_books_have_it() -> None:
+    one_each = engine.against([0] * 6, range(6))
+    assert one_each["purity"] == 1.0 and one_each["ari"] == pytest.approx(0.0)
+    all_in_one = engine.against([0, 0, 0, 1, 1, 2], [7] * 6)
+    assert all_in_one["purity"] == 0.5 and all_in_one["nmi"] == pytest.approx(0.0)
+    same = engine.against([0, 0, 1, 1], ["b", "b", "a", "a"])
+    assert same == pytest.approx({"nmi": 1.0, "ari": 1.0, "purity": 1.0})
+
+
+class Sound(vs.Record, table="sounds", spaces=("heard",)):
+    name: Annotated[str, vs.FOLDED, vs.EMBEDDED]
+
+
+def test_words_of_another_space(open_store: Fill) -> None:
+    store = open_store(kinds=[Sound])
+    heard = grid(3, 5, seed=2)
+    sounds = store.collection(Sound)
+    sounds.add([{"name": f"sound {n}"} for n in range(3)], vectors={"text": grid(3, 4), "heard": heard})
+    words = vs.Words(sounds, "heard")
+    assert words.index_to_key == ["sound 0", "sound 1", "sound 2"]
+    assert np.allclose(words["sound 1"], heard[1], atol=1e-6)
+    assert vs.Words(sounds)["sound 1"].shape == (4,)
+
+
+def test_a_term_means_the_concept_of_the_analogys_context_then_of_the_pairs_domain(open_store: Fill) -> None:
+    store = open_store()
+    vectors = grid(6)
+    store.concepts.add(
+        [
+            {"id": "bank 1", "name": "bank", "domain": "money", "context": "town"},
+            {"id": "bank 2", "name": "bank", "domain": "nature", "context": "wild"},
+            {"id": "till 1", "name": "till", "domain": "money", "context": "town"},
+            {"id": "till 2", "name": "till", "domain": "soil", "context": "wild"},
+            {"id": "root 1", "name": "root", "domain": "nature", "context": "town"},
+            {"id": "root 2", "name": "root", "domain": "soil", "context": "town"},
+        ],
+        vectors=vectors,
+    )
+    pair = {"concept_mappings": [{"source": "bank", "target": "root"}]}
+    store.analogies.add(
+        [
+            {"id": "town", "context": "town", "a": "bank", "b": "till"},
+            {"id": "wild", "context": "wild", "a": "bank", "b": "till"},
+            {"id": "unclear", "a": "bank", "b": "till"},
+            {"id": "mapped", "source_domain": "nature", "target_domain": "soil", **pair},
+            {"id": "not mapped", "source_domain": "nature", "target_domain": "sea", **pair},
+        ],
+        vectors=grid(5, 4),
+    )
+    report = store.analogies.relate()
+    assert report.written == ("town", "wild", "mapped") and report.unresolved == ("unclear", "not mapped")
+    for name, start, end in (("town", 0, 2), ("wild", 1, 3), ("mapped", 1, 5)):
+        offset = unit(vectors[end]) - unit(vectors[start])
+        assert np.allclose(store.analogies.vectors([name], space="relation")[0], offset, atol=1e-6), name
