@@ -158,6 +158,7 @@ def _attempt(
             rows.touch_layout(transaction.connection, space.id, transaction.seq)
             transaction.after += [partial(folder.remove, segment.file) for segment in old]
             transaction.notes.append(("persist", {"space": space_name, "rows": sum(s.rows for s in segments)}))
+            transaction.record("compact", space.kind, space=space_name, removed=len(gone))
         else:
             gone = np.empty(0, np.int64)
     return CompactReport(space_name, len(gone), live.live_rows, len(live.segments) - 1, len(kept) + len(written))
