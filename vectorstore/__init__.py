@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from vectorstore.embedders import EmbedderIdentity as EmbedderIdentity
     from vectorstore.embedders import HashEmbedder as HashEmbedder
     from vectorstore.embedders import SentenceEmbedder as SentenceEmbedder
+    from vectorstore.errors import BrokenPromise as BrokenPromise
     from vectorstore.errors import ConflictError as ConflictError
+    from vectorstore.errors import ContractViolation as ContractViolation
     from vectorstore.errors import CorruptError as CorruptError
     from vectorstore.errors import CycleError as CycleError
     from vectorstore.errors import DerivedError as DerivedError
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.metrics import Operation as Operation
     from vectorstore.reason.concepts import Related as Related
     from vectorstore.reason.frames import ElementOf as ElementOf
     from vectorstore.reason.instances import Analogous as Analogous
@@ -100,6 +103,8 @@ if TYPE_CHECKING:
     from vectorstore.storage.decisions import Decision as Decision
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
+    from vectorstore.sync.trail import TrailReport as TrailReport
+    from vectorstore.trail import TrailEntry as TrailEntry
 
 _WHERE: dict[str, str] = {
     "ClusterRecipe": "clusters.recipes",
@@ -111,7 +116,9 @@ _WHERE: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
+            "BrokenPromise",
             "ConflictError",
+            "ContractViolation",
             "CorruptError",
             "CycleError",
             "InstanceError",
@@ -167,7 +174,10 @@ _WHERE: dict[str, str] = {
     "Pair": "search.duplicates",
     "Recommend": "search.recommend",
     "Snippets": "search.snippets",
+    "Operation": "metrics",
     **dict.fromkeys(("Store", "open"), "store"),
+    "TrailEntry": "trail",
+    "TrailReport": "sync.trail",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -248,12 +248,10 @@ def _value_at(place: str, parameters: tuple[str, ...], args: tuple[Any, ...], op
         value, rest = named[steps[at]], steps[at + 1 :]
     for step in rest:
         try:
-            if step.isdigit() and isinstance(value, list | tuple):
-                value = value[int(step)]
+            if step.isdigit():  # one record may have been given as such, and its place is 0
+                value = value[int(step)] if isinstance(value, list | tuple) else value
             elif isinstance(value, Mapping):
                 value = value[step]
-            elif step.isdigit():
-                continue  # one record was given, and its place is 0
             else:
                 value = getattr(value, step)
         except (LookupError, AttributeError, TypeError):

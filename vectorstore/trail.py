@@ -1,9 +1,8 @@
 """What was done to a store, by whom and when; and the proof that nothing of it was changed or left out.
 
-    for entry in store.trail.list(operation="purge"):
-        print(entry.at, entry.actor, entry.kind, entry.count)
+    [(entry.at, entry.actor, entry.kind, entry.count) for entry in store.trail.list(operation="purge")]
     anchor = store.trail.anchor()  # print it, keep it elsewhere
-    assert store.trail.verify(anchor).ok
+    store.trail.verify(anchor).ok
 
 Entries are written by the transaction that does what they tell, so the trail and the catalog cannot drift apart.
 Refused calls are entries too. Whoever can write the catalog can also make a whole new chain: only an anchor that was
@@ -51,7 +50,7 @@ class TrailEntry:
 
     Attributes:
         number: 1, 2, 3, ... without a gap.
-        seq: the commit that it belongs to.
+        seq: the commit that it belongs to; of a refused call the last one before it was written down.
         at: when.
         operation: "add", "upsert", "update", "delete", "restore", "purge", "expire", "fit", "compact", "publish", ...;
             "violation" for a call that broke its contract.
@@ -244,7 +243,7 @@ class Trail:
         """Write refused calls that wait, if that can be done now."""
         if self._waiting and not self._sync.catalog.in_transaction:
             try:
-                with self._sync.catalog.write(wait=0):
+                with self._sync.catalog.write(aside=True):
                     self._written = time.monotonic()
             except StoreBusy:
                 pass  # somebody is writing; they wait for the next occasion, which may be that writer's commit

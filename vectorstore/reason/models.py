@@ -152,10 +152,8 @@ class Models:
         start = None if cursor is None else (str(cursor[0]), cursor[1])
         with self._sync.catalog.read() as connection:
             found = registry.models_of(connection, name)
-        left = [
-            (row.name, row.version, _info(row)) for row in found if start is None or (row.name, row.version) > start
-        ]
-        return Page.of(left, len(found), limit)
+        left = [row for row in found if start is None or (row.name, row.version) > start][: limit + 1]
+        return Page.of([(row.name, row.version, _info(row)) for row in left], len(found), limit)
 
     def delete(self, name: str, version: int | None = None) -> int:
         """Remove a version of a blob, or all of them, for good; returns how many.

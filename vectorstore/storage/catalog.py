@@ -224,13 +224,13 @@ class Catalog:
         return Reading(self._reader_connection(), self.root)
 
     @contextlib.contextmanager
-    def write(self, undo: Callable[[], None] | None = None, wait: float | None = None) -> Iterator[Transaction]:
+    def write(self, undo: Callable[[], None] | None = None, *, aside: bool = False) -> Iterator[Transaction]:
         """A write transaction; nested calls of the same thread join it. Commits on leaving, rolls back on error.
 
         Args:
             undo: takes back what was prepared outside (files that no row names yet). Called when the transaction
                 certainly did not happen, and never when it did or when nobody knows.
-            wait: seconds to wait for other writers; None for the store's timeout.
+            aside: for what no reader of the store depends on: `seq` stays, and other writers are not waited for.
 
         Raises:
             ReadOnlyStore, StoreBusy, StoreGone, StoreClosed: nothing was written.
@@ -244,7 +244,7 @@ class Catalog:
                 yield self._current
             return
         try:
-            transaction = self._begin(wait)
+            transaction = self._begin(aside)
         except BaseException:
             if undo is not None:
                 undo()
@@ -290,11 +290,11 @@ class Catalog:
             raise
         transaction.connection.execute("RELEASE nested")
 
-    def _begin(self, wait: float | None) -> Transaction:
+    def _begin(self, aside: bool) -> Transaction:
         self.guard()
         if self.read_only:
             raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
-        self._lock.acquire(wait)
+        self._lock.acquire(0 if aside else None)
         try:
             connection = self._writer_connection()
             with translated(self.root):
@@ -302,7 +302,8 @@ class Catalog:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
                     raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
-                seq = connection.execute("UPDATE state SET seq = seq + 1 RETURNING seq").fetchone()[0]
+                raised = "SELECT seq FROM state" if aside else "UPDATE state SET seq = seq + 1 RETURNING seq"
+                seq = connection.execute(raised).fetchone()[0]
         except BaseException:
             self._rollback()
             self._lock.release()
