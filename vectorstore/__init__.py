@@ -60,6 +60,11 @@ if TYPE_CHECKING:
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
     from vectorstore.metrics import Operation as Operation
+    from vectorstore.protocols import KnowledgeStore as KnowledgeStore
+    from vectorstore.protocols import Readable as Readable
+    from vectorstore.protocols import Records as Records
+    from vectorstore.protocols import Searchable as Searchable
+    from vectorstore.protocols import Writable as Writable
     from vectorstore.reason.concepts import Related as Related
     from vectorstore.reason.frames import ElementOf as ElementOf
     from vectorstore.reason.instances import Analogous as Analogous
@@ -154,6 +159,7 @@ _WHERE: dict[str, str] = {
     ),
     "Auto": "recipes",
     "IndexRecipe": "recipes",
+    **dict.fromkeys(("KnowledgeStore", "Readable", "Records", "Searchable", "Writable"), "protocols"),
     "Related": "reason.concepts",
     "ElementOf": "reason.frames",
     **dict.fromkeys(("Analogous", "Role"), "reason.instances"),

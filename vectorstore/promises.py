@@ -48,7 +48,7 @@ def one_of(*names: str) -> Rule:
 
 def or_none(rule: Rule) -> Rule:
     """What the rule demands, or None."""
-    return Rule(f"{rule.words}, or None", lambda value: value is None or rule.holds(value))
+    return Rule(rule.words, lambda value: value is None or rule.holds(value))
 
 
 def all_text(values: object) -> bool:
@@ -163,7 +163,7 @@ VERBS: dict[str, Verb] = {
         {"where": or_none(WHERE), "sample": whole(10), "space": SPACE, "k": whole(1)}, writes=True
     ),
     "Collection.audits": Verb({"limit": SIZE, "space": SPACE, "after": CURSOR}, _PAGE),
-    "SearchVerbs.search": Verb({**_SEARCH, "where": or_none(WHERE), "center": or_none(TEXT)}, _HITS),
+    "SearchVerbs.search": Verb({**_SEARCH, "where": or_none(WHERE)}, _HITS),
     "SearchVerbs.search_many": Verb({**_SEARCH, "where": or_none(WHERE)}, _EACH),
     "SearchVerbs.facets": Verb(
         {"field": TEXT, "where": or_none(WHERE), "query": or_none(TEXT), "limit": or_none(whole(1))}

@@ -293,10 +293,12 @@ class RecordTable(DeclaredTable[R]):
         found = connection.execute(f"SELECT {listed} FROM {self.table} WHERE {self.live}").fetchone()
         return dict(zip(reals, found, strict=True))
 
-    def by_context(self, connection: Connection) -> dict[str, int]:
-        """Live records by context."""
+    def by_value(self, connection: Connection, name: str) -> dict[Value, int]:
+        """Live records by the value of a plain field."""
         return dict(
-            connection.execute(f"SELECT context, count(*) FROM {self.table} WHERE {self.live} GROUP BY 1 ORDER BY 1")
+            connection.execute(
+                f"SELECT {quote(name)}, count(*) FROM {self.table} WHERE {self.live} GROUP BY 1 ORDER BY 1"
+            )
         )
 
     def all_rows(self, connection: Connection) -> Iterator[tuple[int, bytes, list[Value]]]:

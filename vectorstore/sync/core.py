@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class SnapshotMoved(Exception):
     """A newer commit than this reader's snapshot is loaded, or has replaced its files; begin the read again."""
 
 
+@runtime_checkable
 class Guard(Protocol):
     """What a kind demands of its records beyond their own fields; asked inside the transaction that writes them."""
 
