@@ -168,14 +168,24 @@ def _kept(name: str, function: Callable[..., Any], verb: Verb) -> Callable[..., 
         if verb.writes:
             self._sync.watch.check_commits()
 
+    def tell(self: Any, error: ContractViolation, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+        if not error.valued:
+            error.value = _value_at(error.field, parameters, args, options)
+        error.parameters = parameters
+        self._sync.watch.violated(name, _kind(self), error)
+
     @functools.wraps(function)
     def call(self: Any, *args: Any, **options: Any) -> Any:
         watch: Watch = self._sync.watch
         if not (verb.counted and watch.enter()):  # a verb within a verb
-            if watch.contracts and rules:
-                demand(args, options)
-            return function(self, *args, **options)
-        kind = getattr(self, "name", None) or type(self).__name__.lower()
+            try:
+                if watch.contracts and rules:
+                    demand(args, options)
+                return function(self, *args, **options)
+            except ContractViolation as error:
+                if not verb.counted:
+                    tell(self, error, args, options)
+                raise
         failed = True
         started = time.perf_counter()
         try:
@@ -189,19 +199,21 @@ def _kept(name: str, function: Callable[..., Any], verb: Verb) -> Callable[..., 
                 result = function(self, *args, **options)
             failed = False
         except ContractViolation as error:
-            if not error.valued:
-                error.value = _value_at(error.field, parameters, args, options)
-            error.parameters = parameters
             watch.leave()
-            watch.violated(name, kind, error)
+            tell(self, error, args, options)
             raise
         finally:
             watch.leave()
-            watch.metrics.note(f"{kind}.{name}", time.perf_counter() - started, failed)
-        return _timed(watch.metrics, f"{kind}.{name}", result) if isinstance(result, Iterator) else result
+            watch.metrics.note(f"{_kind(self)}.{name}", time.perf_counter() - started, failed)
+        return _timed(watch.metrics, f"{_kind(self)}.{name}", result) if isinstance(result, Iterator) else result
 
     call.contract = verb  # type: ignore[attr-defined]
     return call
+
+
+def _kind(owner: Any) -> str:
+    """What an object's operations are called after: its kind, or "store", "models"."""
+    return getattr(owner, "name", None) or type(owner).__name__.lower()
 
 
 def _timed(metrics: Metrics, operation: str, stream: Iterator[Any]) -> Iterator[Any]:

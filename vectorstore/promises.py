@@ -78,6 +78,12 @@ KIND = Rule(
     "the name or the class of a kind",
     lambda value: isinstance(value, str) or isinstance(getattr(value, "table", None), str),
 )
+RECIPE = Rule(
+    "a recipe, the name of one, or a .toml file",
+    lambda value: (
+        isinstance(value, str | os.PathLike) or type(value).__name__ in ("IndexRecipe", "Auto", "ClusterRecipe")
+    ),
+)
 SIZE = whole(1, 10_000)
 CURSOR = or_none(TEXT)
 PROGRESS = or_none(FUNCTION)
@@ -133,8 +139,10 @@ _ALL = (Promise("one record, or None, for each id", _one_each),)
 
 _WRITE = {"source": TEXT, "progress": PROGRESS}
 _SEARCH = {"exact": FLAG, "space": SPACE}
-_FIT = {"kind": KIND, "where": or_none(WHERE), "context": or_none(TEXT), "space": SPACE}
+_FIT = {"kind": TEXT, "recipe": RECIPE, "where": or_none(WHERE), "context": or_none(TEXT), "space": SPACE}
 _LINE = {"name": TEXT}
+_SEED = whole(0, 2**32 - 1)
+_EVENTS = ("commit", "publish", "rebuild", "fit", "persist")
 
 VERBS: dict[str, Verb] = {
     "Collection.add": Verb(_WRITE, _ADDED, writes=True),
@@ -177,10 +185,10 @@ VERBS: dict[str, Verb] = {
         _HITS,
     ),
     "Store.collection": Verb({"kind": KIND}, counted=False),
-    "Store.on": Verb({"event": TEXT, "hook": FUNCTION}, counted=False),
+    "Store.on": Verb({"event": one_of(*_EVENTS), "hook": FUNCTION}, counted=False),
     "Store.flush": Verb(gives=_COUNT, writes=True),
     "Store.publish": Verb({"kind": or_none(TEXT)}, writes=True),
-    "Store.rebuild": Verb({"kind": TEXT, "progress": PROGRESS}, writes=True),
+    "Store.rebuild": Verb({"kind": TEXT, "recipe": or_none(RECIPE), "progress": PROGRESS}, writes=True),
     "Store.compact": Verb({"kind": or_none(TEXT), "progress": PROGRESS}, writes=True),
     "Store.check": Verb({"progress": PROGRESS}),
     "Store.repair": Verb({"dry_run": FLAG}, writes=True),
@@ -224,10 +232,10 @@ VERBS: dict[str, Verb] = {
     "Instances.roles_of": Verb({"concept": TEXT}),
     "Instances.analogous": Verb({"id": TEXT, "where": or_none(WHERE), "k": whole(1), "min_score": SHARE}),
     "Centroids.update": Verb(gives=_COUNT, writes=True),
-    "Clusters.fit": Verb(
-        {**_FIT, "n": or_none(whole(1)), "name": or_none(TEXT), "seed": whole(0, 2**32 - 1)}, writes=True
+    "Clusters.fit": Verb({**_FIT, "n": or_none(whole(1)), "name": or_none(TEXT), "seed": _SEED}, writes=True),
+    "Clusters.refit": Verb(
+        {**_LINE, "recipe": or_none(RECIPE), "n": or_none(whole(1)), "seed": or_none(_SEED)}, writes=True
     ),
-    "Clusters.refit": Verb({**_LINE, "n": or_none(whole(1)), "seed": or_none(whole(0, 2**32 - 1))}, writes=True),
     "Clusters.trials": Verb({**_FIT, "n": or_none(whole(1))}),
     "Clusters.assign": Verb({**_LINE, "ids": or_none(SOME_IDS)}, _COUNT, writes=True),
     "Clusters.predict": Verb(_LINE),

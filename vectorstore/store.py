@@ -17,7 +17,7 @@ from vectorstore.collection import Collection
 from vectorstore.contracts import keep, switched_on
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
-from vectorstore.errors import NotFound, StoreError, ValidationError
+from vectorstore.errors import NotFound, StoreError
 from vectorstore.ids import Clock, utc_now
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
@@ -156,8 +156,6 @@ class Store(Shelves, SearchAcross):
         The hook gets a mapping with what happened, after the commit, in order, in the thread that committed. A hook
         that raises is logged and kept in `hook_failures`; nothing is lost by it.
         """
-        if event not in EVENTS:
-            raise ValidationError(f"event: expected one of {', '.join(EVENTS)}, got {event!r}")
         self._hooks[event].append(hook)
         return lambda: self._hooks[event].remove(hook)
 

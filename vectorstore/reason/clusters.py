@@ -16,7 +16,7 @@ import numpy as np
 
 from vectorstore import clusters as engine
 from vectorstore.clusters import NOISE, ClusterRecipe, Rule
-from vectorstore.errors import NotFound, ValidationError
+from vectorstore.errors import NotFound
 from vectorstore.reason.fitting import FitReport, Scope, commit, learn
 from vectorstore.reason.trials import FitTrials, try_seeds
 from vectorstore.reason.versions import Versioned
@@ -268,8 +268,6 @@ class Clusters(Versioned):
         Raises:
             NotFound: no such line, or no such record with a vector.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValidationError(f"k: expected a whole number of at least 1, got {k!r}")
         row = self._row(name)
         table = self._table_of(row)
         own = self._others(table.name).vectors([id], space=_short(row))[0]
