@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from vectorstore.embedders import HashEmbedder as HashEmbedder
     from vectorstore.embedders import SentenceEmbedder as SentenceEmbedder
     from vectorstore.errors import AmbiguousName as AmbiguousName
+    from vectorstore.errors import BrokenPromise as BrokenPromise
     from vectorstore.errors import ConflictError as ConflictError
+    from vectorstore.errors import ContractViolation as ContractViolation
     from vectorstore.errors import CorruptError as CorruptError
     from vectorstore.errors import CycleError as CycleError
     from vectorstore.errors import DerivedError as DerivedError
@@ -58,6 +60,12 @@ if TYPE_CHECKING:
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.metrics import Operation as Operation
+    from vectorstore.protocols import KnowledgeStore as KnowledgeStore
+    from vectorstore.protocols import Readable as Readable
+    from vectorstore.protocols import Records as Records
+    from vectorstore.protocols import Searchable as Searchable
+    from vectorstore.protocols import Writable as Writable
     from vectorstore.reason.analogies import Analogies as Analogies
     from vectorstore.reason.clusters import Member as Member
     from vectorstore.reason.clusters import Membership as Membership
@@ -119,6 +127,8 @@ if TYPE_CHECKING:
     from vectorstore.storage.decisions import Decision as Decision
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
+    from vectorstore.sync.trail import TrailReport as TrailReport
+    from vectorstore.trail import TrailEntry as TrailEntry
 
 _WHERE: dict[str, str] = {
     "ClusterRecipe": "clusters.recipes",
@@ -131,7 +141,9 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(
         (
             "AmbiguousName",
+            "BrokenPromise",
             "ConflictError",
+            "ContractViolation",
             "CorruptError",
             "CycleError",
             "InstanceError",
@@ -180,6 +192,7 @@ _WHERE: dict[str, str] = {
     "Auto": "recipes",
     "IndexRecipe": "recipes",
     **dict.fromkeys(("Analogy", "Evidence"), "records.analogies"),
+    **dict.fromkeys(("KnowledgeStore", "Readable", "Records", "Searchable", "Writable"), "protocols"),
     "Related": "reason.concepts",
     "ElementOf": "reason.frames",
     **dict.fromkeys(("Analogous", "Role"), "reason.instances"),
@@ -200,7 +213,10 @@ _WHERE: dict[str, str] = {
     "Pair": "search.duplicates",
     "Recommend": "search.recommend",
     "Snippets": "search.snippets",
+    "Operation": "metrics",
     **dict.fromkeys(("Store", "open"), "store"),
+    "TrailEntry": "trail",
+    "TrailReport": "sync.trail",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -22,7 +22,7 @@ from vectorstore.reason.trials import FitTrials, try_seeds
 from vectorstore.reason.versions import Versioned
 from vectorstore.reason.watching import ClusterState, Drift, drift_of, state_of
 from vectorstore.records import Where
-from vectorstore.results import Page, as_cursor, from_cursor
+from vectorstore.results import Page, from_cursor
 from vectorstore.storage import Members, ModelRow, RecordTable
 from vectorstore.storage import models as registry
 from vectorstore.sync import models
@@ -204,6 +204,7 @@ class Clusters(Versioned):
                 return self.assign(ids, name)  # fitted again, or some were erased, meanwhile
             place = (gathered.records, gathered.vids, numbers, strengths)
             registry.put_assigned(transaction.connection, row.id, *place)
+            transaction.record("assign", table.name, gathered.records.tolist(), name=name, version=row.version)
         return len(gathered.records)
 
     def predict(self, vectors: Any, name: str = "concepts") -> list[str | None]:
@@ -261,18 +262,13 @@ class Clusters(Versioned):
         Raises:
             NotFound: no such cluster.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
-            raise ValidationError(f"limit: expected a whole number in 1..10000, got {limit!r}")
         row, number = self._cluster(cluster)
         table = self._table_of(row)
         with self._sync.catalog.read() as connection:
             where = (connection, row.id, number, table.live, table.table)
             found = registry.page_of_members(*where, limit=limit + 1, after=from_cursor(after))
             total = registry.count_members(*where)
-        more = len(found) > limit
-        found = found[:limit]
-        last = as_cursor(found[-1][2], found[-1][0]) if more else None
-        return Page(tuple(Member(name, strength) for _, name, strength in found), total, last)
+        return Page.of([(strength, n, Member(name, strength)) for n, name, strength in found], total, limit)
 
     def neighbours(self, id: str, k: int = 10, name: str = "concepts") -> list[Member]:
         """The records of its own cluster that are nearest to a record, itself left out, nearest first.
@@ -283,8 +279,6 @@ class Clusters(Versioned):
         Raises:
             NotFound: no such line, or no such record with a vector.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValidationError(f"k: expected a whole number of at least 1, got {k!r}")
         row = self._row(name)
         table = self._table_of(row)
         own = self._others(table.name).vectors([id], space=_short(row))[0]

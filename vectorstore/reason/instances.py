@@ -150,10 +150,6 @@ class Instances(Reasoner[FrameInstance]):
 
         Cost: reads every instance that matches, and compares those whose structure alone does not rule them out.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValidationError(f"k: expected a whole number of at least 1, got {k!r}")
-        if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not 0 <= min_score <= 1:
-            raise ValidationError(f"min_score: expected 0..1, got {min_score!r}")
         asked = self.get(id)
         if asked is None:
             raise NotFound(f"{self.name}: no record with id {id!r}")

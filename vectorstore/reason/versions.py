@@ -99,6 +99,7 @@ class Versioned(Centroids[Cluster]):
             show(self, transaction, row, current)
             note = {"name": name, "version": version, "kind": row.kind, "rows": row.rows, "clusters": len(row.clusters)}
             transaction.notes.append(("fit", {**note, "rollback": True}))
+            transaction.record("rollback", row.kind, name=name, version=version)
         return tuple(cluster_id(name, known["number"]) for known in row.clusters)
 
     def drop(self, name: str) -> int:
@@ -116,6 +117,7 @@ class Versioned(Centroids[Cluster]):
             for version in found:
                 registry.forget_model(transaction.connection, version.id)
                 models.remove_after(self._sync, transaction, version.file)
+            transaction.record("drop", row.kind, name=name, versions=len(found))
             self.delete([cluster_id(name, known["number"]) for known in row.clusters])
             self._others(SemanticField.table).delete(where={"model": name})
         return len(found)

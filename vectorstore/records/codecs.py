@@ -29,6 +29,18 @@ def without_none(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
+def choices(hint: Any) -> tuple[str, ...]:
+    """The texts that a hint allows, if it names them: of a Literal or an enum of texts; else none."""
+    bare = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+    if get_origin(bare) in (Union, types.UnionType):
+        return next((found for part in get_args(bare) if (found := choices(part))), ())
+    if get_origin(bare) is Literal:
+        return tuple(value for value in get_args(bare) if isinstance(value, str))
+    if isinstance(bare, type) and issubclass(bare, enum.Enum) and issubclass(bare, str):
+        return tuple(str(member.value) for member in bare)
+    return ()
+
+
 def codec(hint: Any) -> tuple[str, Callable[[Any], Value], Callable[[Any], Any] | None]:
     """(column type, encoder, decoder) of a hint; no decoder where the stored value is the value."""
     bare = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
