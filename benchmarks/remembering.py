@@ -2,8 +2,8 @@ r"""Memories measured: recall by salience beside plain search and brute force, u
 
     python benchmarks/remembering.py --wordnet FOLDER [--memories 100000] [--edges 100000]
 
-`FOLDER` holds `wordnet-minilm-384.base.f16.npy` and `.queries.f16.npy`: sentence embeddings of WordNet's glosses, and of
-texts that ask for them. Importances are even over 0..1, ages since the last use exponential with a mean of 30 days.
+`FOLDER` holds `wordnet-minilm-384.base.f16.npy` and `.queries.f16.npy`: sentence embeddings of WordNet's glosses, and
+of texts that ask for them. Importances are even over 0..1, ages since the last use exponential with a mean of 30 days.
 Writes `results/remembering.json` and `remembering.md`.
 """
 
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,11 @@ def recall(base: Matrix, queries: Matrix, folder: Path) -> dict[str, Any]:
         begun = time.perf_counter()
         store.memories.recall(queries[0], K)
         result["first_ms"] = (time.perf_counter() - begun) * 1e3
-        asked: dict[str, Callable[[Matrix], Any]] = {"search, no salience": lambda query: store.memories.search(query, K)}
+        asked: dict[str, Callable[[Matrix], Any]] = {
+            "search, no salience": lambda query: store.memories.search(query, K)
+        }
         for name, salience in SALIENCES.items():
-            asked[name] = lambda query, salience=salience: store.memories.recall(query, K, salience=salience)  # type: ignore[misc]
+            asked[name] = partial(_recalled, store, salience)
         asked["default, tier Semantic"] = lambda query: store.memories.recall(query, K, tier="semantic")
         asked["default, exact"] = lambda query: store.memories.recall(query, K, exact=True)
         asked["default, hits touched"] = lambda query: store.memories.recall(query, K, touch=True)
@@ -110,6 +113,10 @@ def recall(base: Matrix, queries: Matrix, folder: Path) -> dict[str, Any]:
     return result
 
 
+def _recalled(store: vs.Store, salience: vs.Salience, query: Matrix) -> Any:
+    return store.memories.recall(query, K, salience=salience)
+
+
 def after_commits(store: vs.Store, queries: Matrix) -> dict[str, float]:
     """A recall that follows upon a commit of ten uses, and that commit."""
     recalls, touches = [], []
@@ -126,7 +133,8 @@ def after_commits(store: vs.Store, queries: Matrix) -> dict[str, float]:
 def paths(edges: int, folder: Path, asked: int = 50) -> dict[str, Any]:
     """Simple paths to depth 4 in graphs of that many edges: sparse, dense, and with hubs."""
     result: dict[str, Any] = {"edges": edges, "depth": 4, "graphs": {}}
-    for name, nodes, skew in (("5 edges a memory", edges // 5, 0.0), ("50 a memory", edges // 50, 0.0), ("hubs", edges // 5, 0.6)):
+    shapes = (("5 edges a memory", edges // 5, 0.0), ("50 a memory", edges // 50, 0.0), ("hubs", edges // 5, 0.6))
+    for name, nodes, skew in shapes:
         random = np.random.default_rng(1)
         odds = np.arange(1, nodes + 1, dtype=np.float64) ** -skew
         odds /= odds.sum()
@@ -137,7 +145,8 @@ def paths(edges: int, folder: Path, asked: int = 50) -> dict[str, Any]:
         rows = list(pairs)[:edges]
         weights = random.uniform(0, 1, len(rows)).round(3).tolist()
         with vs.open(folder / name.replace(" ", "-"), embedder=None, auto_publish=False) as store:
-            store.memories.add({"id": [f"m{n}" for n in range(nodes)], "content": [f"memory {n}" for n in range(nodes)]})
+            ids = [f"m{n}" for n in range(nodes)]
+            store.memories.add({"id": ids, "content": ids})
             begun = time.perf_counter()
             store.causes.add(
                 {
@@ -183,8 +192,8 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             f"## recall() of {found['memories']:,} memories of {found['dim']} dimensions, k = 10, default index",
             "",
-            "Weights are those of similarity, importance, recency. recall@10 is against brute force of the same formula "
-            "over all memories, in float64.",
+            "Weights are those of similarity, importance, recency. recall@10 is against brute force of the same "
+            "formula over all memories, in float64.",
             "",
             "| what | p50 ms | p95 ms | recall@10 | scanned | plan |",
             "|---|---:|---:|---:|---:|---|",
@@ -196,8 +205,8 @@ def table(results: dict[str, Any]) -> str:
         after = found["after_a_commit"]
         lines += [
             "",
-            f"Added and indexed in {found['add_and_index_s']:.1f} s; the first recall, which reads all memories' figures, "
-            f"{found['first_ms']:.0f} ms. A commit that notes ten uses {after['touch_p50_ms']:.2f} ms (median), the "
+            f"Added and indexed in {found['add_and_index_s']:.1f} s; the first recall, which reads all memories' "
+            f"figures, {found['first_ms']:.0f} ms. A commit that notes ten uses {after['touch_p50_ms']:.2f} ms (median), the "
             f"recall right after it {after['recall_p50_ms']:.2f} ms.",
             "",
         ]
@@ -206,7 +215,7 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             f"## paths() to depth {found['depth']} through {found['edges']:,} causes, at most 10,000 paths",
             "",
-            "| graph | memories | from one to another: p50 ms | max ms | paths: median, most | to anywhere: p50 ms | max ms |",
+            "| graph | memories | one to another: p50 ms | max ms | paths: median, most | to anywhere: p50 ms | max ms |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
         for name, row in found["graphs"].items():

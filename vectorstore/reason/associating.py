@@ -7,15 +7,18 @@ every step.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vectorstore.errors import ValidationError
 from vectorstore.reason.graph import Graph, whole
 from vectorstore.records import Record
+from vectorstore.records.where import Node, with_ids
 from vectorstore.results import Hit, Hits
+from vectorstore.storage import Connection
 from vectorstore.storage.edges import DIRECTIONS, Direction, Edge, edges_at
+from vectorstore.sync import SnapshotMoved
 
 R = TypeVar("R", bound=Record)
 
@@ -93,45 +96,57 @@ class _Wave:
         return -self.value, len(self.path), tuple(edge.id for edge in self.path)
 
 
+Answer = Callable[[Connection, int, Node | None, bool], Hits[R]]
+"""The best so many by a query, under a filter, exactly or not, within a read snapshot."""
+
+
 def associated(
     graph: Graph[R],
-    seeds: Hits[R],
-    score: Callable[[Sequence[str]], Hits[R]],
+    answer: Answer[R],
+    node: Node | None,
+    exact: bool,
     spread: Spread,
     k: int,
     left_out: Collection[str] = (),
 ) -> list[Association[R]]:
-    """Seeds and what they lead to, best first, ties by id.
+    """The best of a search and what they lead to, best first, ties by id; all of one commit.
 
     Args:
         graph: within whose edges to spread.
-        seeds: what the search found.
-        score: the own scores of records by their ids, exactly.
+        answer: searches.
+        node: a filter over what the search finds; neighbours need not match.
+        exact: whether the search compares with everything; neighbours always are.
         spread: how far and how much.
         k: at most so many.
         left_out: ids that are no answer, though ways may lead over them.
 
-    Cost: one query a hop and direction, one exact search over the neighbours.
+    Cost: a search, one query a hop and direction, and an exact search among the neighbours.
     """
-    own = {hit.id: hit for hit in seeds}
-    best = _spread(graph, {hit.id: hit.score for hit in seeds}, spread)
-    others = sorted(best.keys() - own.keys() - set(left_out))
-    if others:
-        own |= {hit.id: hit for hit in score(others)}
-    with graph.reading() as connection:
-        records = graph.ends.by_ids(connection, others)
+    while True:
+        with graph.reading() as connection:
+            try:
+                seeds = answer(connection, spread.seeds, node, exact)
+                best = _spread(connection, graph, {hit.id: hit.score for hit in seeds}, spread)
+                others = sorted(best.keys() - {hit.id for hit in seeds} - set(left_out))
+                among = with_ids(None, others, graph.ends.schema)
+                near = answer(connection, len(others), among, True) if others else ()
+            except SnapshotMoved:
+                continue
+            records = graph.ends.by_ids(connection, others)
+        break
+    hits = {hit.id: hit for hit in (*seeds, *near)}
     found = []
     for id in [*(hit.id for hit in seeds), *others]:
-        hit, wave = own.get(id), best.get(id)
-        mine, arrived = 0.0 if hit is None else hit.score, 0.0 if wave is None else spread.share * wave.value
+        hit, wave = hits.get(id), best.get(id)
+        own, arrived = 0.0 if hit is None else hit.score, 0.0 if wave is None else spread.share * wave.value
         record = hit.record if hit is not None else records[id][1]
         seed, path = (None, ()) if wave is None else (wave.seed, wave.path)
-        found.append(Association(record, mine + arrived, mine, arrived, seed, path, hit))
+        found.append(Association(record, own + arrived, own, arrived, seed, path, hit))
     found.sort(key=lambda each: (-each.score, each.record.id))
     return found[:k]
 
 
-def _spread(graph: Graph[R], seeds: dict[str, float], spread: Spread) -> dict[str, _Wave]:
+def _spread(connection: Connection, graph: Graph[R], seeds: dict[str, float], spread: Spread) -> dict[str, _Wave]:
     """Id -> the strongest that reaches it from another seed.
 
     Of each record the strongest wave of each hop goes on; since a wave from a seed back to itself does not count, the
@@ -142,16 +157,15 @@ def _spread(graph: Graph[R], seeds: dict[str, float], spread: Spread) -> dict[st
     best: dict[str, _Wave] = {}
     for _ in range(spread.hops):
         coming: dict[str, list[_Wave]] = {}
-        with graph.reading() as connection:
-            for outgoing in (True, False):
-                if spread.direction not in ("both", "out" if outgoing else "in"):
-                    continue
-                for edge in edges_at(connection, graph.edges, graph.ends, list(waves), node, outgoing=outgoing):
-                    near, far = (edge.source, edge.target) if outgoing else (edge.target, edge.source)
-                    factor = spread.damping * min(1.0, max(0.0, edge.weight))
-                    if factor > 0:
-                        passed = [_Wave(wave.value * factor, wave.seed, (*wave.path, edge)) for wave in waves[near]]
-                        coming.setdefault(far, []).extend(passed)
+        for outgoing in (True, False):
+            if spread.direction not in ("both", "out" if outgoing else "in"):
+                continue
+            for edge in edges_at(connection, graph.edges, graph.ends, list(waves), node, outgoing=outgoing):
+                near, far = (edge.source, edge.target) if outgoing else (edge.target, edge.source)
+                factor = spread.damping * min(1.0, max(0.0, edge.weight))
+                if factor > 0:
+                    passed = [_Wave(wave.value * factor, wave.seed, (*wave.path, edge)) for wave in waves[near]]
+                    coming.setdefault(far, []).extend(passed)
         waves = {id: _two_best(some) for id, some in coming.items()}
         for id, some in waves.items():
             for wave in some:

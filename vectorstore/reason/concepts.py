@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import functools
+import time
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from vectorstore.errors import ValidationError
 from vectorstore.ids import fold
-from vectorstore.reason.graph import Graph
+from vectorstore.reason.associating import Association, Spread, associated
+from vectorstore.reason.linked import Linked
 from vectorstore.reason.named import Named
 from vectorstore.records import Concept, Relation, Where
+from vectorstore.records.where import Node
 from vectorstore.results import Hits
+from vectorstore.search.searcher import Request
+from vectorstore.storage import Connection
 from vectorstore.storage.edges import Direction, Edge
 
 By = Literal["exact", "pattern", "text", "similar"]
@@ -34,11 +37,13 @@ class Related:
     path: tuple[Edge, ...]
 
 
-class Concepts(Named[Concept]):
-    """Things one can think of, each in one sense."""
+class Concepts(Named[Concept], Linked[Concept]):
+    """Things one can think of, each in one sense. `vs.Words(store.concepts)` asks them with gensim's words."""
+
+    edge_kind = Relation.table
 
     def senses(self, name: str, context: str | None = None) -> list[Concept]:
-        """All concepts that a name stands for: those called so, and those with such a lemma.
+        """All concepts that a name stands for: those called so, then those with such a lemma.
 
         Args:
             name: compared in folded form.
@@ -66,10 +71,6 @@ class Concepts(Named[Concept]):
             context: None for all, else this one and what it inherits from.
             limit: at most so many.
         """
-        if by not in get_args(By):
-            raise ValidationError(f"by: expected one of {', '.join(get_args(By))}, got {by!r}")
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
-            raise ValidationError(f"limit: expected a whole number in 1..10000, got {limit!r}")
         if by == "exact":
             return self.senses(text, context)[:limit]
         where: Where | None = None if context is None else {"context__in": self._chain(context)}
@@ -110,9 +111,35 @@ class Concepts(Named[Concept]):
         found = self._graph.reached(id, type, direction, depth, where=where, limit=limit)
         return [Related(each.record, each.depth, each.path) for each in found]
 
-    @functools.cached_property
-    def _graph(self) -> Graph[Concept]:
-        return Graph(self._sync, Concept.table, Relation.table)
+    def associate(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        spread: Spread | None = None,
+        where: Where | None = None,
+        recall: float | None = None,
+        exact: bool = False,
+    ) -> list[Association[Concept]]:
+        """The concepts nearest to a query, and what relations lead to from them, in one scored list; see `Spread`.
+
+        A relation counts by its confidence.
+
+        Args:
+            query: as in `search`; so are `recall` and `exact`.
+            k: how many of all.
+            spread: how far and how much; None for the defaults.
+            where: a filter over what is found; neighbours may be any.
+        """
+        request = Request.checked(self._table, k, where, recall, exact)
+        searcher = self._searcher(None)
+        vector, left_out = searcher.queries.one(query)
+
+        def answer(connection: Connection, most: int, node: Node | None, exactly: bool) -> Hits[Concept]:
+            asked = replace(request, k=most, node=node, exact=exactly)
+            return searcher.answer(connection, query, vector, left_out, asked, time.perf_counter())
+
+        return associated(self._graph, answer, request.node, exact, spread or Spread(), k, left_out)
 
     def _name_filters(self, name: str) -> list[Where]:
         return [{"name": name}, {"lemmas__has": name}]

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.ids import fold, to_micros
 from vectorstore.reason.associating import Association, Spread, associated
-from vectorstore.reason.graph import Graph, Reached, whole
-from vectorstore.reason.paths import Paths
-from vectorstore.reason.reasoner import Reasoner
+from vectorstore.reason.graph import Reached, whole
+from vectorstore.reason.linked import Linked
 from vectorstore.records import LADDER, CausalEdge, Intelligence, Memory, Tier, Where
 from vectorstore.records.where import And, Node, Or, Term
 from vectorstore.results import Hits
-from vectorstore.search.salience import FIELDS, Salience, recalled
+from vectorstore.search.salience import Recall, Recaller, Salience
 from vectorstore.search.searcher import Request
-from vectorstore.storage import Transaction
+from vectorstore.storage import Connection, Transaction
 from vectorstore.storage.counting import raise_fields
 from vectorstore.storage.ordered import first_records
 from vectorstore.storage.written import note_written
-from vectorstore.sync.numbers import Numbers
 
 PROMOTED = 1.1
 """A memory that rises into a tier gains a tenth in importance, up to 1."""
@@ -57,8 +56,10 @@ class Promotion:
     importance: float
 
 
-class Memories(Reasoner[Memory]):
+class Memories(Linked[Memory]):
     """What is remembered."""
+
+    edge_kind = CausalEdge.table
 
     # -- access ----------------------------------------------------------------------------------------------------
 
@@ -90,6 +91,7 @@ class Memories(Reasoner[Memory]):
             counts, times = {"access_count": 1}, {"last_accessed": instant}
             raise_fields(transaction.connection, self._table, rows, counts=counts, times=times)
             self.after(transaction, rows)
+            transaction.record("touch", self.name, rows)
             details = {"kind": self.name, "operation": "touch", "records": len(existing), "vectors": 0}
             transaction.notes.append(("commit", details))
         return len(wanted)
@@ -254,30 +256,29 @@ class Memories(Reasoner[Memory]):
         Raises:
             ValidationError: a bad argument. EmbedderError: a text, and no embedder. NotFound: no such id.
         """
-        if salience is not None and not isinstance(salience, Salience):
-            raise ValidationError(f"salience: expected a Salience, such as Salience(recency=0), got {salience!r}")
-        request = Request.checked(self._table, k, where, recall, exact)
-        node = request.node if tier is None else self._tiers(tier, request.node)
-        hits = recalled(
-            self._sync,
-            self._searcher(None),
-            self._table,
-            self.name,
-            self._numbers,
-            query,
-            k,
-            node,
-            salience or Salience(),
-            request.recall,
-            exact,
-        )
+        hits = self._recaller.recall(query, self._request(k, tier, where, salience, recall, exact))
         if touch and hits:
             self.touch(hits.ids)
         return hits
 
+    def _request(
+        self,
+        k: int,
+        tier: TierName | Iterable[TierName] | None,
+        where: Where | None,
+        salience: Salience | None,
+        recall: float | None,
+        exact: bool,
+    ) -> Recall:
+        if salience is not None and not isinstance(salience, Salience):
+            raise ValidationError(f"salience: expected a Salience, such as Salience(recency=0), got {salience!r}")
+        request = Request.checked(self._table, k, where, recall, exact)
+        node = request.node if tier is None else self._tiers(tier, request.node)
+        return Recall(k, node, salience or Salience(), request.recall, exact)
+
     @functools.cached_property
-    def _numbers(self) -> Numbers:
-        return Numbers(self._sync, self._table, FIELDS)
+    def _recaller(self) -> Recaller[Memory]:
+        return Recaller(self._sync, self._table, self._searcher(None), self.name)
 
     def associate(
         self,
@@ -305,25 +306,16 @@ class Memories(Reasoner[Memory]):
             recall: as in `recall`.
             exact: as in `recall`.
         """
-        whole(k, "k")
-        chosen, weights = spread or Spread(), salience or Salience()
-        vector, left_out = self._searcher(None).queries.one(query)
-        where = {"and": [where or {}, {"id__nin": list(left_out)}]} if left_out else where
-        with self._sync.catalog.read():
-            seeds = self.recall(
-                vector, chosen.seeds, tier=tier, where=where, salience=weights, recall=recall, exact=exact
-            )
+        request = self._request(k, tier, where, salience, recall, exact)
+        vector, left_out = self._recaller.query(query)
 
-            def score(ids: Sequence[str]) -> Hits[Memory]:
-                return self.recall(vector, len(ids), where={"id__in": ids}, salience=weights, exact=True)
+        def answer(connection: Connection, most: int, node: Node | None, exactly: bool) -> Hits[Memory]:
+            asked = replace(request, k=most, node=node, exact=exactly)
+            return self._recaller.answer(connection, vector, left_out, asked, time.perf_counter())
 
-            return associated(self._graph, seeds, score, chosen, k, left_out)
+        return associated(self._graph, answer, request.node, exact, spread or Spread(), k, left_out)
 
     # -- causes ----------------------------------------------------------------------------------------------------
-
-    @functools.cached_property
-    def _graph(self) -> Graph[Memory]:
-        return Graph(self._sync, Memory.table, CausalEdge.table)
 
     def effects(
         self,
@@ -359,19 +351,6 @@ class Memories(Reasoner[Memory]):
     ) -> list[Reached[Memory]]:
         """The memories that lead to one; see `effects`."""
         return self._graph.reached(id, type, "in", depth, where=where, limit=limit)
-
-    def paths(
-        self,
-        source: str,
-        target: str | None = None,
-        depth: int = 4,
-        *,
-        type: str | Iterable[str] | None = None,
-        where: Where | None = None,
-        limit: int = 10_000,
-    ) -> Paths:
-        """The ways in which one memory leads to another, or to any, without a memory twice; see `Graph.paths`."""
-        return self._graph.paths(source, target, depth, type=type, where=where, limit=limit)
 
 
 def _last_use(memory: Memory) -> tuple[datetime | None, str]:

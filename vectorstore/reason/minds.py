@@ -135,3 +135,19 @@ class Intelligences(Reasoner[Intelligence]):
                 f"{self.name}[{number}].status: {status!r} cannot follow {known[1].status!r} (of {row[0]!r}), only "
                 f"{legal} can; nothing was written"
             )
+
+    def after(self, transaction: Transaction, numbers: Sequence[int]) -> None:
+        """Nobody is built as what was deleted.
+
+        Raises:
+            ConflictError: one would be; nothing was written.
+        """
+        minds = self._table.by_rows(transaction.connection, numbers).values()
+        wanted = dict.fromkeys(mind.architecture for mind in minds)
+        found = self._sync.table(Architecture.table).existing(transaction.connection, list(wanted))
+        for mind in minds:
+            if found.get(mind.architecture, (0, True))[1]:
+                raise ConflictError(
+                    f"{self.name} {mind.id!r}: its architecture {mind.architecture!r} is deleted; restore that first; "
+                    "nothing was written"
+                )

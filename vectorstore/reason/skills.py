@@ -48,6 +48,7 @@ class Skills(Reasoner[Skill]):
             raise_fields(
                 transaction.connection, self._table, [found[0]], counts={counted: 1}, times={"last_used": instant}
             )
+            transaction.record("use", self.name, [found[0]], success=success)
             details = {"kind": self.name, "operation": "use", "records": 1, "vectors": 0}
             transaction.notes.append(("commit", details))
             return self._table.by_ids(transaction.connection, [id])[id][1]

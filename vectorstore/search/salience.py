@@ -14,7 +14,7 @@ import math
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -23,10 +23,13 @@ from vectorstore.ids import to_micros
 from vectorstore.records import Record
 from vectorstore.records.where import Node
 from vectorstore.results import Hit, Hits, Plan
+from vectorstore.search.queries import LeftOut
 from vectorstore.search.searcher import Searcher
+from vectorstore.storage import Connection, RecordTable
 from vectorstore.sync import SnapshotMoved, Sync
 from vectorstore.sync.numbers import Numbers, Values
-from vectorstore.vectors.salient import Worth, search_salient
+from vectorstore.vectors import Matrix
+from vectorstore.vectors.salient import Salient, Worth, search_salient
 
 R = TypeVar("R", bound=Record)
 FIELDS = ("importance", "last_accessed", "created_at")
@@ -78,68 +81,98 @@ class Salience:
         return importance, recency
 
 
-def recalled(
-    sync: Sync,
-    searcher: Searcher[R],
-    table: Any,
-    space: str,
-    numbers: Numbers,
-    query: Any,
-    k: int,
-    node: Node | None,
-    salience: Salience,
-    recall: float,
-    exact: bool,
-) -> Hits[R]:
-    """The k most salient records; see `Memories.recall`."""
-    started = time.perf_counter()
-    vector, left_out = searcher.queries.one(query, f"{table.name}.recall: query")
-    state, metric = sync.state(space), searcher.queries.metric
-    while True:
-        with sync.catalog.read() as connection:
-            try:
-                live = state.current(connection)
-                generation = sync.catalog.seq(connection)
-                if live is None:
-                    plan = Plan("empty", "no vectors yet", 0)
-                    return Hits((), True, 1.0, generation, time.perf_counter() - started, "salience", plan)
-                allowed = None if node is None else state.allowed(connection, live, table, node)
-                values = numbers.current(connection)
-                rows = state.rows_at(connection, live)
-            except SnapshotMoved:
+@dataclass(frozen=True)
+class Recall:
+    """The checked arguments of a recall, all but the query."""
+
+    k: int
+    node: Node | None
+    salience: Salience
+    recall: float
+    exact: bool
+
+
+class Recaller(Generic[R]):
+    """Recall over one space of a kind that has the `FIELDS`."""
+
+    def __init__(self, sync: Sync, table: RecordTable[R], searcher: Searcher[R], space: str) -> None:
+        self._sync = sync
+        self._table = table
+        self._searcher = searcher
+        self._space = space
+        self._numbers = Numbers(sync, table, FIELDS)
+
+    def query(self, query: Any) -> tuple[Matrix, LeftOut]:
+        """((d,) vector, the ids to leave out) of whatever was asked for."""
+        return self._searcher.queries.one(query, f"{self._table.name}.recall: query")
+
+    def recall(self, query: Any, request: Recall) -> Hits[R]:
+        """One query; see `Memories.recall`."""
+        started = time.perf_counter()
+        vector, left_out = self.query(query)
+        while True:
+            with self._sync.catalog.read() as connection:
+                try:
+                    return self.answer(connection, vector, left_out, request, started)
+                except SnapshotMoved:
+                    continue
+
+    def answer(
+        self, connection: Connection, vector: Matrix, left_out: LeftOut, request: Recall, started: float
+    ) -> Hits[R]:
+        """The answer within a read snapshot.
+
+        Raises:
+            SnapshotMoved: begin the read again.
+        """
+        state, catalog = self._sync.state(self._space), self._sync.catalog
+        live = state.current(connection)
+        generation = catalog.seq(connection)
+        if live is None:
+            plan = Plan("empty", "no vectors yet", 0)
+            return Hits((), True, 1.0, generation, time.perf_counter() - started, "salience", plan)
+        node, salience = request.node, request.salience
+        allowed = None if node is None else state.allowed(connection, live, self._table, node)
+        values = self._numbers.current(connection)
+        rows = state.rows_at(connection, live)
+        if int(rows.max(initial=-1)) >= len(values):
+            raise NotFound(f"{self._table.name}: a vector has no record; run: vectorstore check")
+        importance, recency = salience.parts(values, to_micros(catalog.clock()))
+        found = search_salient(
+            live,
+            vector,
+            request.k + len(left_out),
+            (importance + recency)[rows],
+            float(salience.similarity),
+            allowed=allowed,
+            recall=request.recall,
+            exact=request.exact,
+        )
+        records = self._table.by_vids(connection, found.vids.tolist(), None if catalog.in_transaction else generation)
+        places = rows[found.positions]
+        hits = self._hits(found, records, importance[places], recency[places], left_out, request)
+        elapsed = time.perf_counter() - started
+        return Hits(hits, found.exact, found.recall, generation, elapsed, "salience", found.plan)
+
+    def _hits(
+        self,
+        found: Salient,
+        records: dict[int, R],
+        importance: Worth,
+        recency: Worth,
+        left_out: LeftOut,
+        request: Recall,
+    ) -> tuple[Hit[R], ...]:
+        metric, weight = self._searcher.queries.metric, request.salience.similarity
+        hits: list[Hit[R]] = []
+        columns = (found.vids, found.scores, found.similarities, importance, recency)
+        for vid, score, near, important, recent in zip(*(column.tolist() for column in columns), strict=True):
+            record = records.get(vid)
+            if record is None:
+                raise NotFound(f"{self._table.name}: vector {vid} has no live record; run: vectorstore check")
+            if record.id in left_out or len(hits) == request.k:
                 continue
-            if int(rows.max(initial=-1)) >= len(values):
-                raise NotFound(f"{table.name}: a vector has no record; run: vectorstore check")
-            importance, recency = salience.parts(values, to_micros(sync.catalog.clock()))
-            worth = (importance + recency)[rows]
-            found = search_salient(
-                live,
-                vector,
-                k + len(left_out),
-                worth,
-                float(salience.similarity),
-                allowed=allowed,
-                recall=recall,
-                exact=exact,
-            )
-            numbered, vids = rows[found.positions], found.vids.tolist()
-            records = table.by_vids(connection, vids, None if sync.catalog.in_transaction else generation)
-        break
-    hits: list[Hit[R]] = []
-    for vid, row, score, near in zip(
-        vids, numbered.tolist(), found.scores.tolist(), found.similarities.tolist(), strict=True
-    ):
-        record = records.get(vid)
-        if record is None:
-            raise NotFound(f"{table.name}: vector {vid} has no live record; run: vectorstore check")
-        if record.id in left_out or len(hits) == k:
-            continue
-        parts = {
-            "similarity": salience.similarity * near,
-            "importance": float(importance[row]),
-            "recency": float(recency[row]),
-        }
-        distance = {"cosine": 1.0 - near, "ip": -near}.get(metric, 1.0 / near - 1.0 if near else None)
-        hits.append(Hit(record, score, distance, len(hits), parts))
-    elapsed = time.perf_counter() - started
-    return Hits(tuple(hits), found.exact, found.recall, generation, elapsed, "salience", found.plan)
+            parts = {"similarity": weight * near, "importance": important, "recency": recent}
+            distance = {"cosine": 1.0 - near, "ip": -near}.get(metric, 1.0 / near - 1.0 if near else None)
+            hits.append(Hit(record, score, distance, len(hits), parts))
+        return tuple(hits)
