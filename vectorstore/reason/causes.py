@@ -39,11 +39,11 @@ class Causes(Reasoner[CausalEdge]):
         with self._sync.catalog.write():
             named = [(edge.id or edge.derived_id(), edge) for edge in given]
             order = dict.fromkeys(id for id, _ in named)
-            merged: dict[str, CausalEdge] = {edge.id: edge for edge in self.get_many(order)}
+            merged: dict[str, CausalEdge] = {edge.id: edge for edge in self.get_many(list(order))}
             for id, edge in named:
                 merged[id] = _together(merged[id], edge) if id in merged else edge.model_copy(update={"id": id})
             self.upsert([merged[id] for id in order])
-            return self.get_many(order, missing="raise")
+            return self.get_many(list(order), missing="raise")
 
     def leaving(self, memory: str, limit: int = 1000) -> list[CausalEdge]:
         """The edges from a memory, the strongest first, ties by id; none for a memory that is not there."""

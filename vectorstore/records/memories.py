@@ -116,7 +116,7 @@ class Episode(Record, table="episodes"):
     situation: Annotated[str, EMBEDDED] = ""
     action: Annotated[str, EMBEDDED] = ""
     outcome: Annotated[str, EMBEDDED] = ""
-    success: bool | None = None
+    success: Annotated[bool, Field(strict=True)] | None = None
     reward: Finite | None = None
     seconds: Seconds | None = None
     tokens: Count | None = None
