@@ -29,7 +29,7 @@ Where = Mapping[str, Any]
 MAX_DEPTH = 16
 MAX_TERMS = 500
 _ORDER = frozenset({"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "isnull"})
-_TEXT = _ORDER | {"contains", "startswith", "endswith", "glob"}
+_TEXT = _ORDER | {"contains", "icontains", "startswith", "endswith", "glob"}
 _LIST = frozenset({"has", "has_any", "has_all", "isnull"})
 OPERATORS: dict[str, frozenset[str]] = {
     "text": _TEXT,
@@ -150,8 +150,10 @@ def _value(column: Column, is_path: bool, operator: str, value: Any) -> Value | 
             raise WhereError(f"expected a list, got {value!r}")
         return tuple(_scalar(column, is_path, item) for item in value)
     scalar = _scalar(column, is_path, value)
-    if operator in ("contains", "startswith", "endswith", "glob") and not isinstance(scalar, str):
+    if operator in ("contains", "icontains", "startswith", "endswith", "glob") and not isinstance(scalar, str):
         raise WhereError(f"expected text, got {value!r}")
+    if operator == "icontains":
+        return fold(str(scalar))
     if scalar is None and operator not in ("eq", "ne"):
         raise WhereError("None can only be compared with eq and ne, or use __isnull")
     return scalar
