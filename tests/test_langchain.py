@@ -22,7 +22,13 @@ from vectorstore.integrations.passages import passages
 EMBEDDING = DeterministicFakeEmbedding(size=24)
 TEXTS = [f"text number {n} about {'sea' if n % 3 else 'stone'}" for n in range(60)]
 METADATA: list[dict[str, Any]] = [
-    {"n": n, "topic": ["sea", "land", "sky"][n % 3], "author": {"name": f"a{n % 4}"}, "tags": [f"t{n % 5}", "all"]}
+    {
+        "n": n,
+        "topic": ["sea", "land", "sky"][n % 3],
+        "author": {"name": f"a{n % 4}"},
+        "tags": [f"t{n % 5}", "all"],
+        "n__gte": n % 31,
+    }
     | ({"rare": True} if n % 7 == 0 else {})
     for n in range(60)
 ]
@@ -111,6 +117,7 @@ def test_scores_and_order_equal_brute_force(filled: KnowledgeStore) -> None:
         ({"rare": {"$exists": False}}, lambda m: "rare" not in m),
         ({"$and": [{"topic": {"$like": "e"}}, {"topic": {"$startswith": "s"}}]}, lambda m: m["topic"] == "sea"),
         ({"topic": {"$endswith": "d"}}, lambda m: m["topic"] == "land"),
+        ({"n__gte": 30}, lambda m: m["n__gte"] == 30),
         ({}, lambda m: True),
     ],
 )
@@ -126,6 +133,7 @@ def test_bad_filters_are_refused(filled: KnowledgeStore) -> None:
         ({"$or": 3}, "expected a list"),
         (lambda document: True, "expected a mapping"),
         ({"n": {"$exists": 1}}, "expected true or false"),
+        ({"n": {}}, "or operators"),
     ):
         with pytest.raises(vs.WhereError, match=message):
             filled.similarity_search("query", filter=filter)  # type: ignore[arg-type]

@@ -23,8 +23,14 @@ from vectorstore.integrations.llamaindex import KnowledgeVectorStore
 
 VECTORS = np.random.default_rng(0).normal(size=(40, 12))
 METADATA: list[dict[str, Any]] = [
-    {"n": n, "topic": ["Sea", "land"][n % 2], "tags": [f"t{n % 3}", f"t{n % 5}"], "sizes": [n % 4, 9]}
-    | ({"empty": []} if n % 4 == 0 else {"empty": [1]} if n % 4 == 1 else {"empty": None} if n % 4 == 2 else {})
+    {
+        "n": n,
+        "topic": ["Sea", "land"][n % 2],
+        "tags": [f"t{n % 3}", f"t{n % 5}"],
+        "sizes": [n % 4, 9],
+        "page__label": f"p{n % 7}",
+    }
+    | [{"empty": []}, {"empty": [1]}, {"empty": None}, {}, {"empty": "[]"}, {"empty": 0}][n % 6]
     for n in range(40)
 ]
 
@@ -67,7 +73,8 @@ CASES: list[tuple[str, Any, FilterOperator, Any]] = [
     ("topic", "and", FilterOperator.TEXT_MATCH, lambda m: "and" in m["topic"]),
     ("topic", "AND", FilterOperator.TEXT_MATCH, lambda m: False),
     ("topic", "sEA", FilterOperator.TEXT_MATCH_INSENSITIVE, lambda m: m["topic"] == "Sea"),
-    ("empty", None, FilterOperator.IS_EMPTY, lambda m: not m.get("empty")),
+    ("empty", None, FilterOperator.IS_EMPTY, lambda m: m.get("empty") in (None, [])),
+    ("page__label", "p3", FilterOperator.EQ, lambda m: m["page__label"] == "p3"),
 ]
 
 

@@ -16,12 +16,16 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from langchain_core.callbacks import CallbackManagerForRetrieverRun
-from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
-from langchain_core.retrievers import BaseRetriever
-from langchain_core.vectorstores import VectorStore
 from pydantic import Field
+
+try:
+    from langchain_core.callbacks import CallbackManagerForRetrieverRun
+    from langchain_core.documents import Document
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.retrievers import BaseRetriever
+    from langchain_core.vectorstores import VectorStore
+except ImportError as error:
+    raise ImportError('needs LangChain: pip install "vectorstore[langchain]"') from error
 
 from vectorstore.errors import ValidationError, WhereError
 from vectorstore.ids import new_id, utc_now
@@ -44,7 +48,7 @@ def where_of(filter: Mapping[str, Any] | None, at: str = "filter") -> dict[str, 
     a mapping, `$contains` looks into a list.
 
     Raises:
-        WhereError: an unknown operator, or no mapping.
+        WhereError: an unknown operator, none, or no mapping.
     """
     if filter is None:
         return {}
@@ -60,9 +64,11 @@ def where_of(filter: Mapping[str, Any] | None, at: str = "filter") -> dict[str, 
         elif key == "$not":
             parts.append({"not": where_of(value, here)})
         elif isinstance(value, Mapping):
+            if not value:
+                raise WhereError(f"{here}: expected a value, or operators such as {{'$gte': 2000}}, got {{}}")
             parts += [_one(key, operator, wanted, here) for operator, wanted in value.items()]
         else:
-            parts.append({f"metadata.{key}": value})
+            parts.append({f"metadata.{key}__eq": value})
     return parts[0] if len(parts) == 1 else {"and": parts} if parts else {}
 
 

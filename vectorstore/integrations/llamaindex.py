@@ -14,19 +14,23 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from llama_index.core.schema import BaseNode, MetadataMode, TextNode
-from llama_index.core.vector_stores.types import (
-    BasePydanticVectorStore,
-    FilterCondition,
-    FilterOperator,
-    MetadataFilter,
-    MetadataFilters,
-    VectorStoreQuery,
-    VectorStoreQueryMode,
-    VectorStoreQueryResult,
-)
-from llama_index.core.vector_stores.utils import metadata_dict_to_node
 from pydantic import PrivateAttr
+
+try:
+    from llama_index.core.schema import BaseNode, MetadataMode, TextNode
+    from llama_index.core.vector_stores.types import (
+        BasePydanticVectorStore,
+        FilterCondition,
+        FilterOperator,
+        MetadataFilter,
+        MetadataFilters,
+        VectorStoreQuery,
+        VectorStoreQueryMode,
+        VectorStoreQueryResult,
+    )
+    from llama_index.core.vector_stores.utils import metadata_dict_to_node
+except ImportError as error:
+    raise ImportError('needs LlamaIndex: pip install "vectorstore[llamaindex]"') from error
 
 from vectorstore.errors import ValidationError, WhereError
 from vectorstore.integrations.passages import TABLE, store_of
@@ -68,7 +72,8 @@ def where_of(filters: MetadataFilters | None, at: str = "filters") -> dict[str, 
 def _one(filter: MetadataFilter, at: str) -> dict[str, Any]:
     field = f"metadata.{filter.key}"
     if filter.operator == FilterOperator.IS_EMPTY:
-        return {"or": [{f"{field}__isnull": True}, {field: "[]"}]}
+        empty = {"and": [{f"{field}__eq": "[]"}, {"not": {f"{field}__has": "[]"}}]}  # the list, not the text "[]"
+        return {"or": [{f"{field}__isnull": True}, empty]}
     if filter.operator not in _OPERATORS:
         raise WhereError(f"{at}: no operator {filter.operator!r}")
     return {f"{field}__{_OPERATORS[filter.operator]}": filter.value}
@@ -168,7 +173,7 @@ class KnowledgeVectorStore(BasePydanticVectorStore):
             ValidationError: a mode that learns (svm, ...), or a query without what its mode needs.
         """
         parts = [where for where in (where_of(query.filters),) if where]
-        if query.node_ids is not None:
+        if query.node_ids:  # an index's retriever says [] when it restricts nothing
             parts.append({"id__in": list(query.node_ids)})
         if query.doc_ids is not None:
             parts.append({"document__in": list(query.doc_ids)})

@@ -5,9 +5,10 @@
     {"or": [{"domain": "physics"}, {"domain": "music"}]}   also "and": [...], "not": {...}
     {"extra.source__in": ["a", "b"]}                       a path into a JSON field
 
-Operators: eq (or none), ne, gt, gte, lt, lte, in, nin, contains, startswith, endswith, glob, has, has_any, has_all,
-isnull. `parse` turns the dict into a tree of frozen nodes whose values are already in catalog form; SQL is made of
-it in `storage/filters.py` and nowhere else. Comparisons mean what Python's do: `ne` and `nin` hold for None.
+Operators: eq (or none), ne, gt, gte, lt, lte, in, nin, contains, icontains (as names are compared), startswith,
+endswith, glob, has, has_any, has_all, isnull. A key of a JSON field that itself holds `__` needs its operator said:
+`extra.a__b__eq`. `parse` turns the dict into a tree of frozen nodes whose values are already in catalog form; SQL is
+made of it in `storage/filters.py` and nowhere else. Comparisons mean what Python's do: `ne` and `nin` hold for None.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def _parse(where: object, schema: Schema[Any], at: str, depth: int, budget: list
 def _term(key: object, value: Any, schema: Schema[Any], at: str) -> Term:
     if not isinstance(key, str):
         raise WhereError(f"{schema.table}.{at}: a filter key is text, got {key!r}")
-    field, _, operator = key.partition("__")
+    field, _, operator = key.rpartition("__") if "__" in key else (key, "", "")
     name, *path = field.split(".")
     column = schema.by_name.get(name)
     if column is None:
