@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vectorstore.embedders import EmbedderIdentity as EmbedderIdentity
     from vectorstore.embedders import HashEmbedder as HashEmbedder
     from vectorstore.embedders import SentenceEmbedder as SentenceEmbedder
+    from vectorstore.errors import AmbiguousName as AmbiguousName
     from vectorstore.errors import BrokenPromise as BrokenPromise
     from vectorstore.errors import ConflictError as ConflictError
     from vectorstore.errors import ContractViolation as ContractViolation
@@ -65,13 +66,32 @@ if TYPE_CHECKING:
     from vectorstore.protocols import Records as Records
     from vectorstore.protocols import Searchable as Searchable
     from vectorstore.protocols import Writable as Writable
+    from vectorstore.reason.analogies import Analogies as Analogies
+    from vectorstore.reason.clusters import Member as Member
+    from vectorstore.reason.clusters import Membership as Membership
+    from vectorstore.reason.completing import Completion as Completion
+    from vectorstore.reason.completing import Offset as Offset
     from vectorstore.reason.concepts import Related as Related
+    from vectorstore.reason.fields import FieldReport as FieldReport
+    from vectorstore.reason.fitting import FitReport as FitReport
     from vectorstore.reason.frames import ElementOf as ElementOf
     from vectorstore.reason.instances import Analogous as Analogous
     from vectorstore.reason.instances import Role as Role
     from vectorstore.reason.manifest import SnapshotReport as SnapshotReport
+    from vectorstore.reason.models import ModelInfo as ModelInfo
+    from vectorstore.reason.relating import Mapped as Mapped
+    from vectorstore.reason.relating import RelateReport as RelateReport
+    from vectorstore.reason.retrieving import Analogue as Analogue
+    from vectorstore.reason.trials import FitTrials as FitTrials
+    from vectorstore.reason.watching import ClusterState as ClusterState
+    from vectorstore.reason.watching import Drift as Drift
+    from vectorstore.reason.wordfiles import read_word_vectors as read_word_vectors
+    from vectorstore.reason.words import Evaluation as Evaluation
+    from vectorstore.reason.words import Words as Words
     from vectorstore.recipes import Auto as Auto
     from vectorstore.recipes import IndexRecipe as IndexRecipe
+    from vectorstore.records.analogies import Analogy as Analogy
+    from vectorstore.records.analogies import Evidence as Evidence
     from vectorstore.records.axioms import Axiom as Axiom
     from vectorstore.records.fields import SemanticField as SemanticField
     from vectorstore.records.frames import Binding as Binding
@@ -79,7 +99,6 @@ if TYPE_CHECKING:
     from vectorstore.records.frames import FrameElement as FrameElement
     from vectorstore.records.frames import FrameInstance as FrameInstance
     from vectorstore.records.frames import FrameRelation as FrameRelation
-    from vectorstore.records.kinds import Analogy as Analogy
     from vectorstore.records.kinds import Cluster as Cluster
     from vectorstore.records.kinds import Concept as Concept
     from vectorstore.records.kinds import Context as Context
@@ -121,6 +140,7 @@ _WHERE: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
+            "AmbiguousName",
             "BrokenPromise",
             "ConflictError",
             "ContractViolation",
@@ -157,8 +177,21 @@ _WHERE: dict[str, str] = {
         ),
         "errors",
     ),
+    "Analogies": "reason.analogies",
+    **dict.fromkeys(("Member", "Membership"), "reason.clusters"),
+    **dict.fromkeys(("Completion", "Offset"), "reason.completing"),
+    "FieldReport": "reason.fields",
+    "FitReport": "reason.fitting",
+    "ModelInfo": "reason.models",
+    **dict.fromkeys(("Mapped", "RelateReport"), "reason.relating"),
+    "Analogue": "reason.retrieving",
+    "FitTrials": "reason.trials",
+    **dict.fromkeys(("ClusterState", "Drift"), "reason.watching"),
+    "read_word_vectors": "reason.wordfiles",
+    **dict.fromkeys(("Evaluation", "Words"), "reason.words"),
     "Auto": "recipes",
     "IndexRecipe": "recipes",
+    **dict.fromkeys(("Analogy", "Evidence"), "records.analogies"),
     **dict.fromkeys(("KnowledgeStore", "Readable", "Records", "Searchable", "Writable"), "protocols"),
     "Related": "reason.concepts",
     "ElementOf": "reason.frames",
@@ -166,7 +199,7 @@ _WHERE: dict[str, str] = {
     "SnapshotReport": "reason.manifest",
     "Axiom": "records.axioms",
     **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
-    **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context"), "records.kinds"),
+    **dict.fromkeys(("Cluster", "Concept", "Context"), "records.kinds"),
     **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "UNIQUE", "Listed", "Ref"), "records.markers"),
     "Mapping": "records.names",
     "Relation": "records.relations",

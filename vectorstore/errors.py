@@ -4,6 +4,7 @@
     ├── ContractViolation                 one side broke the contract of a verb; has field, value and rule
     │   ├── ValidationError (ValueError)  a precondition: the caller's data is wrong; nothing was written
     │   │   ├── DimensionError            a vector has another length than its space
+    │   │   ├── AmbiguousName             a name that several records have
     │   │   ├── WhereError                a filter names an unknown field, operator or value
     │   │   ├── InstanceError             a frame's instance does not fit; several kinds of problems at once
     │   │   │   ├── UnknownFrame          there is no such frame
@@ -85,6 +86,14 @@ class BrokenPromise(ContractViolation, RuntimeError):
 
 class DimensionError(ValidationError):
     """A vector has another number of dimensions than its space."""
+
+
+class AmbiguousName(ValidationError):
+    """Several records have the name; `candidates` are their ids."""
+
+    def __init__(self, message: str, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.candidates = candidates
 
 
 class WhereError(ValidationError):

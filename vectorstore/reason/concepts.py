@@ -35,10 +35,10 @@ class Related:
 
 
 class Concepts(Named[Concept]):
-    """Things one can think of, each in one sense."""
+    """Things one can think of, each in one sense. `vs.Words(store.concepts)` asks them with gensim's words."""
 
     def senses(self, name: str, context: str | None = None) -> list[Concept]:
-        """All concepts that a name stands for: those called so, and those with such a lemma.
+        """All concepts that a name stands for: those called so, then those with such a lemma.
 
         Args:
             name: compared in folded form.

@@ -123,14 +123,23 @@ def _to_json(value: Any, adapter: pydantic.TypeAdapter[Any] | None = None) -> st
         return "{}"
     if adapter is not None:
         value = adapter.dump_python(value, mode="json")
-    return _ENCODER.encode(value)
+    return _without_surrogates(_ENCODER.encode(value))
 
 
 def plain_text(value: str) -> str:
     """The text itself, if SQLite can keep all of it."""
     if "\x00" in value:
         raise ValueError("text with a NUL character (U+0000)")
-    return value
+    return _without_surrogates(value)
+
+
+def _without_surrogates(text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"text with a lone surrogate ({text[error.start]!r})") from None
+    return text
 
 
 def _small_integer(value: int) -> int:

@@ -112,6 +112,8 @@ class Record(pydantic.BaseModel):
             super().__init__(**fields)
         except pydantic.ValidationError as error:
             raise readable(error, type(self).__name__) from error
+        if (problem := self.incomplete(self.__dict__)) is not None:
+            raise ValidationError(f"{type(self).__name__}.{problem}")
 
     def __init_subclass__(
         cls, *, table: str = "", spaces: tuple[str, ...] = (), tokenizer: str | None = None, **keywords: Any
@@ -170,6 +172,9 @@ class Record(pydantic.BaseModel):
         except ValidationError as error:
             if isinstance(error.__cause__, pydantic.ValidationError):
                 raise readable(error.__cause__, where) from None
+            own = f"{cls.__name__}."
+            if str(error).startswith(own):
+                raise ValidationError(f"{where}.{str(error).removeprefix(own)}") from None
             raise
 
     @classmethod
@@ -185,6 +190,14 @@ class Record(pydantic.BaseModel):
             known = ", ".join((TEXT_SPACE, *cls.spaces))
             raise NotFound(f"{cls.table}: no vector space {space!r}; it has: {known}")
         return f"{cls.table}.{space}"
+
+    @classmethod
+    def incomplete(cls, fields: Mapping[str, Any]) -> str | None:
+        """What is missing beside what is given, as `field: why`; None when the record is whole.
+
+        For what no single hint can say. Each field is valid by itself; one that is absent has its default.
+        """
+        return None
 
     def derived_id(self) -> str | None:
         """The id that follows from the record's own fields, or None for a ULID."""

@@ -67,13 +67,14 @@ class RecordTable(DeclaredTable[R]):
         where = "row IN (SELECT value FROM json_each(?))"
         if text_changed:
             self._unindex_text(connection, where, (numbers,))
+        for listed in self.lists:
+            listed.delete(connection, numbers)
         assignments = ", ".join(f"{quote(name)} = ?" for name in self._written)
         connection.executemany(
             f"UPDATE {self.table} SET {assignments} WHERE row = ?",
             ((*row, *folded_values(self.schema, row), digest(row), number) for number, row in rows),
         )
         for listed in self.lists:
-            listed.delete(connection, where, (numbers,))
             listed.insert(connection, rows)
         if text_changed:
             self._index_text(connection, where, (numbers,))
@@ -84,7 +85,7 @@ class RecordTable(DeclaredTable[R]):
         where = "row IN (SELECT value FROM json_each(?))"
         self._unindex_text(connection, where, (numbers,))
         for listed in self.lists:
-            listed.delete(connection, where, (numbers,))
+            listed.delete(connection, numbers)
         note_erased(connection, self.name, max(rows, default=0))
         connection.execute(f"DELETE FROM {self.table} WHERE {where}", (numbers,))
 
