@@ -206,8 +206,8 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             "",
             f"Added and indexed in {found['add_and_index_s']:.1f} s; the first recall, which reads all memories' "
-            f"figures, {found['first_ms']:.0f} ms. A commit that notes ten uses {after['touch_p50_ms']:.2f} ms (median), the "
-            f"recall right after it {after['recall_p50_ms']:.2f} ms.",
+            f"figures, {found['first_ms']:.0f} ms. A commit that notes ten uses {after['touch_p50_ms']:.2f} ms (median), "
+            f"the recall right after it {after['recall_p50_ms']:.2f} ms.",
             "",
         ]
     if "paths" in results:
@@ -215,7 +215,7 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             f"## paths() to depth {found['depth']} through {found['edges']:,} causes, at most 10,000 paths",
             "",
-            "| graph | memories | one to another: p50 ms | max ms | paths: median, most | to anywhere: p50 ms | max ms |",
+            "| graph | memories | one to another: p50 ms | max ms | paths: median, most | to any: p50 ms | max ms |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
         for name, row in found["graphs"].items():

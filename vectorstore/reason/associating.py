@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vectorstore.errors import ValidationError
-from vectorstore.reason.graph import Graph, whole
+from vectorstore.reason.graph import Graph
 from vectorstore.records import Record
 from vectorstore.records.where import Node, with_ids
 from vectorstore.results import Hit, Hits
@@ -49,8 +49,10 @@ class Spread:
     types: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        whole(self.seeds, "Spread.seeds")
-        whole(self.hops, "Spread.hops", 0)
+        for name, least in (("seeds", 1), ("hops", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValidationError(f"Spread.{name}: expected a whole number of at least {least}, got {value!r}")
         for name, most, said in (("damping", 1.0, "0..1"), ("share", sys.float_info.max, "0 or more")):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:

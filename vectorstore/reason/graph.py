@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from vectorstore.errors import NotFound, ValidationError
+from vectorstore.errors import NotFound
 from vectorstore.reason.paths import Paths, simple_paths
 from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import And, Node, Term
 from vectorstore.storage import Connection
-from vectorstore.storage.edges import DIRECTIONS, Direction, Edge, edges_at, walk
+from vectorstore.storage.edges import Direction, Edge, edges_at, walk
 from vectorstore.sync import Sync
 
 R = TypeVar("R", bound=Record)
@@ -70,13 +70,8 @@ class Graph(Generic[R]):
         """The records that edges lead to, nearest first, each once, without the one itself; see `walk`.
 
         Raises:
-            NotFound: no such record. ValidationError: a bad argument.
+            NotFound: no such record.
         """
-        if direction not in DIRECTIONS:
-            raise ValidationError(f"direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
-        if depth is not None:
-            whole(depth, "depth")
-        whole(limit, "limit")
         node = self.filter(type, where)
         with self._sync.catalog.read() as connection:
             self.known(connection, id)
@@ -107,13 +102,11 @@ class Graph(Generic[R]):
             limit: at most so many; `complete` of the answer says whether these are all.
 
         Raises:
-            NotFound: no such record. ValidationError: a bad argument.
+            NotFound: no such record.
 
         Cost: reads the edges within half the depth of either end (within all of it without a target), then time and
         memory in proportion to the partial paths that can still end well, a block of them at a time.
         """
-        whole(depth, "depth")
-        whole(limit, "limit")
         node = self.filter(type, where)
         with self._sync.catalog.read() as connection:
             self.known(connection, source)
@@ -149,9 +142,3 @@ class Graph(Generic[R]):
         found = self.ends.existing(connection, [id]).get(id)
         if found is None or found[1]:
             raise NotFound(f"{self.ends.name}: no record with id {id!r}")
-
-
-def whole(value: object, name: str, least: int = 1) -> None:
-    """Raise for what is no whole number of at least so much."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValidationError(f"{name}: expected a whole number of at least {least}, got {value!r}")

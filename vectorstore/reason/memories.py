@@ -12,7 +12,7 @@ from typing import Any
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.ids import fold, to_micros
 from vectorstore.reason.associating import Association, Spread, associated
-from vectorstore.reason.graph import Reached, whole
+from vectorstore.reason.graph import Reached
 from vectorstore.reason.linked import Linked
 from vectorstore.records import LADDER, CausalEdge, Intelligence, Memory, Tier, Where
 from vectorstore.records.where import And, Node, Or, Term
@@ -118,7 +118,7 @@ class Memories(Linked[Memory]):
             for one in ladder:
                 if fold(one.name) == fold(tier):
                     return one.level
-        elif not isinstance(tier, bool) and isinstance(tier, int) and 1 <= tier <= len(ladder):
+        elif type(tier) is int and 1 <= tier <= len(ladder):
             return tier
         known = ", ".join(f"{one.level} {one.name}" for one in ladder)
         raise ValidationError(f"tier: no tier {tier!r}; the tiers are: {known}")
@@ -129,7 +129,6 @@ class Memories(Linked[Memory]):
         For more of them ask for those after the last one:
         `where={"or": [{"importance__lt": i}, {"importance": i, "id__gt": id}]}`.
         """
-        whole(limit, "limit")
         node = self._tiers(tier, self._parse(where))
         with self._sync.catalog.read() as connection:
             return first_records(connection, self._table, node, ("-importance", "id"), limit)
@@ -150,8 +149,6 @@ class Memories(Linked[Memory]):
             where: only among those that match.
             dry_run: only list.
         """
-        if isinstance(below, bool) or not isinstance(below, int | float) or not 0 <= below <= 1:
-            raise ValidationError(f"below: expected 0..1, got {below!r}")
         node, columns = self._parse(where), self._table.schema.by_name
         with self._sync.catalog.read() if dry_run else self._sync.catalog.write():
             now = self._sync.catalog.now()
@@ -270,8 +267,6 @@ class Memories(Linked[Memory]):
         recall: float | None,
         exact: bool,
     ) -> Recall:
-        if salience is not None and not isinstance(salience, Salience):
-            raise ValidationError(f"salience: expected a Salience, such as Salience(recency=0), got {salience!r}")
         request = Request.checked(self._table, k, where, recall, exact)
         node = request.node if tier is None else self._tiers(tier, request.node)
         return Recall(k, node, salience or Salience(), request.recall, exact)

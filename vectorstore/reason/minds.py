@@ -31,8 +31,6 @@ class Architectures(Reasoner[Architecture]):
         return self._lineage(id, depth, up=False)
 
     def _lineage(self, id: str, depth: int | None, *, up: bool) -> list[Architecture]:
-        if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
-            raise ValidationError(f"depth: expected a whole number of at least 1, got {depth!r}")
         found: dict[str, Architecture] = {}
         with self._sync.catalog.read() as connection:
             begin = self._table.by_ids(connection, [id])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal
 
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.ids import to_micros
@@ -37,8 +37,6 @@ class Skills(Reasoner[Skill]):
 
         Cost: one commit that writes the record's own row; its text, vector and version stay.
         """
-        if not isinstance(success, bool):
-            raise ValidationError(f"success: expected true or false, got {success!r}")
         counted = "success_count" if success else "failure_count"
         with self._sync.catalog.write() as transaction:
             found = self._table.existing(transaction.connection, [id]).get(id)
@@ -68,11 +66,6 @@ class Skills(Reasoner[Skill]):
 
         Cost: reads all skills that match.
         """
-        if by not in get_args(By):
-            raise ValidationError(f"by: expected one of {', '.join(get_args(By))}, got {by!r}")
-        for name, value in (("limit", limit), ("min_uses", min_uses)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValidationError(f"{name}: expected a whole number of at least 0, got {value!r}")
 
         def place(skill: Skill) -> tuple[float, int, int, str]:
             value = {"successes": 0.0, "rate": skill.success_rate or 0.0, "wilson": wilson(skill)}[by]
@@ -113,11 +106,11 @@ class Skills(Reasoner[Skill]):
 
 
 def wilson(skill: Skill) -> float:
-    """The lower end of Wilson's score interval for a skill's success rate at 95 %, 0..1; 0 when never used."""
+    """The lower end of Wilson's score interval for a skill's success rate at 95 %, 0..1; 0 without a success."""
     uses = skill.uses
-    if not uses:
+    if not skill.success_count:
         return 0.0
     rate, square = skill.success_count / uses, _Z * _Z
     middle = rate + square / (2 * uses)
     width = _Z * math.sqrt((rate * (1 - rate) + square / (4 * uses)) / uses)
-    return max(0.0, (middle - width) / (1 + square / uses))
+    return (middle - width) / (1 + square / uses)
