@@ -13,6 +13,7 @@ from vectorstore.errors import DerivedError, RecipeError, VectorstoreError
 from vectorstore.recipes import DEFAULT, FALLBACKS
 from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, SpaceRow
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.workflows import STATUSES, counts_of
 from vectorstore.sync import Sync, flush, refresh, snapshot, wants_index
 
 FLUSH_ROWS = 4096
@@ -124,6 +125,7 @@ def statistics(sync: Sync) -> dict[str, Any]:
             entry["spaces"] = {space.name: _space(sync, connection, space) for space in further}
             kinds[name] = entry
         seq = sync.catalog.seq(connection)
+        workflows = counts_of(connection)
     return {
         "path": ":memory:" if sync.catalog.root is None else str(sync.catalog.root),
         "format": FORMAT,
@@ -131,6 +133,7 @@ def statistics(sync: Sync) -> dict[str, Any]:
         "seq": seq,
         "bytes": _bytes(sync.catalog.root),
         "kinds": kinds,
+        "workflows": {status: workflows.get(status, 0) for status in STATUSES},
     }
 
 

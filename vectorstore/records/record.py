@@ -77,6 +77,7 @@ _RESERVED = frozenset(
     {
         *("row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"),
         *("audits", "decisions", "models", "memberships"),
+        *("workflows", "workflow_items", "workflow_log"),
     }
 )
 
