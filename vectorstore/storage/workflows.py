@@ -12,7 +12,8 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from vectorstore.records import Row, Value
 from vectorstore.storage.bulk import insert_columns
@@ -24,6 +25,7 @@ STATUSES = ("pending", "processing", "completed", "failed", "cancelled", "rolled
 _SHIFT = 32
 """An item's key is its workflow's row and its place in it, so that the items of a workflow lie side by side."""
 
+_PLACE = (1 << _SHIFT) - 1
 MOST_ITEMS = 1 << 32
 
 
@@ -59,9 +61,8 @@ class WorkflowRow:
     error: str | None
 
 
-@dataclass(frozen=True)
-class ItemRow:
-    """An item: `number` is its place in the workflow, the rest as above."""
+class ItemRow(NamedTuple):
+    """An item: `number` is its place in the workflow, the rest as above. A tuple, for there are many."""
 
     number: int
     payload: str | None
@@ -75,15 +76,17 @@ class ItemRow:
     reason: str | None
 
 
-@dataclass(frozen=True)
-class Done:
+_NO_VIDS: Mapping[str, int] = MappingProxyType({})
+
+
+class Done(NamedTuple):
     """Where an item landed, and what it replaced; see `ItemRow`."""
 
     number: int
     record: int | None
     mark: int
     image: str | None = None
-    vids: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    vids: Mapping[str, int] = _NO_VIDS
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,10 @@ def _row(values: Sequence[Any]) -> WorkflowRow:
     )
 
 
-def _item(workflow: int, values: Sequence[Any]) -> ItemRow:
+def _item(values: Sequence[Any]) -> ItemRow:
     number, payload, vectors, status, name, record, mark, image, vids, reason = values
     known = json.loads(vids) if vids else {}
-    return ItemRow(number - (workflow << _SHIFT), payload, vectors, status, name, record, mark, image, known, reason)
+    return ItemRow(number & _PLACE, payload, vectors, status, name, record, mark, image, known, reason)
 
 
 def _bounds(workflow: int) -> tuple[int, int]:
@@ -222,7 +225,7 @@ def items_of(
         f"ORDER BY id {'DESC' if backwards else 'ASC'} LIMIT ?",
         (low, high, status, status, limit),
     ).fetchall()
-    return [_item(workflow, values) for values in found]
+    return [_item(values) for values in found]
 
 
 def told_of(
@@ -239,7 +242,7 @@ def told_of(
     total: int = connection.execute(
         f"SELECT count(*) FROM workflow_items WHERE {where}", (first, last, wanted)
     ).fetchone()[0]
-    return [_item(workflow, values) for values in found], total
+    return [_item(values) for values in found], total
 
 
 def landed(connection: Connection, workflow: int, done: Sequence[Done]) -> None:

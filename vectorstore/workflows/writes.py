@@ -230,10 +230,9 @@ class Creation(Work):
                 row = now.get(item.record or 0)
                 if row is None or (item.image is None and row[_DELETED] is not None):
                     continue  # it was purged, or it is gone already
-                if row[_VERSION] != item.mark:
-                    reason = (
-                        f"{self.place(item)}: changed since, to version {int(row[_VERSION] or 0)}; it was left as it is"
-                    )
+                version = int(row[_VERSION] or 0)
+                if version != item.mark:
+                    reason = f"{self.place(item)}: changed since, to version {version}; it was left as it is"
                     kept.append(Told(item.number, "kept", str(row[0]), reason))
                 elif item.image is None:
                     new.append(str(row[0]))
