@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from vectorstore.errors import DimensionError as DimensionError
     from vectorstore.errors import DuplicateId as DuplicateId
     from vectorstore.errors import EmbedderError as EmbedderError
+    from vectorstore.errors import IllegalMove as IllegalMove
     from vectorstore.errors import InstanceError as InstanceError
+    from vectorstore.errors import LeaseHeld as LeaseHeld
     from vectorstore.errors import LibraryMissing as LibraryMissing
     from vectorstore.errors import MissingElement as MissingElement
     from vectorstore.errors import ModelRefused as ModelRefused
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
     from vectorstore.storage.decisions import Decision as Decision
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
+    from vectorstore.workflows import Workflow as Workflow
 
 _WHERE: dict[str, str] = {
     "ClusterRecipe": "clusters.recipes",
@@ -114,7 +117,9 @@ _WHERE: dict[str, str] = {
             "ConflictError",
             "CorruptError",
             "CycleError",
+            "IllegalMove",
             "InstanceError",
+            "LeaseHeld",
             "MissingElement",
             "UndeclaredElement",
             "UnknownConcept",
@@ -168,6 +173,7 @@ _WHERE: dict[str, str] = {
     "Recommend": "search.recommend",
     "Snippets": "search.snippets",
     **dict.fromkeys(("Store", "open"), "store"),
+    "Workflow": "workflows",
 }
 
 __all__ = ["__version__", *_WHERE]
