@@ -26,7 +26,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 SPAWN = multiprocessing.get_context("spawn")
-OPERATIONS = ("create", "overwrite", "update", "delete", "reembed", "cluster", "reindex", "strict", "rollback", "cancel")
+OPERATIONS = (
+    "create",
+    "overwrite",
+    "update",
+    "delete",
+    "reembed",
+    "cluster",
+    "reindex",
+    "strict",
+    "rollback",
+    "cancel",
+)
 
 
 def later() -> datetime:
@@ -98,9 +109,13 @@ def summary(root: Path) -> dict[str, Any]:
         ids = [record.id for record in concepts]
         vectors = store.concepts.vectors(ids).tolist() if ids else []
         return {
-            "records": {record.id: (record.definition, vector) for record, vector in zip(concepts, vectors, strict=True)},
+            "records": {
+                record.id: (record.definition, vector) for record, vector in zip(concepts, vectors, strict=True)
+            },
             "relations": sorted(record.id for record in store.relations.stream()),
-            "clusters": [version.clusters for line in store.clusters.lines() for version in store.clusters.versions(line)],
+            "clusters": [
+                version.clusters for line in store.clusters.lines() for version in store.clusters.versions(line)
+            ],
             "index": store.stats()["kinds"]["concepts"].get("index", {}) and "index",
         }
 
