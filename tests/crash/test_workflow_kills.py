@@ -83,10 +83,9 @@ def act(root: Path, operation: str, name: str, **options: Any) -> None:
     engine.Deletion.chunk = engine.Embedding.chunk = 12
     store = vs.open(root, embedder="hash:16", auto_publish=False, **options)
     flows = store.workflows
-    if operation == "cancel":
-        flows.process(name, progress=lambda done, of: done == 24 and flows.cancel(name))
-    elif store.workflows.get(name).status in ("pending", "processing"):
-        flows.process(name)
+    if flows.get(name).status in ("pending", "processing"):
+        cancel = operation == "cancel"
+        flows.process(name, progress=lambda done, of: cancel and done == 24 and flows.cancel(name))
     if operation == "rollback" and flows.get(name).status == "completed":
         flows.rollback(name)
     store.close()
