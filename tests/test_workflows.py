@@ -934,7 +934,7 @@ def test_check_finds_counters_that_lie(tmp_path: Path) -> None:
 # -- erasure -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["created", "overwritten", "rolled back", "failed"])
+@pytest.mark.parametrize("how", ["created", "overwritten", "rolled back", "failed", "failed strictly"])
 def test_a_purge_leaves_no_text_and_no_vector_in_any_file(how: str, tmp_path: Path) -> None:
     secret, vector = "zanzibar-secret", np.arange(1, 9, dtype=np.float32) * 1.2345
     root = tmp_path / "kb"
@@ -943,10 +943,10 @@ def test_a_purge_leaves_no_text_and_no_vector_in_any_file(how: str, tmp_path: Pa
         if how == "overwritten":
             store.concepts.add(mine, vectors=[vector])
             made = store.workflows.create("concepts", [{**mine, "name": "plain"}], vectors=[vector + 1])
-        elif how == "failed":
+        elif how.startswith("failed"):
             store.concepts.add({"id": "mine", "name": "plain"}, vectors=[vector + 1])
-            bad = {**mine, "quality": 9, "definition": secret}
-            made = store.workflows.create("concepts", [bad], vectors=[vector], policy="lenient")
+            policy = "strict" if how == "failed strictly" else "lenient"
+            made = store.workflows.create("concepts", [{**mine, "quality": secret}], vectors=[vector], policy=policy)
         else:
             made = store.workflows.create(
                 "concepts", [mine, {"id": "other", "name": "o"}], vectors=[vector, vector + 1]

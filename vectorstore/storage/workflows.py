@@ -339,13 +339,18 @@ def forget_items(connection: Connection, kind: str, numbers: Sequence[int], ids:
     """Erase what items hold of records that are purged; the items themselves stay, and are counted."""
     rows, names = json.dumps(list(numbers)), json.dumps(list(ids))
     for (workflow,) in connection.execute("SELECT id FROM workflows WHERE kind = ?", (kind,)).fetchall():
-        connection.execute(
+        changed = connection.execute(
             "UPDATE workflow_items SET payload = NULL, vectors = NULL, image = NULL, vids = NULL, name = NULL, "
             "reason = CASE WHEN reason IS NULL THEN NULL ELSE 'the record was purged' END "
             "WHERE id BETWEEN ? AND ? AND (record IN (SELECT value FROM json_each(?)) "
             "OR name IN (SELECT value FROM json_each(?)))",
             (*_bounds(workflow), rows, names),
         )
+        if changed.rowcount:  # what went wrong may be told in the words of the record
+            connection.execute(
+                "UPDATE workflows SET error = 'a record was purged since' WHERE id = ? AND error IS NOT NULL",
+                (workflow,),
+            )
 
 
 # -- what records and vectors were before ------------------------------------------------------------------------------

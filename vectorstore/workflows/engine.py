@@ -16,6 +16,7 @@ from typing import Any
 
 from vectorstore.errors import LeaseHeld, NotFound, StoreError, ValidationError
 from vectorstore.reason.reasoner import Others
+from vectorstore.records.columnar import without_collector
 from vectorstore.storage import Transaction
 from vectorstore.storage import workflows as store
 from vectorstore.storage.workflows import Done, ItemRow, Told, WorkflowRow
@@ -258,7 +259,7 @@ class Run:
             before = items[-1].number
 
     def _items(self, status: str, after: int, limit: int, *, backwards: bool = False) -> list[ItemRow]:
-        with self._sync.catalog.read() as connection:
+        with self._sync.catalog.read() as connection, without_collector():
             return store.items_of(connection, self._row.id, status, after, limit, backwards=backwards)
 
     def _first_reason(self, transaction: Transaction) -> str | None:

@@ -13,6 +13,7 @@ from vectorstore.deduplicating import Remembering
 from vectorstore.errors import ConflictError, DuplicateId, LeaseHeld, NotFound, ValidationError, VectorstoreError
 from vectorstore.reason.centroids import Centroids
 from vectorstore.records import Context, Row
+from vectorstore.records.columnar import without_collector
 from vectorstore.references import check_references
 from vectorstore.storage import IntegrityError, Transaction
 from vectorstore.storage import spaces as rows
@@ -46,7 +47,8 @@ class Creation(Work):
     def run(self, items: Sequence[ItemRow]) -> None:
         """Write a chunk; when it is refused, find the items at fault, and write the others."""
         self._embedding = Remembering(self.job.collection._embedding, False)
-        good, bad = self.read(items)
+        with without_collector():
+            good, bad = self.read(items)
         try:
             self._attempt(good, bad)
             return
@@ -139,10 +141,11 @@ class Creation(Work):
                 with self.sync.catalog.write() as transaction:
                     contexts = self._contexts(transaction)
                     batch.commit(self._operation, versions)
-                    done = [
-                        self._done(item, name, number, before.get(name))
-                        for (item, _), name, number in zip(part, batch.ids, batch.numbers, strict=True)
-                    ]
+                    with without_collector():
+                        done = [
+                            self._done(item, number, before.get(name))
+                            for (item, _), name, number in zip(part, batch.ids, batch.numbers, strict=True)
+                        ]
                     self._remember_contexts(transaction, contexts)
                     self.job.land(transaction, done, told)
             except Raced:
@@ -151,7 +154,7 @@ class Creation(Work):
                 self._landed.update((each.record or 0, each.number) for each in done)
             return
 
-    def _done(self, item: ItemRow, name: str, number: int, before: tuple[int, Row, dict[str, int]] | None) -> Done:
+    def _done(self, item: ItemRow, number: int, before: tuple[int, Row, dict[str, int]] | None) -> Done:
         if before is None:
             return Done(item.number, number, 1)
         _, row, vids = before
