@@ -103,7 +103,7 @@ def test_what_cannot_be_has_the_exit_code_of_its_error(kb: Path) -> None:
 
 
 def test_an_interrupted_worker_leaves_the_rest_to_the_next(kb: Path, tmp_path: Path) -> None:
-    (tmp_path / "many.jsonl").write_text("".join(json.dumps(item) + "\n" for item in analogies(40_000)))
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(item) + "\n" for item in analogies(15_000)))
     add(kb, "many.jsonl", "--id", "many")
     child = subprocess.Popen(
         [sys.executable, "-m", "vectorstore.cli", "work", str(kb), "--follow", "--embedder", "none"],
@@ -118,6 +118,6 @@ def test_an_interrupted_worker_leaves_the_rest_to_the_next(kb: Path, tmp_path: P
         _, said = child.communicate(timeout=60)
         half = store.workflows.get("many")
         assert child.returncode == 130 and "interrupted" in said
-        assert 0 < half.processed < 40_000 and len(store.analogies) == half.processed
+        assert 0 < half.processed < 15_000 and len(store.analogies) == half.processed
     (ended,) = answer("work", kb, "--embedder", "none")
-    assert (ended["status"], ended["processed"]) == ("completed", 40_000)
+    assert (ended["status"], ended["processed"]) == ("completed", 15_000)

@@ -183,13 +183,11 @@ class Run:
         self._hold(transaction, processed=settled, errors=failed)
         store.landed(transaction.connection, self._row.id, done)
         store.told(transaction.connection, self._row.id, told)
-        transaction.after.append(self._report)
 
     def _taken(self, transaction: Transaction, numbers: Sequence[int], told: Sequence[Told]) -> None:
         self._hold(transaction, undone=len(numbers), kept=len(told))
         store.undone(transaction.connection, self._row.id, numbers)
         store.told(transaction.connection, self._row.id, told)
-        transaction.after.append(self._report)
 
     def _report(self) -> None:
         if self._progress is not None:
@@ -249,6 +247,7 @@ class Run:
             if not items:
                 return
             work.run(items)
+            self._report()
             after = items[-1].number
 
     def _backward(self, work: Work) -> None:
@@ -256,6 +255,7 @@ class Run:
         while items := self._items("done", before, work.chunk, backwards=True):
             self._look()
             work.undo(items)
+            self._report()
             before = items[-1].number
 
     def _items(self, status: str, after: int, limit: int, *, backwards: bool = False) -> list[ItemRow]:
