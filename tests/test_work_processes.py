@@ -53,7 +53,7 @@ def test_another_process_sees_the_items_rise(tmp_path: Path) -> None:
 
 
 def work(root: Path, barrier: Any, outbox: Any) -> None:
-    with vs.open(root, embedder="hash:16", auto_publish=False) as store:
+    with vs.open(root, embedder="hash:16", auto_publish=False, actor=f"worker {os.getpid()}") as store:
         barrier.wait(60)
         outbox.put([(workflow.id, workflow.status) for workflow in store.workflows.process_all()])
 

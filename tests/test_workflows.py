@@ -871,14 +871,14 @@ def test_stuck_and_waiting_ones_are_reported(store: vs.Store, clock: Clock, monk
 
 
 def test_every_transition_is_logged_with_time_actor_counts_and_duration(store: vs.Store, clock: Clock) -> None:
-    store.workflows.actor = "maria"
+    store.trail.actor = "maria"
     start = clock.now
     items = [*analogies(3), {"id": "bad", "quality": 7.5}]
     name = store.workflows.create("analogies", items, policy="lenient").id
     clock.move(seconds=5)
     store.workflows.process(name)
     clock.move(seconds=7)
-    store.workflows.actor = "jon"
+    store.trail.actor = "jon"
     store.workflows.rollback(name)
     lines = store.workflows.log(name)[::-1]
 

@@ -19,6 +19,7 @@ from vectorstore.storage import workflows as rows
 from vectorstore.storage.workflows import STATUSES, ItemRow, WorkflowRow
 from vectorstore.storage.worklog import log_length, log_of
 from vectorstore.sync import Progress, Sync
+from vectorstore.trail import Trail
 from vectorstore.workflows.engine import LEASE, Run, tell, unknown
 from vectorstore.workflows.lines import payload_of, write_lines
 from vectorstore.workflows.making import Making
@@ -31,13 +32,10 @@ ITEM_STATUSES = ("pending", "waiting", "done", "failed", "skipped", "undone", "k
 
 
 class Workflows(Making):
-    """The work of a store: durable, resumable, and undone when it should not have been.
+    """The work of a store: durable, resumable, and undone when it should not have been."""
 
-    `actor` is who the log says did it; this host and process, until somebody sets it.
-    """
-
-    def __init__(self, sync: Sync, others: Others) -> None:
-        super().__init__(sync, others, f"{socket.gethostname()}:{os.getpid()}")
+    def __init__(self, sync: Sync, others: Others, trail: Trail) -> None:
+        super().__init__(sync, others, trail)
         self._workers: list[Worker] = []
 
     # -- having it done --------------------------------------------------------------------------------------------
@@ -101,7 +99,8 @@ class Workflows(Making):
             return rows.next_workflow(connection, self._sync.catalog.now())
 
     def _run(self, lease: timedelta, progress: Progress | None = None, stop: Callable[[], bool] = lambda: False) -> Run:
-        return Run(self._sync, self._others, self.actor, lease, progress, stop)
+        owner = f"{self._trail.actor} (process {os.getpid()} on {socket.gethostname()})"
+        return Run(self._sync, self._others, self._trail.actor, owner, lease, progress, stop)
 
     # -- stopping, taking back, trying again -------------------------------------------------------------------------
 
@@ -118,10 +117,10 @@ class Workflows(Making):
             if row.status == "pending":
                 values: dict[str, Any] = {"status": "cancelled", "finished_at": transaction.now}
                 rows.change_workflow(transaction.connection, row.id, **values)
-                tell(transaction, row, self.actor, "pending")
+                tell(transaction, row, self._trail.actor, "pending")
             elif row.goal == "completed":
                 rows.change_workflow(transaction.connection, row.id, goal="cancelled", updated_at=transaction.now)
-                tell(transaction, row, self.actor, "processing", "cancel")
+                tell(transaction, row, self._trail.actor, "processing", "cancel")
             alone = row.status == "processing" and (row.lease_until or 0) <= transaction.now
         if alone:  # nobody is there to stop
             with contextlib.suppress(LeaseHeld):
@@ -169,7 +168,7 @@ class Workflows(Making):
             settled = sum(counts.get(name, 0) for name in ("done", "skipped")) + sum(left.values())
             values: dict[str, Any] = {"status": "pending", "processed": settled, "errors": 0, "error": None, **left}
             rows.change_workflow(connection, row.id, **values, finished_at=None, updated_at=transaction.now)
-            tell(transaction, row, self.actor, row.status, "retry")
+            tell(transaction, row, self._trail.actor, row.status, "retry")
         return self.get(id)
 
     @contextlib.contextmanager
@@ -330,6 +329,6 @@ class Workflows(Making):
                         continue
                     removed += 1
                     if not dry_run:
-                        tell(transaction, row, self.actor, row.status, "cleaned up")
+                        tell(transaction, row, self._trail.actor, row.status, "cleaned up")
                         rows.remove_workflow(transaction.connection, row.id)
         return removed

@@ -58,6 +58,7 @@ def tell(transaction: Transaction, row: WorkflowRow, actor: str, before: str | N
     details: dict[str, object] = {"id": now.name, "operation": now.operation, "kind": now.kind, "status": now.status}
     details |= {"before": before, "total": now.total, "processed": now.processed, "errors": now.errors}
     transaction.notes.append(("workflow", details))
+    transaction.record("workflow", now.kind, workflow=now.name, does=now.operation, before=before, after=now.status)
     return now
 
 
@@ -69,6 +70,7 @@ class Run:
         sync: Sync,
         others: Others,
         actor: str,
+        owner: str,
         lease: timedelta,
         progress: Progress | None = None,
         stop: Callable[[], bool] = lambda: False,
@@ -80,6 +82,7 @@ class Run:
         self._sync = sync
         self._others = others
         self._actor = actor
+        self._owner = owner
         self._lease = int(lease.total_seconds() * 1e6)
         self._progress = progress
         self._stop = stop
@@ -122,7 +125,7 @@ class Run:
                 transaction.connection,
                 row.id,
                 status="processing",
-                owner=self._actor,
+                owner=self._owner,
                 fence=row.fence + 1,
                 lease_until=transaction.now + self._lease,
                 started_at=row.started_at or transaction.now,
@@ -140,6 +143,14 @@ class Run:
                 f"workflow {self._row.name!r} was taken over by another worker, or removed; "
                 "what this one was about to write was not written"
             )
+        transaction.quiet()
+
+    def _sign(self, transaction: Transaction) -> None:
+        """Let the trail say which workflow did what this chunk did, if only that it told something."""
+        for each in transaction.done:
+            each.details["workflow"] = self._row.name
+        if not transaction.done:
+            transaction.record("workflow", self._row.kind, workflow=self._row.name, does=self._row.operation)
 
     @contextlib.contextmanager
     def _heartbeat(self) -> Iterator[None]:
@@ -183,11 +194,13 @@ class Run:
         self._hold(transaction, processed=settled, errors=failed)
         store.landed(transaction.connection, self._row.id, done)
         store.told(transaction.connection, self._row.id, told)
+        self._sign(transaction)
 
     def _taken(self, transaction: Transaction, numbers: Sequence[int], told: Sequence[Told]) -> None:
         self._hold(transaction, undone=len(numbers), kept=len(told))
         store.undone(transaction.connection, self._row.id, numbers)
         store.told(transaction.connection, self._row.id, told)
+        self._sign(transaction)
 
     def _report(self) -> None:
         if self._progress is not None:
@@ -237,6 +250,7 @@ class Run:
                 self._hold(transaction)
                 reason = self._first_reason(transaction) or f"{row.errors} items failed"
                 store.change_workflow(transaction.connection, row.id, goal="rolled_back", error=reason)
+                tell(transaction, row, self._actor, row.status, "take back")
             return False
         return row.goal == "completed"
 

@@ -24,6 +24,7 @@ from vectorstore.records.where import says_nothing, with_ids
 from vectorstore.storage import spaces as spaces_of_store
 from vectorstore.storage import workflows as rows
 from vectorstore.sync import Sync
+from vectorstore.trail import Trail
 from vectorstore.workflows.engine import tell
 from vectorstore.workflows.lines import payload_of, read_lines
 from vectorstore.workflows.states import Policy, Workflow
@@ -36,10 +37,10 @@ _BRINGS = ("create", "update")
 class Making:
     """The verbs that make workflows. Each returns the pending workflow; `process` does it."""
 
-    def __init__(self, sync: Sync, others: Others, actor: str) -> None:
+    def __init__(self, sync: Sync, others: Others, trail: Trail) -> None:
         self._sync = sync
         self._others = others
-        self.actor = actor
+        self._trail = trail
 
     def create(
         self,
@@ -318,7 +319,7 @@ class Making:
             rows.insert_items(connection, row, payloads, blobs)
             made = rows.workflow_by_name(connection, name)
             assert made is not None  # inserted above
-            return Workflow.of(tell(transaction, made, self.actor, None, note))
+            return Workflow.of(tell(transaction, made, self._trail.actor, None, note))
 
 
 def _checked(id: str | None, otherwise: str) -> str:

@@ -185,6 +185,7 @@ class Embedding(ById):
                 ]
                 details = {"kind": table.name, "operation": "reembed", "records": 0, "vectors": len(numbers)}
                 transaction.notes.append(("commit", details))
+                transaction.record("reembed", table.name, numbers)
                 self.job.land(transaction, done, told)
             return
 
@@ -220,6 +221,8 @@ class Embedding(ById):
                 retire(transaction, space, none)
                 details = {"kind": table.name, "operation": "reembed", "records": 0, "vectors": len(back)}
                 transaction.notes.append(("commit", details))
+                if back or none:
+                    transaction.record("rollback", table.name, [*back, *none])
             left = {each.number for each in kept}
             self.job.take(transaction, [item.number for item in items if item.number not in left], kept)
 

@@ -273,6 +273,7 @@ class Creation(Work):
             guard.after(transaction, [number for number, _ in living])
         details = {"kind": table.name, "operation": "rollback", "records": len(changed), "vectors": 0}
         transaction.notes.append(("commit", details))
+        transaction.record("rollback", table.name, [number for number, _ in changed])
 
     def _vectors_back(
         self,
