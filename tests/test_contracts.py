@@ -16,14 +16,17 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
+from tests.bad_work import BAD_WORK
 from vectorstore import contracts, promises
 from vectorstore.reason import REASONERS, Models
 from vectorstore.storage.catalog import Catalog
+from vectorstore.workflows import WORK, Workflows
 
 NAN = float("nan")
+VERBS = promises.VERBS | WORK
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, Models, *REASONERS.values())
+    for top in (vs.Store, vs.Collection, Models, Workflows, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }
@@ -162,8 +165,9 @@ BAD: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str, Any]] = [
     ("store.models", "path", (3,), {}, "name", 3),
     ("store.models", "list", (3,), {}, "name", 3),
     ("store.models", "delete", ("net", 0), {}, "version", 0),
+    *BAD_WORK,
 ]
-TAKES_NOTHING = {"Store.flush", "Store.stats", "Versioned.lines"}
+TAKES_NOTHING = {"Store.flush", "Store.stats", "Versioned.lines", "Workflows.next", "Workflows.health"}
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +216,7 @@ def test_every_public_verb_has_a_contract_and_bad_inputs() -> None:
             where = next(cls for cls in type(target).__mro__ if verb in vars(cls))
             tried.add(f"{where.__name__}.{verb}")
 
-    assert public == promises.VERBS.keys()
+    assert public == VERBS.keys()
     assert public - tried == TAKES_NOTHING
 
 
@@ -226,7 +230,7 @@ def test_a_verb_named_by_no_class_is_noticed() -> None:
 
 
 def test_wrapping_leaves_names_docs_and_signatures() -> None:
-    for name in promises.VERBS:
+    for name in VERBS:
         cls, method = name.split(".")
         function = getattr(CLASSES[cls], method)
         assert function.__name__ == method and function.__doc__ and function.__wrapped__
@@ -404,7 +408,7 @@ def test_a_stream_that_is_left_early_is_closed(verb: str, kb: vs.Store) -> None:
 def test_the_table_is_data() -> None:
     """Every rule answers for anything without raising."""
     strange = (None, True, 0, -1, 1.5, NAN, "", "x", b"x", [], [1], {}, {"a": 1}, object(), int, np.ones(2), os.sep)
-    rules = [rule for verb in promises.VERBS.values() for rule in verb.takes.values()]
+    rules = [rule for verb in VERBS.values() for rule in verb.takes.values()]
     for rule in rules:
         assert rule.words and {rule.holds(value) for value in strange} <= {True, False}
     assert ast.literal_eval(json.dumps(sorted(promises.UNCOUNTED)))

@@ -142,7 +142,7 @@ _SEARCH = {"exact": FLAG, "space": SPACE}
 _FIT = {"kind": TEXT, "recipe": RECIPE, "where": or_none(WHERE), "context": or_none(TEXT), "space": SPACE}
 _LINE = {"name": TEXT}
 _SEED = whole(0, 2**32 - 1)
-_EVENTS = ("commit", "publish", "rebuild", "fit", "persist")
+_EVENTS = ("commit", "publish", "rebuild", "fit", "persist", "workflow")
 
 VERBS: dict[str, Verb] = {
     "Collection.add": Verb(_WRITE, _ADDED, writes=True),
