@@ -48,7 +48,7 @@ from vectorstore.sync import (
     wants_index,
 )
 from vectorstore.trail import Trail, actor_of
-from vectorstore.workflows import WORK, Workflows
+from vectorstore.workflows import Workflows
 
 R = TypeVar("R", bound=Record)
 Event = Literal["commit", "publish", "rebuild", "fit", "persist", "workflow"]
@@ -364,4 +364,4 @@ def open(
     )
 
 
-keep((Store, Collection, Models, Workflows, *REASONERS.values()), VERBS | WORK, UNCOUNTED)
+keep((Store, Collection, Models, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)

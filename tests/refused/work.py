@@ -1,12 +1,11 @@
-"""Bad inputs of the verbs of work, for tests/test_contracts.py."""
-
-from __future__ import annotations
+"""Bad inputs to the verbs of workflows."""
 
 from datetime import timedelta
-from typing import Any
+
+from refused import Row
 
 WORK = "store.workflows"
-BAD_WORK: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str, Any]] = [
+BAD: list[Row] = [
     (WORK, "create", (5, [{"name": "x"}]), {}, "kind", 5),
     (WORK, "create", ("concepts", []), {}, "concepts", ...),
     (WORK, "create", ("concepts", [5]), {}, "concepts[0]", ...),
@@ -56,4 +55,3 @@ BAD_WORK: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str, Any]] = [
     (WORK, "cleanup", (), {"status": "pending"}, "status", "pending"),
     (WORK, "cleanup", (), {"dry_run": "yes"}, "dry_run", "yes"),
 ]
-"""(how to come to the object, verb, arguments, options, field, value)."""
