@@ -206,8 +206,8 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             "",
             f"Added and indexed in {found['add_and_index_s']:.1f} s; the first recall, which reads all memories' "
-            f"figures, {found['first_ms']:.0f} ms. A commit that notes ten uses {after['touch_p50_ms']:.2f} ms (median), "
-            f"the recall right after it {after['recall_p50_ms']:.2f} ms.",
+            f"figures, {found['first_ms']:.0f} ms. A commit that notes ten uses {after['touch_p50_ms']:.2f} ms "
+            f"(median), the recall right after it {after['recall_p50_ms']:.2f} ms.",
             "",
         ]
     if "paths" in results:

@@ -528,3 +528,17 @@ def test_counts_of_every_kind_are_in_the_statistics(store: vs.Store) -> None:
     kinds = store.stats()["kinds"]
     counted = {name: kinds[name]["records"] for name in ("memories", "skills", "architectures", "episodes", "causes")}
     assert counted == {"memories": 1, "skills": 1, "architectures": 0, "episodes": 0, "causes": 0}
+
+
+def test_a_workflow_that_is_rolled_back_takes_no_use_away(store: vs.Store, clock: Clock) -> None:
+    """O14: uses that were noted meanwhile stay, and recall ranks by what came back."""
+    add(store, {"id": "a", "importance": 0.2})
+    flow = store.workflows.update("memories", [{"id": "a", "importance": 1.0}])
+    store.workflows.process(flow.id)
+    assert store.memories.recall("memory 0")[0].parts["importance"] == 0.25
+    clock.move(hours=1)
+    store.memories.touch("a")
+    store.workflows.rollback(flow.id)
+    found = store.memories.get("a")
+    assert found is not None and (found.importance, found.access_count, found.last_accessed) == (0.2, 1, clock.now)
+    assert store.memories.recall("memory 0")[0].parts["importance"] == 0.05
