@@ -97,5 +97,5 @@ def checked(kind: type[Record], field: str, value: Any, where: str) -> float:
     try:
         kind.__pydantic_validator__.validate_assignment(kind.model_construct(), field, value)
     except pydantic.ValidationError as error:
-        raise readable(error, where) from None
+        raise ValidationError(f"{where}{str(readable(error, '')).removeprefix(f'.{field}')}") from None
     return float(value)

@@ -100,4 +100,4 @@ class Gathering:
     def touched(self) -> None:
         """It is as new as this transaction, and one version further."""
         self.values[AT["version"]] += 1
-        self.values[AT["updated_at"]] = self._now
+        self.values[AT["updated_at"]] = max(self.values[AT["updated_at"]] or 0, self._now)

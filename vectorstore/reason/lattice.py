@@ -146,15 +146,19 @@ class Lattice(Fading, Linking):
         where = f"{self.name}[0]"
         given = form if isinstance(form, EchoForm) else EchoForm.parse(form, where)
         new = [_as_term(term, f"{where}.terms[{place}]") for place, term in enumerate(terms)]
-        ledger = Ledger(self._sync)
+        name, ledger = given.derived_id(), Ledger(self._sync)
         with self._sync.catalog.write() as transaction:
-            (name,) = self.upsert(given)
+            forms = ledger.open(transaction, [name])
             known = ledger.terms.by_ids(transaction.connection, [term.id for term, _ in new if term.id])
+            if forms:
+                self.upsert(given)
+                forms = ledger.open(transaction, [name])
+            else:
+                forms = ledger.begin(transaction, [given])
             fresh = [each for each in new if each[0].id not in known]
-            if fresh:
-                opened = ledger.open(transaction, [name])
-                _take(opened[name], fresh)
-                ledger.write(transaction, opened.values(), "put")
+            _take(forms[name], fresh)
+            if fresh or forms[name].row is None:
+                ledger.write(transaction, forms.values(), "put")
         return name
 
     def append(
