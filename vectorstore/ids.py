@@ -25,6 +25,7 @@ _UNITS = {
     "w": timedelta(weeks=1),
 }
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 
 
 def utc_now() -> datetime:
@@ -67,7 +68,7 @@ def as_age(value: str | float | timedelta) -> timedelta:
 def new_id(moment: datetime) -> str:
     """A ULID (26 characters, sorts by time): 48 bits of milliseconds, 80 random bits."""
     number = (to_micros(moment) // 1000) << 80 | int.from_bytes(os.urandom(10), "big")
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -5, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -10, -10)])
 
 
 def check_id(value: str) -> str:

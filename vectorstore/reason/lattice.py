@@ -10,18 +10,19 @@ from pydantic import JsonValue
 
 from vectorstore.errors import DuplicateId, ValidationError
 from vectorstore.ids import to_micros
-from vectorstore.reason import bringing
+from vectorstore.reason import bringing, chain
 from vectorstore.reason.anchored import checked
 from vectorstore.reason.fading import Fading
-from vectorstore.reason.gathering import Gathering, current
+from vectorstore.reason.gathering import AT, Gathering, current
 from vectorstore.reason.ledger import Ledger
 from vectorstore.reason.linking import Linking
-from vectorstore.records import EchoForm, EchoTerm
+from vectorstore.records import EchoForm, EchoTerm, Value
 from vectorstore.records.lattice import TAU_DAYS, form_id, pair_anchor
 
 SEED, EVENT, PART = 1.0, 0.1, 0.5
 """Intensities: of a pair's first term, of each time it is resolved, and of each side of a pair that was made."""
 
+_PLAIN = 1_000
 PAIRS = "cls"
 """The domain of forms that are made of pairs."""
 
@@ -88,12 +89,9 @@ class Lattice(Fading, Linking):
         anchors = dict(wanted)
         with self._sync.catalog.write() as transaction:
             forms = ledger.open(transaction, anchors)
-            new = [
-                _pair_form(anchor, *places[name], PAIRS, context, tau_days, "resolve")
-                for name, anchor in anchors.items()
-                if name not in forms
-            ]
-            begun = ledger.begin(transaction, new) if new else {}
+            absent = [name for name in anchors if name not in forms]
+            rows = self._pair_rows([(name, anchors[name], *places[name]) for name in absent], context, tau_days)
+            begun = ledger.begin_rows(transaction, rows)
             for name, form in begun.items():
                 form.take(anchors[name], "cls_seed", SEED)
             forms |= begun
@@ -111,6 +109,32 @@ class Lattice(Fading, Linking):
                 for place, name in late.items():
                     results[place] = sums[name].faded
         return results
+
+    def _pair_rows(
+        self, pairs: Sequence[tuple[str, str, str, str]], context: str, tau_days: float
+    ) -> list[list[Value]]:
+        """The rows of new forms of pairs: (id, anchor, a, b).
+
+        One is made as every form is. The others differ from it in what names them, which needs no check where every
+        character is printable: that is a third of the time.
+        """
+        schema, rows = self._table.schema, list[list[Value]]()
+        encoders = dict(zip(schema.names, schema.encoders, strict=True))
+        plain: list[Value] | None = None
+        for name, anchor, a, b in pairs:
+            if plain is None or len(anchor) > _PLAIN or not (a.isprintable() and b.isprintable()):
+                form = _pair_form(anchor, a, b, PAIRS, context, tau_days, "resolve")
+                plain = list(schema.encode(form, self.name))
+                state = chain.state_of(form)
+            topology, identities = _pair_parts(a, b, "resolve")
+            values = plain.copy()
+            values[0], values[AT["anchor"]] = name, anchor
+            values[AT["topology"]] = encoders["topology"](topology)
+            values[AT["identities"]] = encoders["identities"](identities)
+            state = {**state, "topology": topology, "identities": list(identities)}
+            values[AT["trace_signature"]] = chain.began(anchor, context, state)
+            rows.append(values)
+        return rows
 
     def create_pair(self, anchor: str, a: str, b: str, *, domain: str = PAIRS, context: str = "default") -> EchoForm:
         """Make a form of a pair under an anchor of your own: both sides with 0.5, and an event of 0.1.
@@ -215,15 +239,21 @@ class Lattice(Fading, Linking):
 
 
 def _pair_form(anchor: str, a: str, b: str, domain: str, context: str, tau_days: float, made_by: str) -> EchoForm:
-    topology: dict[str, JsonValue] = {"lattice_type": "contradiction", "geoid_pair": [a, b], "created_from": made_by}
+    topology, identities = _pair_parts(a, b, made_by)
     return EchoForm(
-        anchor=anchor,
-        context=context,
-        domain=domain,
-        topology=topology,
-        identities=tuple(dict.fromkeys((a, b))),
-        tau_days=tau_days,
+        anchor=anchor, context=context, domain=domain, topology=topology, identities=identities, tau_days=tau_days
     )
+
+
+def _pair_parts(a: str, b: str, made_by: str) -> tuple[dict[str, JsonValue], tuple[str, ...]]:
+    """(topology, identities) of the form of a pair."""
+    pair: list[JsonValue] = [a, b]
+    topology: dict[str, JsonValue] = {
+        "lattice_type": "contradiction",
+        "geoid_pair": pair,
+        "created_from": made_by,
+    }
+    return topology, (a,) if a == b else (a, b)
 
 
 def _as_term(item: EchoTerm | Mapping[str, Any], where: str) -> tuple[EchoTerm, bool]:

@@ -48,18 +48,25 @@ class Ledger:
 
     def begin(self, transaction: Transaction, forms: Sequence[EchoForm]) -> dict[str, Gathering]:
         """Id -> a new form, not stored yet; whether its id is free is for the caller to know."""
-        now, begun = transaction.now, {}
-        make_contexts(self._sync, transaction, dict.fromkeys(form.context for form in forms))
+        rows = []
         for form in forms:
             values = list(self.forms.schema.encode(form, self.forms.name))
             values[0] = form.derived_id()
+            for name, value in _nothing(chain.began(form.anchor, form.context, chain.state_of(form))).items():
+                values[AT[name]] = value
+            rows.append(values)
+        return self.begin_rows(transaction, rows)
+
+    def begin_rows(self, transaction: Transaction, rows: Sequence[list[Value]]) -> dict[str, Gathering]:
+        """The same for rows that are encoded and have their signature."""
+        now, begun = transaction.now, {}
+        make_contexts(self._sync, transaction, dict.fromkeys(str(values[1]) for values in rows))
+        for values in rows:
             made = values[AT["created_at"]]
             values[AT["version"]] = 1
             values[AT["created_at"]] = now if made is None else made
             values[AT["updated_at"]] = now
             values[AT["deleted_at"]] = None
-            for name, value in _nothing(chain.began(form.anchor, form.context, chain.state_of(form))).items():
-                values[AT[name]] = value
             begun[str(values[0])] = Gathering(None, values, now)
         return begun
 

@@ -193,7 +193,7 @@ def pair_anchor(a: str, b: str, *, directed: bool = False) -> str:
 
 def _escaped(text: str, marks: str) -> str:
     """The text with %, the marks and what no id may hold as %XX of its UTF-8."""
-    if text.isalnum():
+    if text.isprintable() and ".." not in text and not any(mark in text for mark in f"%/\\{marks}"):
         return text
     found: list[str] = []
     for place, sign in enumerate(text):
