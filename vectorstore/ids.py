@@ -46,11 +46,11 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def as_age(value: str | float | timedelta) -> timedelta:
+def as_age(value: str | float | timedelta, where: str = "age") -> timedelta:
     """How long ago: "30d", "12h", "45m", "3600s", "2w", a timedelta, or a number of days.
 
     Raises:
-        ValidationError: it is none of these, or below zero.
+        ValidationError: it is none of these, or below zero; the message starts with `where`.
     """
     try:
         if isinstance(value, timedelta):
@@ -63,7 +63,8 @@ def as_age(value: str | float | timedelta) -> timedelta:
             return found
     except (ValueError, OverflowError, TypeError):
         pass
-    raise ValidationError(f"expected an age such as 30d, 12h, 45m, 3600s or a number of days, got {value!r}")
+    words = "expected an age such as 30d, 12h, 45m, 3600s or a number of days"
+    raise ValidationError(f"{where}: {words}, got {value!r}", value=value)
 
 
 def new_id(moment: datetime) -> str:

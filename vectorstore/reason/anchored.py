@@ -59,7 +59,7 @@ class Anchored(Reasoner[EchoForm]):
         """
         given = {key: value for key, value in (("domain", domain), ("phase", phase)) if value is not None}
         parts = [part for part in (given, where) if part]
-        return self.find({"and": parts} if parts else None, order="-updated_at", limit=limit)
+        return self.find({"and": parts} if len(parts) > 1 else dict(*parts), order="-updated_at", limit=limit)
 
     def before(self, transaction: Transaction, rows: Sequence[Row], offset: int) -> None:
         """A form's id follows from its anchor.
@@ -74,14 +74,19 @@ class Anchored(Reasoner[EchoForm]):
                     f"{self.name}[{place}].id: {row[0]!r} does not follow from the anchor {row[anchor]!r}; leave it out"
                 )
         kept, rows_before = self._former
-        former = rows_before if kept is transaction else {}
-        self._former = (transaction, {**former, **Ledger(self._sync).former(transaction, rows)})
+        if kept is not transaction:
+            rows_before = {}
+            transaction.undo.append(self._forget)  # a call within a bigger transaction may fail by itself
+        self._former = (transaction, {**rows_before, **Ledger(self._sync).former(transaction, rows)})
 
     def after(self, transaction: Transaction, numbers: Sequence[int]) -> None:
         """Forms keep what has gathered in them, and a change of their state is a step."""
         kept, former = self._former
-        self._former = (None, {})
+        self._forget()
         Ledger(self._sync).adopt(transaction, numbers, former if kept is transaction else {})
+
+    def _forget(self) -> None:
+        self._former = (None, {})
 
     def _missing(self, anchor: str, context: str) -> NotFound:
         inside = "" if context == "default" else f" in the context {context!r}"

@@ -16,6 +16,7 @@ from vectorstore.records import EchoForm, Identity, Where, parse
 from vectorstore.records.lattice import ENTROPY_SCALING, TAU_DAYS
 from vectorstore.storage.lattice import By, Group
 from vectorstore.storage.patching import pages_of
+from vectorstore.sync import expire
 
 _PAGE = 5_000
 
@@ -54,12 +55,11 @@ class Fading(Anchored):
         self, forms: Sequence[EchoForm], *, tau_days: float | None = None, at: datetime | None = None
     ) -> list[float]:
         """The decayed intensities of forms as they were read, in their order; arguments as in `intensity`."""
-        tau = None if tau_days is None else checked(EchoForm, "tau_days", tau_days, "tau_days")
         now = self._sync.catalog.now() if at is None else to_micros(at)
-        known = [current(form, now) if tau is None else None for form in forms]
+        known = [current(form, now) if tau_days is None else None for form in forms]
         asked = [form.id for form, value in zip(forms, known, strict=True) if value is None]
         with self._sync.catalog.read() as connection:
-            sums = Ledger(self._sync).tables.sums(connection, asked, now, tau) if asked else {}
+            sums = Ledger(self._sync).tables.sums(connection, asked, now, tau_days) if asked else {}
         return [
             (sums[form.id].faded if form.id in sums else 0.0) if value is None else value
             for form, value in zip(forms, known, strict=True)
@@ -81,8 +81,9 @@ class Fading(Anchored):
         """
         tau = checked(EchoForm, "tau_days", tau_days, "tau_days")
         scaling = checked(Identity, "weight", entropy_scaling, "entropy_scaling")
-        node, ledger, done = parse(where, self._table.schema), Ledger(self._sync), 0
+        node, ledger, done = parse(where, self._table.schema), Ledger(self._sync), list[int]()
         with self._sync.catalog.write() as transaction:
+            expire(self._sync, transaction, self._table)
             for ids in pages_of(transaction.connection, self._table, node, _PAGE):
                 taus = dict.fromkeys(ids, tau)
                 if scaling:
@@ -90,10 +91,11 @@ class Fading(Anchored):
                     entropies = self._entropies([form for _, form in found.values()])
                     taus = {name: tau * (1.0 + scaling * entropies[name]) for name in ids}
                 done += ledger.resum(transaction, ids, taus)
-            transaction.notes.append(
-                ("commit", {"kind": self.name, "operation": "decay", "records": done, "vectors": 0})
-            )
-        return done
+            details = {"kind": self.name, "operation": "decay", "records": len(done), "vectors": 0}
+            transaction.notes.append(("commit", details))
+            if done:
+                transaction.record("decay", self.name, done, tau_days=tau)
+        return len(done)
 
     def tau_of(
         self, anchor: str, context: str = "default", *, tau_days: float = TAU_DAYS, scaling: float = ENTROPY_SCALING
@@ -128,9 +130,7 @@ class Fading(Anchored):
 
         `restore` brings them back with their terms; `purge` erases them.
         """
-        if by not in ("updated_at", "created_at"):
-            raise ValidationError(f"by: expected 'updated_at' or 'created_at', got {by!r}")
-        limit = self._sync.catalog.clock() - as_age(older_than)
+        limit = self._sync.catalog.clock() - as_age(older_than, "older_than")
         old: Where = {f"{by}__lte": limit}
         return self.delete(where=old if where is None else {"and": [old, where]}, dry_run=dry_run)
 
@@ -157,11 +157,10 @@ class Fading(Anchored):
         """
         if by not in get_args(By):
             raise ValidationError(f"by: expected one of {', '.join(get_args(By))}, got {by!r}")
-        tau = None if tau_days is None else checked(EchoForm, "tau_days", tau_days, "tau_days")
         node = parse(where, self._table.schema)
         now = self._sync.catalog.now() if at is None else to_micros(at)
         with self._sync.catalog.read() as connection:
-            return Ledger(self._sync).tables.groups(connection, by, now, tau, node)
+            return Ledger(self._sync).tables.groups(connection, by, now, tau_days, node)
 
     def top_symbols(self, k: int = 10, *, where: Where | None = None) -> list[Group]:
         """The most intense symbols now."""

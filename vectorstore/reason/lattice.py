@@ -18,6 +18,7 @@ from vectorstore.reason.ledger import Ledger
 from vectorstore.reason.linking import Linking
 from vectorstore.records import EchoForm, EchoTerm, Value
 from vectorstore.records.lattice import TAU_DAYS, form_id, pair_anchor
+from vectorstore.writing import as_record
 
 SEED, EVENT, PART = 1.0, 0.1, 0.5
 """Intensities: of a pair's first term, of each time it is resolved, and of each side of a pair that was made."""
@@ -75,10 +76,8 @@ class Lattice(Fading, Linking):
         tau_days = checked(EchoForm, "tau_days", tau_days, "tau_days")
         wanted: list[tuple[str, str]] = []
         places: dict[str, tuple[str, str]] = {}
-        for place, (a, b) in enumerate(pairs):
-            for name in (a, b):
-                if not isinstance(name, str) or not name.strip():
-                    raise ValidationError(f"pairs[{place}]: expected two names, got {(a, b)!r}")
+        for place, pair in enumerate(pairs):
+            a, b = _two_names(pair, f"pairs[{place}]")
             anchor = pair_anchor(a, b, directed=directed)
             name = form_id(anchor, context)
             wanted.append((name, anchor))
@@ -142,10 +141,8 @@ class Lattice(Fading, Linking):
         Raises:
             DuplicateId: the anchor is taken.
         """
-        form = _pair_form(anchor, a, b, domain, context, TAU_DAYS, "create_pair")
+        form = _pair_form(anchor, *_two_names((a, b), "create_pair"), domain, context, TAU_DAYS, "create_pair")
         terms = [(a, "geoid_a", PART), (b, "geoid_b", PART), (anchor, "creation_event", EVENT)]
-        for symbol, role, _ in terms:
-            _as_term({"symbol": symbol, "role": role}, "create_pair")
         ledger = Ledger(self._sync)
         with self._sync.catalog.write() as transaction:
             if ledger.open(transaction, [form.derived_id()]):
@@ -168,7 +165,7 @@ class Lattice(Fading, Linking):
             ValidationError: nothing was written.
         """
         where = f"{self.name}[0]"
-        given = form if isinstance(form, EchoForm) else EchoForm.parse(form, where)
+        given = as_record(self._table, form, where)
         new = [_as_term(term, f"{where}.terms[{place}]") for place, term in enumerate(terms)]
         name, ledger = given.derived_id(), Ledger(self._sync)
         with self._sync.catalog.write() as transaction:
@@ -238,11 +235,18 @@ class Lattice(Fading, Linking):
         return bringing.bring(self._sync, bringing.read(forms, context))
 
 
+def _two_names(pair: Any, where: str) -> tuple[str, str]:
+    if isinstance(pair, tuple | list) and len(pair) == 2:
+        a, b = pair
+        if isinstance(a, str) and isinstance(b, str) and a.strip() and b.strip():
+            return a, b
+    raise ValidationError(f"{where}: expected two names, got {pair!r}", value=pair)
+
+
 def _pair_form(anchor: str, a: str, b: str, domain: str, context: str, tau_days: float, made_by: str) -> EchoForm:
     topology, identities = _pair_parts(a, b, made_by)
-    return EchoForm(
-        anchor=anchor, context=context, domain=domain, topology=topology, identities=identities, tau_days=tau_days
-    )
+    said = {"topology": topology, "identities": identities, "tau_days": tau_days}
+    return EchoForm.parse({"anchor": anchor, "context": context, "domain": domain, **said}, made_by)
 
 
 def _pair_parts(a: str, b: str, made_by: str) -> tuple[dict[str, JsonValue], tuple[str, ...]]:

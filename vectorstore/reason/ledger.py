@@ -80,7 +80,8 @@ class Ledger:
             again = [(row, _with(new[name], version=stamps[row][0] + 1)) for name, (row, _) in gone.items()]
             self.forms.replace(connection, again, text_changed=False)
         fresh = [values for name, values in new.items() if name not in gone]
-        self.forms.insert(connection, self.forms.next_row(connection), fresh)
+        first = self.forms.next_row(connection)
+        self.forms.insert(connection, first, fresh)
         old = [each for each in some if each.row is not None]
         for each in old:
             each.touched()
@@ -89,6 +90,11 @@ class Ledger:
         self.terms.insert(connection, self.terms.next_row(connection), terms)
         details: dict[str, object] = {"kind": self.forms.name, "operation": operation, "records": len(some)}
         transaction.notes.append(("commit", {**details, "terms": len(terms), "vectors": 0}))
+        if some:
+            known = [*(row for row, _ in gone.values()), *(each.row or 0 for each in old)]
+            transaction.record(
+                operation, self.forms.name, [*range(first, first + len(fresh)), *known], terms=len(terms)
+            )
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -208,7 +214,7 @@ class Ledger:
         self._bring_up(transaction, some)
         patch(transaction.connection, self.forms, [(each.row or 0, tuple(each.values)) for each in some], KEPT)
 
-    def resum(self, transaction: Transaction, ids: Sequence[str], taus: Mapping[str, float]) -> int:
+    def resum(self, transaction: Transaction, ids: Sequence[str], taus: Mapping[str, float]) -> list[int]:
         """Write the decayed sums of forms as of now; neither `updated_at` nor their order changes.
 
         Args:
@@ -217,7 +223,7 @@ class Ledger:
             taus: id -> the tau that it has from now on, days.
 
         Returns:
-            How many forms there are.
+            Their rows.
         """
         rows = stored_rows(transaction.connection, self.forms, ids)
         some = []
@@ -232,7 +238,7 @@ class Ledger:
                 each.values[AT["version"]] += 1
                 written.append((each.row or 0, tuple(each.values)))
         patch(transaction.connection, self.forms, written, ("version", "tau_days", *SUMS))
-        return len(some)
+        return [each.row or 0 for each in some]
 
     def _resum(self, transaction: Transaction, some: Sequence[Gathering]) -> None:
         now = transaction.now

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vectorstore.errors import ValidationError
 from vectorstore.reason import chain, resonance, topology
 from vectorstore.reason.anchored import Anchored
 from vectorstore.reason.ledger import Ledger
@@ -80,8 +79,6 @@ class Linking(Anchored):
         context: str = "default",
     ) -> list[tuple[EchoEdge, EchoForm]]:
         """The edges at a form, with the form at the other end, the heaviest first, ties by anchor."""
-        if direction not in ("out", "in", "both"):
-            raise ValidationError(f"direction: expected 'out', 'in' or 'both', got {direction!r}")
         with self._sync.catalog.read() as connection:
             name = self.form(anchor, context).id
             edges = self._edges_at(connection, name, type, direction)
@@ -110,8 +107,6 @@ class Linking(Anchored):
         self, anchor: str, k: int = 10, context: str = "default", *, where: Where | None = None
     ) -> list[Resonance]:
         """The forms that share most with a form now, best first; `reason/resonance.py` has the formula."""
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValidationError(f"k: expected a whole number of at least 1, got {k!r}")
         node = parse(where, self._table.schema)
         with self._sync.catalog.read() as connection:
             form = self.form(anchor, context)

@@ -27,9 +27,18 @@ ENTROPY_SCALING = 0.1
 _LABEL = StringConstraints(min_length=1, max_length=1000, pattern=r"\S")
 Label = Annotated[str, _LABEL]
 Anchor = Annotated[str, _LABEL, INDEXED]
+
+
+def _from_zero(value: float) -> float:
+    if value < 0:
+        raise ValueError(f"expected at least 0, got {value!r}")
+    return value + 0.0
+
+
 # + 0.0 makes -0.0 the 0.0 that SQLite would make of it.
 _ZERO = AfterValidator(lambda value: value + 0.0)
-Intensity = Annotated[float, Field(strict=True, ge=0.0, le=1e12, allow_inf_nan=False), _ZERO]
+_FROM_ZERO = AfterValidator(_from_zero)
+Intensity = Annotated[float, Field(strict=True, le=1e12, allow_inf_nan=False), _FROM_ZERO]
 Days = Annotated[float, Field(strict=True, gt=0.0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(strict=True, allow_inf_nan=False), _ZERO]
 
@@ -141,7 +150,7 @@ class Identity(Record, table="identities"):
     identity_type: Annotated[Literal["geoid", "scar", "hybrid"], INDEXED] = "geoid"
     raw: Annotated[str, EMBEDDED] = ""
     lang_axis: Annotated[Label, INDEXED] = "en"
-    weight: Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False), _ZERO] = 1.0
+    weight: Annotated[float, Field(strict=True, allow_inf_nan=False), _FROM_ZERO] = 1.0
     related_ids: Annotated[tuple[Label, ...], LISTED] = ()
     terms: dict[str, Intensity] = Field(default_factory=dict)
 
