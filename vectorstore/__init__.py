@@ -104,6 +104,11 @@ if TYPE_CHECKING:
     from vectorstore.records.kinds import Cluster as Cluster
     from vectorstore.records.kinds import Concept as Concept
     from vectorstore.records.kinds import Context as Context
+    from vectorstore.records.lattice import EchoEdge as EchoEdge
+    from vectorstore.records.lattice import EchoForm as EchoForm
+    from vectorstore.records.lattice import EchoStep as EchoStep
+    from vectorstore.records.lattice import EchoTerm as EchoTerm
+    from vectorstore.records.lattice import Identity as Identity
     from vectorstore.records.markers import EMBEDDED as EMBEDDED
     from vectorstore.records.markers import FOLDED as FOLDED
     from vectorstore.records.markers import INDEXED as INDEXED
@@ -206,6 +211,7 @@ _WHERE: dict[str, str] = {
     "Axiom": "records.axioms",
     **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
     **dict.fromkeys(("Cluster", "Concept", "Context"), "records.kinds"),
+    **dict.fromkeys(("EchoEdge", "EchoForm", "EchoStep", "EchoTerm", "Identity"), "records.lattice"),
     **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "UNIQUE", "Listed", "Ref"), "records.markers"),
     "Mapping": "records.names",
     "Relation": "records.relations",
