@@ -112,6 +112,11 @@ if TYPE_CHECKING:
     from vectorstore.records.kinds import Cluster as Cluster
     from vectorstore.records.kinds import Concept as Concept
     from vectorstore.records.kinds import Context as Context
+    from vectorstore.records.lattice import EchoEdge as EchoEdge
+    from vectorstore.records.lattice import EchoForm as EchoForm
+    from vectorstore.records.lattice import EchoStep as EchoStep
+    from vectorstore.records.lattice import EchoTerm as EchoTerm
+    from vectorstore.records.lattice import Identity as Identity
     from vectorstore.records.markers import EMBEDDED as EMBEDDED
     from vectorstore.records.markers import FOLDED as FOLDED
     from vectorstore.records.markers import INDEXED as INDEXED
@@ -231,6 +236,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(
         ("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "RISING", "UNIQUE", "Listed", "Ref"), "records.markers"
     ),
+    **dict.fromkeys(("EchoEdge", "EchoForm", "EchoStep", "EchoTerm", "Identity"), "records.lattice"),
     "Mapping": "records.names",
     **dict.fromkeys(("LADDER", "CausalEdge", "Episode", "Memory", "Tier"), "records.memories"),
     **dict.fromkeys(("MOVES", "Architecture", "Fitness", "Intelligence", "Skill"), "records.minds"),

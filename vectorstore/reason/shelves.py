@@ -15,10 +15,13 @@ from vectorstore.reason.episodes import Episodes
 from vectorstore.reason.fields import Fields
 from vectorstore.reason.frames import FrameRelations, Frames
 from vectorstore.reason.instances import Instances
+from vectorstore.reason.lattice import Lattice
 from vectorstore.reason.memories import Memories
 from vectorstore.reason.minds import Architectures, Intelligences
 from vectorstore.reason.reasoner import Others, Reasoner
 from vectorstore.reason.skills import Skills
+from vectorstore.reason.terms import Steps, Terms
+from vectorstore.reason.topology import Edges
 from vectorstore.records import (
     Analogy,
     Architecture,
@@ -27,10 +30,15 @@ from vectorstore.records import (
     Cluster,
     Concept,
     Context,
+    EchoEdge,
+    EchoForm,
+    EchoStep,
+    EchoTerm,
     Episode,
     Frame,
     FrameInstance,
     FrameRelation,
+    Identity,
     Intelligence,
     Memory,
     Relation,
@@ -56,6 +64,10 @@ REASONERS: dict[str, type[Reasoner[Any]]] = {
     Skill.table: Skills,
     Architecture.table: Architectures,
     Intelligence.table: Intelligences,
+    EchoForm.table: Lattice,
+    EchoTerm.table: Terms,
+    EchoStep.table: Steps,
+    EchoEdge.table: Edges,
 }
 """The kinds that can do more than the verbs."""
 
@@ -162,3 +174,13 @@ class Shelves:
     def intelligences(self) -> Intelligences:
         """Minds."""
         return self.collection(Intelligence)  # type: ignore[no-any-return]
+
+    @property
+    def lattice(self) -> Lattice:
+        """Echo forms: bundles of terms that gather and fade."""
+        return self.collection(EchoForm)  # type: ignore[no-any-return]
+
+    @property
+    def identities(self) -> Collection[Identity]:
+        """What echo forms are about: geoids and scars."""
+        return self.collection(Identity)  # type: ignore[no-any-return]

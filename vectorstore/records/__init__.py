@@ -6,6 +6,7 @@ from vectorstore.records.codecs import Value
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Binding, Frame, FrameElement, FrameInstance, FrameRelation
 from vectorstore.records.kinds import BUILTIN, Cluster, Concept, Context
+from vectorstore.records.lattice import EchoEdge, EchoForm, EchoStep, EchoTerm, Identity
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, RISING, UNIQUE, Listed, Ref
 from vectorstore.records.memories import LADDER, CausalEdge, Episode, Memory, Tier
 from vectorstore.records.minds import MOVES, Architecture, Fitness, Intelligence, Skill
@@ -35,6 +36,10 @@ __all__ = [
     "Concept",
     "Context",
     "Count",
+    "EchoEdge",
+    "EchoForm",
+    "EchoStep",
+    "EchoTerm",
     "Episode",
     "Evidence",
     "Extra",
@@ -43,6 +48,7 @@ __all__ = [
     "FrameElement",
     "FrameInstance",
     "FrameRelation",
+    "Identity",
     "Intelligence",
     "Listed",
     "Mapping",

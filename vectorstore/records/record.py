@@ -255,6 +255,7 @@ def _is(bound: object, number: float) -> bool:
 _PHRASES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "greater_than_equal": lambda bound: "0..1" if _is(bound.get("ge"), 0.0) else f"at least {bound.get('ge')}",
     "less_than_equal": lambda bound: "0..1" if _is(bound.get("le"), 1.0) else f"at most {bound.get('le')}",
+    "greater_than": lambda bound: f"more than {bound.get('gt'):g}",
     "float_type": lambda _: "a number",
     "float_parsing": lambda _: "a number",
     "finite_number": lambda _: "a finite number",
