@@ -4,8 +4,8 @@
 
     index = VectorStoreIndex.from_vector_store(KnowledgeVectorStore("kb"), embed_model=KnowledgeEmbedding())
 
-Needs the extra `llamaindex`. Vectors are LlamaIndex's, by whatever model it has; `KnowledgeEmbedding` is one that needs no
-download. Text and hybrid queries are the store's.
+Needs the extra `llamaindex`. Vectors are LlamaIndex's, by whatever model it has; `KnowledgeEmbedding` is one that needs
+no download. Text and hybrid queries are the store's.
 """
 
 from __future__ import annotations
