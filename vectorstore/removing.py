@@ -129,9 +129,14 @@ class Remover(Generic[R]):
 
     def _erase_rows(self, transaction: Transaction, table: RecordTable[Any], numbers: Sequence[int]) -> None:
         for space in rows.spaces_of(transaction.connection, table.name):
+            # What has expired may have live vectors; retired ones have no index by record and are looked through once.
+            listed = json.dumps(list(numbers))
             gone = transaction.connection.execute(
-                "SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
-                (json.dumps(list(numbers)), space.id),
+                "SELECT v.vid FROM json_each(?) j "
+                "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? AND v.retired IS NULL "
+                "UNION ALL SELECT vid FROM vectors INDEXED BY vectors_retired WHERE space = ? AND retired IS NOT NULL "
+                "AND record IN (SELECT value FROM json_each(?))",
+                (listed, space.id, space.id, listed),
             ).fetchall()
             rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
             rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
@@ -171,9 +176,9 @@ class Remover(Generic[R]):
         if live is None:
             return
         found = connection.execute(
-            "SELECT v.record, max(v.vid), v.text_hash, v.source, v.confidence, v.updates FROM json_each(?) j "
-            "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? GROUP BY v.record",
-            (json.dumps(list(numbers)), space.id),
+            "SELECT record, max(vid), text_hash, source, confidence, updates FROM vectors INDEXED BY vectors_retired "
+            "WHERE space = ? AND retired IS NOT NULL AND record IN (SELECT value FROM json_each(?)) GROUP BY record",
+            (space.id, json.dumps(list(numbers))),
         ).fetchall()
         old = {vid: (record, *rest) for record, vid, *rest in found}
         vids, vectors = live.vectors_of(np.array(sorted(old), dtype=np.int64))
