@@ -41,7 +41,7 @@ def test_a_stub_that_lacks_one_method_is_none(protocol: Any) -> None:
     def stub(names: list[str]) -> object:
         return new_class("Stub", (), {}, lambda space: space.update(dict.fromkeys(names, lambda self: None)))()
 
-    assert len(members(protocol)) > 2 and isinstance(stub(members(protocol)), protocol)
+    assert len(members(protocol)) > 1 and isinstance(stub(members(protocol)), protocol)
     for lacking in members(protocol):
         assert not isinstance(stub([name for name in members(protocol) if name != lacking]), protocol), lacking
 

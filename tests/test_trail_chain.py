@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trails import filled, spoil, vectors
 
 import vectorstore as vs
 from vectorstore.storage import trail as chain
+from vectorstore.sync.trail import verified
 
 # -- the chain ---------------------------------------------------------------------------------------------------------
 
@@ -51,6 +53,62 @@ def test_an_altered_removed_or_truncated_entry_is_found(sql: str, finding: str, 
         report = store.trail.verify()
         assert not report.ok and finding in " ".join(report.findings)
         assert [each.layer for each in store.check().findings] == ["trail"] * len(report.findings)
+
+
+COLUMNS = ("number", "seq", "at", "operation", "kind", "rows", "actor", "details", "digest")
+
+
+def planted(path: Path) -> Iterator[tuple[str, list[tuple[str, tuple[object, ...]]]]]:
+    """Every alteration of one value, every removal, every exchange of two neighbours: (what, statements)."""
+    connection = sqlite3.connect(path / "catalog.sqlite")
+    rows = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM trail ORDER BY number").fetchall()
+    connection.close()
+    for place, row in enumerate(rows):
+        number = row[0]
+        for column, value in zip(COLUMNS, row, strict=True):
+            other: object = {int: lambda v: v + 100, bytes: lambda v: v[:-1] + bytes([v[-1] ^ 1])}.get(
+                type(value), lambda v: f"{v or ''}1"
+            )(value)
+            yield f"{column} of {number}", [(f"UPDATE trail SET {column} = ? WHERE number = ?", (other, number))]
+            if column == "kind" and value is not None:
+                yield f"no kind of {number}", [("UPDATE trail SET kind = NULL WHERE number = ?", (number,))]
+        yield f"without {number}", [("DELETE FROM trail WHERE number = ?", (number,))]
+        yield f"cut off at {number}", [("DELETE FROM trail WHERE number >= ?", (number,))]
+        closed = (
+            "UPDATE trail SET number = -number WHERE number > ?",
+            "UPDATE trail SET number = -number - 1 WHERE number < 0",
+        )
+        yield (
+            f"without {number}, renumbered",
+            [("DELETE FROM trail WHERE number = ?", (number,)), (closed[0], (number,)), (closed[1], ())],
+        )
+        if place + 1 < len(rows):
+            after = rows[place + 1][0]
+            swapped = [(-1, number), (number, after), (after, -1)]
+            yield (
+                f"{number} and {after} exchanged",
+                [("UPDATE trail SET number = ? WHERE number = ?", (to, at)) for to, at in swapped],
+            )
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_every_planted_alteration_is_found(rotated: bool, tmp_path: Path) -> None:
+    path, _ = filled(tmp_path, rotated)
+    with vs.open(path, embedder=None) as store:
+        assert store.trail.verify().ok
+        count = 0
+        for what, statements in planted(path):
+            try:
+                with store._catalog.write() as transaction:
+                    for sql, values in statements:
+                        assert transaction.connection.execute(sql, values).rowcount > 0 or "renumbered" in what
+                    report = verified(store._sync, transaction.connection)
+                    raise LookupError
+            except LookupError:
+                pass
+            assert not report.ok, what
+            count += 1
+        assert count > (60 if rotated else 250) and store.trail.verify().ok
 
 
 def test_a_chain_made_anew_is_told_by_the_anchor_alone(tmp_path: Path) -> None:
