@@ -28,7 +28,7 @@ from vectorstore.promises.rules import (
     whole,
 )
 
-_EVENTS = ("commit", "publish", "rebuild", "fit", "persist")
+_EVENTS = ("commit", "publish", "rebuild", "fit", "persist", "workflow")
 
 _SECONDS = number(0, words="a number of seconds, at least 0")
 _CHOICE = or_none(one_of("cosine", "ip", "l2"))
