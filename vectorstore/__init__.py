@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from vectorstore.errors import DimensionError as DimensionError
     from vectorstore.errors import DuplicateId as DuplicateId
     from vectorstore.errors import EmbedderError as EmbedderError
+    from vectorstore.errors import IllegalMove as IllegalMove
     from vectorstore.errors import InstanceError as InstanceError
+    from vectorstore.errors import LeaseHeld as LeaseHeld
     from vectorstore.errors import LibraryMissing as LibraryMissing
     from vectorstore.errors import MissingElement as MissingElement
     from vectorstore.errors import ModelRefused as ModelRefused
@@ -129,6 +131,7 @@ if TYPE_CHECKING:
     from vectorstore.store import open as open
     from vectorstore.sync.trail import TrailReport as TrailReport
     from vectorstore.trail import TrailEntry as TrailEntry
+    from vectorstore.workflows import Workflow as Workflow
 
 _WHERE: dict[str, str] = {
     "ClusterRecipe": "clusters.recipes",
@@ -146,7 +149,9 @@ _WHERE: dict[str, str] = {
             "ContractViolation",
             "CorruptError",
             "CycleError",
+            "IllegalMove",
             "InstanceError",
+            "LeaseHeld",
             "MissingElement",
             "UndeclaredElement",
             "UnknownConcept",
@@ -217,6 +222,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Store", "open"), "store"),
     "TrailEntry": "trail",
     "TrailReport": "sync.trail",
+    "Workflow": "workflows",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -19,6 +19,8 @@ MAX_ID = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [one + other for one in _CROCKFORD for other in _CROCKFORD]
+_SHIFTS = range(120, -10, -10)
 
 
 def utc_now() -> datetime:
@@ -41,7 +43,7 @@ def from_micros(micros: int) -> datetime:
 def new_id(moment: datetime) -> str:
     """A ULID (26 characters, sorts by time): 48 bits of milliseconds, 80 random bits."""
     number = (to_micros(moment) // 1000) << 80 | int.from_bytes(os.urandom(10), "big")
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -5, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 
 def check_id(value: str) -> str:

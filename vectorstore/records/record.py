@@ -78,6 +78,7 @@ _RESERVED = frozenset(
         *("row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"),
         *("audits", "decisions", "models", "memberships"),
         *("trail", "trail_head", "trail_files", "erased_rows"),
+        *("workflows", "workflow_items", "workflow_log"),
     }
 )
 
