@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -66,7 +66,7 @@ def create_app(
         lifespan=life,
         docs_url=None,  # they load scripts from other sites; the page at / is ours and works offline
         redoc_url=None,
-        generate_unique_id_function=lambda route: f"{sorted(route.methods)[0].lower()}_{route.name}",
+        generate_unique_id_function=lambda route: route.name,
         separate_input_output_schemas=False,
     )
     problems.handle(app)
@@ -92,7 +92,7 @@ def create_app(
         )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts])
     app.add_middleware(_as(Counting), registry=registry)
-    app.openapi_schema = _described(app)
+    app.openapi = _describing(app.openapi)  # type: ignore[method-assign]
     return app
 
 
@@ -101,9 +101,13 @@ def _as(middleware: type) -> Any:
     return middleware
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI description, with the token as its security scheme."""
-    found = app.openapi()
-    found.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    found["security"] = [{"token": []}]
-    return found
+def _describing(describe: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """What makes the OpenAPI description when it is first asked for, with the token as its security scheme."""
+
+    def described() -> dict[str, Any]:
+        found = describe()
+        found.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"token": []}]
+        return found
+
+    return described

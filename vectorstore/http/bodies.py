@@ -72,10 +72,10 @@ class Find(Body):
 class Examples(Body):
     """A query by examples: what is like these, and unlike those."""
 
-    positive: Annotated[list[Text | Vector], Field(max_length=100)] = []
-    negative: Annotated[list[Text | Vector], Field(max_length=100)] = []
-    positive_ids: Annotated[list[Name], Field(max_length=100)] = []
-    negative_ids: Annotated[list[Name], Field(max_length=100)] = []
+    positive: Annotated[list[Text | Vector], Field(max_length=100)] = Field(default_factory=list)
+    negative: Annotated[list[Text | Vector], Field(max_length=100)] = Field(default_factory=list)
+    positive_ids: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
+    negative_ids: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
 
 
 class Ageing(Body):
@@ -124,7 +124,9 @@ class Search(Body):
         within(limits, self.k * self.group_size, 1)
         given = [name for name in ("query", "id", "examples") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValidationError(f"search: expected one of query, id and examples, got {' and '.join(given) or 'none'}")
+            raise ValidationError(
+                f"search: expected one of query, id and examples, got {' and '.join(given) or 'none'}"
+            )
         if self.id is not None:
             return vs.Id(self.id)
         if self.examples is None:
@@ -147,9 +149,7 @@ class Search(Body):
         if self.decay is not None:
             times = {"half_life": self.decay.half_life_days, "tau": self.decay.tau_days}
             spans = {name: None if days is None else days * DAY for name, days in times.items()}
-            found["decay"] = vs.Decay(
-                **spans, field=self.decay.field, floor=self.decay.floor, weight=self.decay.weight
-            )
+            found["decay"] = vs.Decay(**spans, field=self.decay.field, floor=self.decay.floor, weight=self.decay.weight)
         return found
 
 

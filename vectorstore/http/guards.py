@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import time
@@ -43,26 +44,28 @@ class Body:
         if not said.isdigit() or int(said) > limit:
             await _too_large(limit)(scope, receive, send)
             return
-        read, started = 0, False
+        read, over, started = 0, False, False
 
         async def counted() -> Message:
-            nonlocal read
+            nonlocal read, over
             message = await receive()
             read += len(message.get("body", b""))
             if read > limit:
+                over = True
                 raise TooLarge
             return message
 
         async def noted(message: Message) -> None:
             nonlocal started
+            if over and not started:  # the framework takes what was raised for a body that it cannot parse
+                return
             started = True
             await send(message)
 
-        try:
+        with contextlib.suppress(TooLarge):
             await self._app(scope, counted, noted)
-        except TooLarge:
-            if not started:
-                await _too_large(limit)(scope, receive, send)
+        if over and not started:
+            await _too_large(limit)(scope, receive, send)
 
 
 def _too_large(limit: int) -> Any:
@@ -96,7 +99,9 @@ class Token:
         await self._app(scope, receive, send)
 
     def _open(self, path: str) -> bool:
-        return any(path == free or (free.endswith("/") and free != "/" and path.startswith(free)) for free in self._free)
+        return any(
+            path == free or (free.endswith("/") and free != "/" and path.startswith(free)) for free in self._free
+        )
 
 
 class Counting:

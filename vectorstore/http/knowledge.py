@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
-from vectorstore.errors import ValidationError
 from vectorstore.http import bodies
 from vectorstore.http.records import NDJSON, READ, WRITE, Id, Kind, ok, page_of, plain, streamed
 from vectorstore.http.searching import HITS
@@ -37,7 +36,7 @@ def _analogies(routes: APIRouter, service: Service) -> None:
         bodies.within(limits, body.k, 1)
         names = ("k", "method", "kind", "context", "where", "recall", "exact", "space")
         options = {name: getattr(body, name) for name in names}
-        hits = store.analogies.complete(body.a, body.b, body.c, **options)
+        hits: Any = store.analogies.complete(body.a, body.b, body.c, **options)
         found = hits.to_dict()
         for shown, hit in zip(found["hits"], hits, strict=True):
             shown |= {"margin": hit.margin, "confidence": hit.confidence}
@@ -65,7 +64,7 @@ def _analogies(routes: APIRouter, service: Service) -> None:
         return answer(store.analogies.retrieve(body.text, body.k, body.where).to_dict())
 
     @routes.get("/analogies/stream", tags=["analogies"], responses={**READ, **ok("an analogy a line", content=NDJSON)})
-    def stream(
+    def stream_analogies(
         domain: MaybeName = None,
         min_quality: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
         limit: Annotated[int, Query(ge=1, le=1_000_000_000)] = 100,
@@ -119,7 +118,7 @@ def _concepts(routes: APIRouter, service: Service) -> None:
         return answer(
             {
                 "related": [
-                    {"record": plain(one.record), "depth": one.depth, "path": [asdict(edge) for edge in one.path]}
+                    {"record": plain(one.concept), "depth": one.depth, "path": [asdict(edge) for edge in one.path]}
                     for one in found
                 ]
             }
@@ -163,7 +162,7 @@ def _clusters(routes: APIRouter, service: Service) -> None:
         """The clusters that a kind's records are in now, the largest first."""
         store.collection(kind)
         fit = name or kind
-        page = store.clusters.find({"fit": fit}, order="-size", limit=10_000)
+        page = store.clusters.find({"model": fit, "of": kind}, order="-size", limit=10_000)
         return answer({"fit": fit, "clusters": [plain(record) for record in page]})
 
     @routes.get("/clusters/{id}/members", tags=["clusters"], responses={**READ, **ok("a page of members")})
@@ -181,8 +180,5 @@ def _clusters(routes: APIRouter, service: Service) -> None:
     @routes.get("/{kind}/drift", tags=["clusters"], responses={**READ, **ok("how far the records have moved")})
     def drift(kind: Kind, name: MaybeName = None) -> Response:
         """How far a kind's records have moved from their fit."""
-        if kind not in store.kinds:
-            store.collection(kind)
-        if name is not None and not name.strip():
-            raise ValidationError("name: expected the name of a fit")
+        store.collection(kind)
         return answer(asdict(store.clusters.drift(name or kind)))

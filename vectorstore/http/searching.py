@@ -43,9 +43,7 @@ def router(service: Service) -> APIRouter:
     def search_many(kind: Kind, body: bodies.SearchMany) -> Response:
         """Several searches from one snapshot."""
         bodies.within(limits, body.k, len(body.queries))
-        many = store.collection(kind).search_many(
-            body.queries, body.k, body.where, body.recall, body.exact, body.space
-        )
+        many = store.collection(kind).search_many(body.queries, body.k, body.where, body.recall, body.exact, body.space)
         return answer({"answers": [hits.to_dict() for hits in many]})
 
     @routes.post("/{kind}/search_range", responses={**READ, **ok("a hit a line, best first", content=NDJSON)})
@@ -69,7 +67,9 @@ def router(service: Service) -> APIRouter:
         return answer(store.collection(kind).search(vs.Id(id), k, space=space).to_dict())
 
     @routes.get("/{kind}/{id}/vector", responses={**READ, **ok("its numbers and where they come from")})
-    def vector(kind: Kind, id: Id, space: Annotated[str | None, Query(min_length=1, max_length=255)] = None) -> Response:
+    def vector(
+        kind: Kind, id: Id, space: Annotated[str | None, Query(min_length=1, max_length=255)] = None
+    ) -> Response:
         """A record's vector."""
         collection = store.collection(kind)
         numbers = collection.vectors([id], space=space)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ import anyio
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import Field, FiniteFloat, StringConstraints
+from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, WithJsonSchema
 
 from vectorstore.clusters.recipes import BUILTIN_CLUSTER_RECIPES
 from vectorstore.errors import ValidationError
@@ -30,8 +30,18 @@ NewName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 LOOK = 0.2
 """Seconds between two looks at a workflow that is watched."""
 ACCEPTED = ok("the workflow, which goes on in the background", 202)
-Recipe = Literal["auto", *BUILTIN_RECIPES]  # type: ignore[valid-type]  # names only: no request opens a file
-ClusterRecipe = Literal[tuple(BUILTIN_CLUSTER_RECIPES)]  # type: ignore[valid-type]
+
+
+def one_of(names: Iterable[str]) -> Any:
+    """A field that is one of these names; names only, as no request opens a file."""
+    return Annotated[str, WithJsonSchema({"enum": [*names]}), AfterValidator(lambda text: _named(text, [*names]))]
+
+
+def _named(text: str, names: list[str]) -> str:
+    if text not in names:
+        raise ValueError(f"expected one of {', '.join(names)}")
+    return text
+
 
 
 class Batch(bodies.Records):
@@ -41,7 +51,7 @@ class Batch(bodies.Records):
     operation: Literal["create", "update"] = "create"
     policy: Policy = Field("strict", description="strict: any error takes all back; lenient: the rest stays")
     overwrite: bool = True
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class Deletion(bodies.Chosen):
@@ -49,7 +59,7 @@ class Deletion(bodies.Chosen):
 
     id: NewName | None = None
     policy: Policy = "strict"
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class Criteria(bodies.Body):
@@ -85,14 +95,14 @@ class Criteria(bodies.Body):
 class Index(bodies.Body):
     """An index to build in the background."""
 
-    recipe: Recipe = Field("pq-fastscan")
+    recipe: one_of(("auto", *BUILTIN_RECIPES)) = "pq-fastscan"  # type: ignore[valid-type]
     id: NewName | None = None
 
 
 class Fit(bodies.Body):
     """Clusters to fit in the background."""
 
-    recipe: ClusterRecipe = "kmeans"
+    recipe: one_of(BUILTIN_CLUSTER_RECIPES) = "kmeans"  # type: ignore[valid-type]
     n: Annotated[int, Field(ge=1, le=100_000)] | None = None
     name: NewName | None = None
     where: bodies.Where | None = None
@@ -104,7 +114,7 @@ class Fit(bodies.Body):
 class Retry(bodies.Body):
     """What failed, made pending again; other contents by index."""
 
-    changes: dict[Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")], dict[str, Any]] = {}
+    changes: dict[Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")], dict[str, Any]] = Field(default_factory=dict)
 
 
 class Cleanup(bodies.Body):
@@ -154,7 +164,7 @@ def _begin(routes: APIRouter, service: Service) -> None:
         return accepted(store.workflows.delete("analogies", where=where, id=body.workflow_id, metadata=meant))
 
     @routes.post("/{kind}/batch/delete", status_code=202, responses={**WRITE, **ACCEPTED})
-    def delete(kind: Kind, body: Deletion) -> Response:
+    def delete_batch(kind: Kind, body: Deletion) -> Response:
         """Delete records in the background; the workflow's rollback brings them back."""
         options: dict[str, Any] = {"id": body.id, "policy": body.policy, "metadata": body.metadata}
         return accepted(store.workflows.delete(kind, body.ids, where=body.where, **options))
@@ -236,7 +246,7 @@ def _look(routes: APIRouter, service: Service) -> None:
         return answer({"workflows": [shown(one) for one in page], "total": page.total, "next": page.next})
 
     @routes.get("/workflows/health", responses={**READ, **ok("counts, and what is stuck or failed")})
-    def health() -> Response:
+    def work_health() -> Response:
         """How work fares."""
         found = store.workflows.health()
         waiting = None if found.waiting is None else found.waiting.total_seconds()
