@@ -20,17 +20,18 @@ from vectorstore import contracts, promises
 from vectorstore.promises.rules import TEXT
 from vectorstore.reason import REASONERS, Models
 from vectorstore.storage.catalog import Catalog
+from vectorstore.workflows import Workflows
 
 NAN = float("nan")
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, Models, *REASONERS.values())
+    for top in (vs.Store, vs.Collection, Models, Workflows, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }
 
 BAD = refused.every()
-TAKES_NOTHING = {"Store.flush", "Store.stats", "Versioned.lines"}
+TAKES_NOTHING = {"Store.flush", "Store.stats", "Versioned.lines", "Workflows.next", "Workflows.health"}
 
 
 @pytest.fixture(scope="module")

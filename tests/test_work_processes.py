@@ -111,23 +111,30 @@ def test_a_killed_workers_workflow_is_taken_over_when_its_lease_runs_out(tmp_pat
         assert {record.version for record in store.analogies} == {1}
 
 
-def cancel(root: Path, name: str) -> None:
+def cancel(root: Path, name: str, inbox: Any, outbox: Any) -> None:
     with vs.open(root, embedder=None) as store:
-        while store.workflows.get(name).processed < 2000:
-            time.sleep(0.001)
-        assert store.workflows.cancel(name).stopping
+        outbox.put("ready")
+        inbox.get(timeout=60)
+        outbox.put(store.workflows.cancel(name).stopping)
 
 
 def test_another_process_cancels_what_is_being_processed(tmp_path: Path) -> None:
     with vs.open(tmp_path / "kb", embedder=None) as store:
         name = store.workflows.create("analogies", analogies(12_000)).id
-        child = SPAWN.Process(target=cancel, args=(tmp_path / "kb", name), daemon=True)
+        inbox, outbox = SPAWN.Queue(), SPAWN.Queue()
+        child = SPAWN.Process(target=cancel, args=(tmp_path / "kb", name, inbox, outbox), daemon=True)
         child.start()
-        ended = store.workflows.process(name, progress=lambda done, of: time.sleep(0.03))
+        assert outbox.get(timeout=60) == "ready"
+
+        def told(done: int, of: int) -> None:
+            if done == 3000 and not store.workflows.get(name).stopping:
+                inbox.put("now")
+                assert outbox.get(timeout=60) is True
+
+        ended = store.workflows.process(name, progress=told)
         child.join(30)
-        assert child.exitcode == 0
-        assert ended.status == "cancelled" and 2000 <= ended.processed < 12_000
-        assert ended.undone == ended.processed and len(store.analogies) == 0
+        assert (ended.status, ended.processed, ended.undone) == ("cancelled", 3000, 3000)
+        assert len(store.analogies) == 0
 
 
 def make_and_die(root: Path) -> None:

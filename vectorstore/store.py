@@ -370,4 +370,4 @@ def open(
     )
 
 
-keep((Store, Collection, Models, *REASONERS.values()), VERBS, UNCOUNTED)
+keep((Store, Collection, Models, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)

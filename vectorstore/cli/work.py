@@ -65,13 +65,10 @@ def work(
     ended: list[Workflow] = []
     with open_store(store, embedder) as opened:
         while True:
-            with opened._catalog.read() as connection:
-                from vectorstore.storage.workflows import next_workflow
-
-                name = next_workflow(connection, opened._catalog.now())
-            if name is not None:
+            found = opened.workflows.next()
+            if found is not None:
                 try:
-                    ended.append(_processed(opened, name))
+                    ended.append(_processed(opened, found))
                 except (LeaseHeld, IllegalMove):
                     continue  # another worker was faster
                 if follow and not as_json:
@@ -88,16 +85,15 @@ def work(
         raise typer.Exit(FINDINGS)
 
 
-def _processed(opened: Store, name: str) -> Workflow:
+def _processed(opened: Store, found: Workflow) -> Workflow:
     """The workflow, when it is over; one that failed says so, and the next one goes on."""
-    found = opened.workflows.get(name)
     with progress_bar(f"{found.operation} {found.kind}", found.total, "items") as told:
         try:
-            return opened.workflows.process(name, progress=told)
+            return opened.workflows.process(found.id, progress=told)
         except (LeaseHeld, IllegalMove):
             raise
         except Exception:
-            failed = opened.workflows.get(name)
+            failed = opened.workflows.get(found.id)
             if failed.status != "failed":
                 raise  # it is not the workflow's
             return failed
@@ -283,7 +279,7 @@ def process(store: StorePath, id: WorkflowId, embedder: EmbedderName = None, as_
     vectorstore workflows process kb spring-import
     """
     with open_store(store, embedder) as opened:
-        ended = _processed(opened, id)
+        ended = _processed(opened, opened.workflows.get(id))
     _tell(ended, as_json)
     if ended.status != "completed" or ended.errors:
         raise typer.Exit(FINDINGS)

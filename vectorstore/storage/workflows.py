@@ -157,14 +157,14 @@ def counts_of(connection: Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT status, count(*) FROM workflows GROUP BY 1"))
 
 
-def next_workflow(connection: Connection, now: int) -> str | None:
+def next_workflow(connection: Connection, now: int) -> WorkflowRow | None:
     """The oldest one that anybody may take: pending, or with a lease that has run out."""
     found = connection.execute(
-        "SELECT name FROM workflows WHERE status = 'pending' OR (status = 'processing' AND "
+        f"SELECT {_LISTED} FROM workflows WHERE status = 'pending' OR (status = 'processing' AND "
         "coalesce(lease_until, 0) <= ?) ORDER BY id LIMIT 1",
         (now,),
     ).fetchone()
-    return None if found is None else found[0]
+    return None if found is None else _row(found)
 
 
 def change_workflow(connection: Connection, row: int, **values: Any) -> None:

@@ -23,12 +23,11 @@ from vectorstore.trail import Trail
 from vectorstore.workflows.engine import LEASE, Run, tell, unknown
 from vectorstore.workflows.lines import payload_of, write_lines
 from vectorstore.workflows.making import Making
-from vectorstore.workflows.states import Health, Item, Logged, Workflow, check_move
+from vectorstore.workflows.states import ITEM_STATUSES, MOVES, Health, Item, Logged, Workflow, check_move
 from vectorstore.workflows.workers import Worker
 
 log = logging.getLogger("vectorstore")
 _PAGE = 10_000
-ITEM_STATUSES = ("pending", "waiting", "done", "failed", "skipped", "undone", "kept")
 
 
 class Workflows(Making):
@@ -66,24 +65,29 @@ class Workflows(Making):
             StoreError: the store cannot be written. Other errors are kept with the workflow that failed.
         """
         found: tuple[Workflow, ...] = ()
-        while (name := self._next()) is not None:
+        while (due := self.next()) is not None:
             try:
-                found += (self.process(name, progress=progress, lease=lease),)
+                found += (self.process(due.id, progress=progress, lease=lease),)
             except StoreError:
                 raise
             except (LeaseHeld, IllegalMove, NotFound):
                 continue  # another worker was faster
             except Exception:
-                log.exception("workflow %s failed", name)
-                found += (self.get(name),)
+                log.exception("workflow %s failed", due.id)
+                found += (self.get(due.id),)
         return found
 
     def start(self, *, poll: float = 1.0, lease: timedelta = LEASE) -> Worker:
         """A worker in a thread of its own; it looks every `poll` seconds, and stops when the store is closed."""
 
         def next_one(stop: Callable[[], bool]) -> Workflow | None:
-            name = self._next()
-            return None if name is None else self._run(lease, None, stop).process(name)
+            watch = self._sync.watch
+            due = self.next()
+            watch.enter()  # what it does is no call of anybody's: neither counted nor, where refused, a violation
+            try:
+                return None if due is None else self._run(lease, None, stop).process(due.id)
+            finally:
+                watch.leave()
 
         worker = Worker(next_one, poll)
         self._workers.append(worker)
@@ -94,9 +98,11 @@ class Workflows(Making):
         while self._workers:
             self._workers.pop().stop()
 
-    def _next(self) -> str | None:
+    def next(self) -> Workflow | None:
+        """What a worker would take now: the oldest one that is pending or whose lease has run out."""
         with self._sync.catalog.read() as connection:
-            return rows.next_workflow(connection, self._sync.catalog.now())
+            row = rows.next_workflow(connection, self._sync.catalog.now())
+        return None if row is None else Workflow.of(row)
 
     def _run(self, lease: timedelta, progress: Progress | None = None, stop: Callable[[], bool] = lambda: False) -> Run:
         owner = f"{self._trail.actor} (process {os.getpid()} on {socket.gethostname()})"
@@ -317,7 +323,7 @@ class Workflows(Making):
         Raises:
             ValidationError: not such a status. Pending ones and those that are processed are never removed.
         """
-        over = [name for name in STATUSES if name not in ("pending", "processing")]
+        over = list(MOVES["clean up"])
         if status is not None and status not in over:
             raise ValidationError(f"status: expected one of {', '.join(over)}, got {status!r}")
         limit = to_micros(self._sync.catalog.clock() - older_than)

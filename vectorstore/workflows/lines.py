@@ -50,7 +50,7 @@ def payload_of(item: Any, kind: type[Record], where: str) -> str:
             return to_json(item if type(item) is dict else dict(item), inf_nan_mode="constants").decode()
     except (PydanticSerializationError, UnicodeError, ValueError) as error:
         raise ValidationError(f"{where}: cannot be kept as JSON: {error}") from None
-    raise ValidationError(f"{where}: expected a {kind.__name__} or a mapping, got {type(item).__name__}")
+    raise ValidationError(f"{where}: expected a mapping or a record of {kind.table}, got {type(item).__name__}")
 
 
 def read_lines(path: str | os.PathLike[str]) -> Lines:

@@ -335,7 +335,7 @@ def _checked(id: str | None, otherwise: str) -> str:
             raise ValueError(f"expected text that is not blank, got {id!r}")
         return check_id(id)
     except ValueError as error:
-        raise ValidationError(f"workflow id: {error}") from None
+        raise ValidationError(f"id: {error}", value=id) from None
 
 
 def _plain(metadata: Mapping[str, Any] | None) -> dict[str, Any]:

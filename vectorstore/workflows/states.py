@@ -26,6 +26,7 @@ Status = Literal["pending", "processing", "completed", "failed", "cancelled", "r
 Policy = Literal["strict", "lenient"]
 Operation = Literal["create", "update", "delete", "reembed", "reindex", "cluster"]
 OPERATIONS: tuple[str, ...] = get_args(Operation)
+ITEM_STATUSES = ("pending", "waiting", "done", "failed", "skipped", "undone", "kept")
 
 MOVES: Mapping[str, Mapping[str, str]] = {
     "process": {"pending": "processing", "processing": "processing"},
