@@ -28,5 +28,5 @@ def problem(response: Any, status: int, kind: str) -> dict[str, Any]:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == PROBLEM
     body: dict[str, Any] = response.json()
-    assert body["status"] == status and body["type"] == f"urn:vectorstore:{kind}" and body["title"], body
+    assert body["status"] == status and body["type"] == f"urn:vectorstore:{kind}" and body["title"], f"{kind}: {body}"
     return body
