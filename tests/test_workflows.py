@@ -245,7 +245,10 @@ def test_what_cannot_be_a_workflow_is_refused(store: vs.Store) -> None:
             flows.create("analogies", analogies(1), id=name)
     refused: list[tuple[Callable[[], object], str]] = [
         (lambda: flows.create("analogies", []), "at least one item"),
-        (lambda: flows.create("analogies", [7]), r"analogies\[0\]: expected a mapping or a record of analogies, got int"),
+        (
+            lambda: flows.create("analogies", [7]),
+            r"analogies\[0\]: expected a mapping or a record of analogies, got int",
+        ),
         (lambda: flows.create("analogies", analogies(1), policy="loose"), "strict, lenient"),
         (lambda: flows.create("analogies", analogies(1), metadata={"x": object()}), "metadata"),
         (lambda: flows.create("analogies", analogies(2), vectors=np.ones((3, 4))), "expected 2 vectors"),
