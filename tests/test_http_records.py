@@ -43,7 +43,9 @@ def test_a_record_is_written_read_changed_deleted_restored_and_erased(client: Te
     assert changed.json()["domain"] == "royalty" and changed.json()["version"] == 2
     put = client.put("/concepts/default:duke", json={"name": "duke", "definition": "a noble"})
     assert put.status_code == 200 and store.concepts.get("default:duke").domain is None
-    assert client.patch("/concepts", json={"records": [{"id": "default:duke", "quality": 0.5}]}).json() == {"updated": 1}
+    assert client.patch("/concepts", json={"records": [{"id": "default:duke", "quality": 0.5}]}).json() == {
+        "updated": 1
+    }
     assert client.delete("/concepts/default:duke").json() == {"deleted": 1}
     problem(client.get("/concepts/default:duke"), 404, "NotFound")
     problem(client.delete("/concepts/default:duke"), 404, "NotFound")
@@ -72,7 +74,9 @@ def test_a_bad_record_is_named_and_nothing_is_written(client: TestClient, store:
 def test_pages_visit_each_record_once(client: TestClient, store: vs.Store) -> None:
     seen, after = [], None
     while True:
-        page = client.get("/concepts", params={"limit": 3, "order": "-name", **({"after": after} if after else {})}).json()
+        page = client.get(
+            "/concepts", params={"limit": 3, "order": "-name", **({"after": after} if after else {})}
+        ).json()
         assert page["total"] == len(NAMES)
         seen += [record["name"] for record in page["records"]]
         after = page["next"]
@@ -171,7 +175,9 @@ def test_bad_arguments_are_named(client: TestClient, body: dict[str, Any], field
     assert response.json()["field"].startswith(field), response.json()
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", "[" * 100_000, "9" * 5_000, '"\\ud800"', "{", ""])
+@pytest.mark.parametrize(
+    "text", ["NaN", "Infinity", "-Infinity", "1e999", "[" * 100_000, "9" * 5_000, '"\\ud800"', "{", ""]
+)
 def test_what_is_no_json_number_is_refused_and_not_echoed(client: TestClient, text: str) -> None:
     for path in ("/concepts/search", "/concepts"):
         body = '{"query": [1.0, %s], "records": [{"name": "x", "quality": %s}]}' % (text, text)  # noqa: UP031
@@ -188,7 +194,9 @@ def test_limits_of_one_request(store: vs.Store) -> None:
             yield from (b"x" * 500 for _ in range(10))
 
         problem(client.post("/concepts", content=pieces()), 413, "TooLarge")
-        problem(client.post("/concepts", json={"records": [{"name": str(n)} for n in range(3)]}), 422, "ValidationError")
+        problem(
+            client.post("/concepts", json={"records": [{"name": str(n)} for n in range(3)]}), 422, "ValidationError"
+        )
         problem(client.post("/concepts/search", json={"query": "x", "k": 6}), 422, "ValidationError")
         for body in ({"queries": ["x"] * 4, "k": 1}, {"queries": ["x"] * 3, "k": 5}):
             problem(client.post("/concepts/search_many", json=body), 422, "ValidationError")
@@ -220,7 +228,9 @@ def test_without_the_token_everything_is_the_same_401(client: TestClient) -> Non
 
 def test_another_sites_name_or_page_is_refused(client: TestClient) -> None:
     assert client.get("/concepts", headers={"host": "evil.example"}).status_code == 400
-    asked = client.options("/concepts", headers={"origin": "https://evil.example", "access-control-request-method": "GET"})
+    asked = client.options(
+        "/concepts", headers={"origin": "https://evil.example", "access-control-request-method": "GET"}
+    )
     assert "access-control-allow-origin" not in asked.headers
     answered = client.get("/concepts", headers={"origin": "https://evil.example"})
     assert "access-control-allow-origin" not in answered.headers
@@ -229,7 +239,9 @@ def test_another_sites_name_or_page_is_refused(client: TestClient) -> None:
 def test_origins_that_are_allowed_may_call(store: vs.Store) -> None:
     with serving(store, origins=["https://app.example"]) as client:
         origin = {"origin": "https://app.example", "access-control-request-method": "POST"}
-        assert client.options("/concepts", headers=origin).headers["access-control-allow-origin"] == "https://app.example"
+        assert (
+            client.options("/concepts", headers=origin).headers["access-control-allow-origin"] == "https://app.example"
+        )
         other = {**origin, "origin": "https://evil.example"}
         assert "access-control-allow-origin" not in client.options("/concepts", headers=other).headers
 

@@ -169,7 +169,7 @@ def test_indexes_and_clusters_are_made_in_the_background(idle: TestClient, store
     assert members["total"] == 100 and len(members["members"]) == 7
     mine = idle.get(f"/concepts/{members['members'][0]['id']}/clusters").json()["memberships"]
     assert max(mine, key=mine.__getitem__) == clusters[0]["id"]
-    assert idle.get("/concepts/drift").json()["rows"] == 400
+    assert idle.get("/concepts/drift").json()["changed"] == 0
     made = idle.post("/concepts/index", json={"recipe": "exact"}).json()
     assert idle.post(f"/workflows/{made['id']}/process").json()["status"] in ("completed", "failed", "rolled_back")
     problem(idle.get("/nothing/index"), 404, "NotFound")
@@ -224,8 +224,8 @@ def test_concepts_by_name_and_relation(idle: TestClient, store: vs.Store) -> Non
 
 
 def test_frames_and_instances(idle: TestClient, store: vs.Store) -> None:
-    store.frames.add({"id": "trade", "name": "trade", "core_elements": ["buyer", "seller"]})
-    names = [each["name"] for each in idle.get("/frames/trade/elements").json()["elements"]]
+    store.frames.add({"id": "trade", "name": "trade", "elements": [{"name": "buyer"}, {"name": "seller"}]})
+    names = [each["element"]["name"] for each in idle.get("/frames/trade/elements").json()["elements"]]
     assert names == ["buyer", "seller"]
     problem(idle.get("/frames/nothing/elements"), 404, "NotFound")
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import vectorstore as vs
-from vectorstore.http import knowledge, observing, page, problems, records, searching, working
+from vectorstore.http import knowledge, observing, page, problems, records, remembering, searching, working
 from vectorstore.http.guards import Body, Counting, Token
 from vectorstore.http.service import Limits, Service
 
@@ -76,6 +76,7 @@ def create_app(
         observing.router(service, registry),
         working.router(service),
         knowledge.router(service),
+        remembering.router(service),
         searching.router(service),
         records.router(service),
     ):

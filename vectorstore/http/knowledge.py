@@ -127,7 +127,7 @@ def _concepts(routes: APIRouter, service: Service) -> None:
     @routes.get("/frames/{id}/elements", tags=["frames"], responses={**READ, **ok("the elements")})
     def elements(id: Id) -> Response:
         """A frame's elements, inherited ones included."""
-        return answer({"elements": [asdict(one) for one in store.frames.elements(id)]})
+        return answer({"elements": [_shown(one) for one in store.frames.elements(id)]})
 
     @routes.get("/instances/{id}/analogous", tags=["frames"], responses={**READ, **ok("instances and scores")})
     def analogous(

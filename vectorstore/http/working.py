@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import anyio
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, WithJsonSchema
@@ -41,7 +41,6 @@ def _named(text: str, names: list[str]) -> str:
     if text not in names:
         raise ValueError(f"expected one of {', '.join(names)}")
     return text
-
 
 
 class Batch(bodies.Records):
@@ -295,7 +294,12 @@ def _look(routes: APIRouter, service: Service) -> None:
         page = store.workflows.log(id, limit=limit, after=after)
         return answer({"log": [asdict(line) for line in page], "total": page.total, "next": page.next})
 
-    @routes.get("/workflows/{id}/events", response_class=EventSourceResponse, responses=READ)
+    def known(id: Name) -> None:
+        store.workflows.get(id)  # before the stream begins: afterwards there is no status left to say it with
+
+    @routes.get(
+        "/workflows/{id}/events", response_class=EventSourceResponse, responses=READ, dependencies=[Depends(known)]
+    )
     async def events(id: Name) -> AsyncIterator[ServerSentEvent]:
         """Progress as server-sent events, one for each change, until the workflow has ended."""
         before: Any = None
