@@ -93,7 +93,7 @@ def test_every_state_has_its_error(idle: TestClient) -> None:
     problem(idle.get("/workflows/nobody/events"), 404, "NotFound")
     problem(idle.post("/workflows/nobody/process"), 404, "NotFound")
     assert idle.post("/analogies/batch", json={"records": analogies(2), "id": "w"}).status_code == 202
-    problem(idle.post("/analogies/batch", json={"records": analogies(2), "id": "w"}), 409, "DuplicateId")
+    problem(idle.post("/analogies/batch", json={"records": analogies(2), "id": "w"}), 409, "ConflictError")
     problem(idle.post("/workflows/w/rollback"), 409, "IllegalMove")
     assert idle.post("/workflows/w/cancel").json()["status"] == "cancelled"
     problem(idle.post("/workflows/w/cancel"), 409, "IllegalMove")

@@ -296,7 +296,7 @@ def _lattice(routes: APIRouter, service: Service) -> None:
         age = body.older_than_days * DAY
         return answer({"pruned": store.lattice.prune(age, where=body.where, dry_run=body.dry_run)})
 
-    @routes.get("/lattice/{anchor}", tags=["lattice"], responses={**READ, **ok("the form and its terms")})
+    @routes.get("/lattice/{anchor:path}", tags=["lattice"], responses={**READ, **ok("the form and its terms")})
     def form(anchor: str, context: Context = "default") -> Response:
         """A form with its terms, what time has left of it, and what is wrong with its chain."""
         found = store.lattice.form(anchor, context)
