@@ -93,7 +93,7 @@ def create_app(
         )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts])
     app.add_middleware(_as(Counting), registry=registry)
-    app.openapi = _describing(app.openapi)  # type: ignore[method-assign]
+    app.openapi = _describing(app.openapi, store.kinds)  # type: ignore[method-assign]
     return app
 
 
@@ -102,11 +102,16 @@ def _as(middleware: type) -> Any:
     return middleware
 
 
-def _describing(describe: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """What makes the OpenAPI description when it is first asked for, with the token as its security scheme."""
+def _describing(describe: Callable[[], dict[str, Any]], kinds: list[str]) -> Callable[[], dict[str, Any]]:
+    """What makes the OpenAPI description when it is first asked for, with the kinds of the store and the token."""
 
     def described() -> dict[str, Any]:
         found = describe()
+        for path in found["paths"].values():
+            for operation in path.values():
+                for parameter in operation.get("parameters", ()):
+                    if parameter["name"] == "kind" and parameter["in"] == "path":
+                        parameter["schema"] = {"type": "string", "enum": kinds}
         found.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"token": []}]
         return found

@@ -9,11 +9,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, StringConstraints
 
 from vectorstore.errors import ValidationError
 from vectorstore.http.service import Limits
 
+
+def _whole(value: Any) -> Any:
+    """JSON knows no difference between 3 and 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=65_536)]
@@ -65,7 +72,7 @@ class Find(Body):
 
     where: Where | None = None
     order: Name | None = Field(None, description="a field, with a leading - for descending")
-    limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+    limit: Annotated[Whole, Field(ge=1, le=10_000)] = 100
     after: str | None = Field(None, max_length=2_000, description="the `next` of the page before")
 
 
@@ -94,7 +101,7 @@ class Search(Body):
     query: Text | Vector | None = None
     id: Name | None = Field(None, description="search for what is near to that record")
     examples: Examples | None = None
-    k: Annotated[int, Field(ge=1, le=10_000)] = 10
+    k: Annotated[Whole, Field(ge=1, le=1_000)] = 10
     where: Where | None = None
     recall: Share | None = None
     exact: bool = False
@@ -104,12 +111,12 @@ class Search(Body):
     center: Name | None = None
     decay: Ageing | None = None
     mmr: Share | None = None
-    pool: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    pool: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
     syntax: Literal["words", "all", "phrase", "query"] = "words"
     fusion: Literal["weighted", "rrf"] | None = None
     snippets: bool = False
     group_by: Name | None = None
-    group_size: Annotated[int, Field(ge=1, le=100)] = 1
+    group_size: Annotated[Whole, Field(ge=1, le=100)] = 1
     min_score: FiniteFloat | None = Field(None, description="leave out hits below")
     explain: bool = Field(False, description="add parts and sides of each score")
 
@@ -156,8 +163,8 @@ class Search(Body):
 class SearchMany(Body):
     """Several searches in one call."""
 
-    queries: Annotated[list[Text | Vector], Field(min_length=1, max_length=10_000)]
-    k: Annotated[int, Field(ge=1, le=10_000)] = 10
+    queries: Annotated[list[Text | Vector], Field(min_length=1, max_length=1_000)]
+    k: Annotated[Whole, Field(ge=1, le=1_000)] = 10
     where: Where | None = None
     recall: Share | None = None
     exact: bool = False
@@ -168,7 +175,7 @@ class SearchAll(Body):
     """A search over several kinds."""
 
     query: Text
-    k: Annotated[int, Field(ge=1, le=10_000)] = 10
+    k: Annotated[Whole, Field(ge=1, le=1_000)] = 10
     kinds: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None
     contexts: Annotated[list[Name], Field(min_length=1, max_length=1_000)] | None = None
     where: Where | None = None
@@ -180,7 +187,7 @@ class Facets(Body):
     field: Name
     where: Where | None = None
     query: Text | None = None
-    limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+    limit: Annotated[Whole, Field(ge=1, le=10_000)] = 100
 
 
 class Complete(Body):
@@ -189,7 +196,7 @@ class Complete(Body):
     a: Name | Vector
     b: Name | Vector
     c: Name | Vector
-    k: Annotated[int, Field(ge=1, le=1_000)] = 5
+    k: Annotated[Whole, Field(ge=1, le=1_000)] = 5
     method: Literal["3cosadd", "3cosmul", "pair"] = "3cosadd"
     kind: Name = "concepts"
     context: Name | None = None
@@ -206,7 +213,7 @@ class Discover(Body):
     source: Name
     target: Name
     min_quality: Share = 0.6
-    pairs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    pairs: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
     kind: Name = "concepts"
     context: Name | None = None
     space: Name | None = None
@@ -226,7 +233,7 @@ class Retrieve(Body):
     """Analogies that a text is like."""
 
     text: Text
-    k: Annotated[int, Field(ge=1, le=1_000)] = 10
+    k: Annotated[Whole, Field(ge=1, le=1_000)] = 10
     where: Where | None = None
 
 

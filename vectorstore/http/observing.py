@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -33,7 +33,7 @@ def router(service: Service, registry: CollectorRegistry) -> APIRouter:
     # Threads of its own: health is answered while all others are busy searching.
     lane = anyio.CapacityLimiter(2)
 
-    @routes.get("/health", responses={**ok("all is well"), **documented(503)})
+    @routes.get("/health", openapi_extra={"security": []}, responses={**ok("all is well"), **documented(503)})
     async def health() -> Response:
         """Whether the store can be read and written and its indexes are current; 503 when not. Needs no token."""
         found = await anyio.to_thread.run_sync(store.health, limiter=lane)
@@ -45,7 +45,7 @@ def router(service: Service, registry: CollectorRegistry) -> APIRouter:
         about = {"version": vs.__version__, "pid": os.getpid(), "uptime": time.monotonic() - began}
         return answer({"service": about, "store": store.stats()})
 
-    @routes.get("/metrics", responses={**ok("Prometheus text", content={"text/plain": {}}), **documented(401, 503)})
+    @routes.get("/metrics", response_class=PlainTextResponse, responses=documented(401, 503))
     def metrics() -> Response:
         """Requests, operations and sizes, as Prometheus reads them."""
         return Response(generate_latest(registry), media_type=TEXT)

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from vectorstore.errors import (
     BrokenPromise,
@@ -121,9 +122,15 @@ def _place(parts: tuple[Any, ...]) -> str:
     return text
 
 
-async def _plain(_: Request, error: Exception) -> Response:
+async def _plain(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
+    if error.status_code == 405:  # the framework names the methods of the first route alone
+        allowed: set[str] = set()
+        for route in request.app.routes:
+            if route.matches(request.scope)[0] != Match.NONE:
+                allowed |= getattr(route, "methods", None) or set()
+        headers["allow"] = ", ".join(sorted(allowed))
     return problem(error.status_code, "HttpError", str(error.detail), headers)
 
 

@@ -17,7 +17,7 @@ from vectorstore.http.service import Route, Service, answer, as_json, ndjson
 
 Kind = Annotated[str, Path(min_length=1, max_length=255, description="concepts, analogies, clusters, ...")]
 Id = Annotated[str, Path(min_length=1, max_length=255)]
-READ = documented(400, 401, 404, 422, 503)
+READ = documented(400, 401, 404, 409, 413, 422, 503)
 WRITE = documented(400, 401, 403, 404, 409, 413, 422, 503)
 JSON_OBJECT = {"content": {"application/json": {"schema": {"type": "object"}}}}
 NDJSON = {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}

@@ -15,7 +15,7 @@ from vectorstore.http.records import READ, WRITE, Id, ok, plain
 from vectorstore.http.searching import HITS
 from vectorstore.http.service import Route, Service, answer
 
-Tier = Name | Annotated[int, Field(ge=0, le=1_000)]
+Tier = Name | Annotated[bodies.Whole, Field(ge=0, le=1_000)]
 Weight = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 Depth = Annotated[int, Query(ge=1, le=100)]
 Context = Annotated[str, Query(min_length=1, max_length=255)]
@@ -34,7 +34,7 @@ class Recall(Body):
     """What is remembered of something."""
 
     query: Text | Vector
-    k: Annotated[int, Field(ge=1, le=1_000)] = 10
+    k: Annotated[bodies.Whole, Field(ge=1, le=1_000)] = 10
     tier: Tier | list[Tier] | None = None
     where: Where | None = None
     salience: Weights | None = None
@@ -63,8 +63,8 @@ class Remember(Recall):
 class Spreading(Body):
     """How far association goes."""
 
-    seeds: Annotated[int, Field(ge=1, le=1_000)] = 10
-    hops: Annotated[int, Field(ge=0, le=10)] = 1
+    seeds: Annotated[bodies.Whole, Field(ge=1, le=1_000)] = 10
+    hops: Annotated[bodies.Whole, Field(ge=0, le=10)] = 1
     damping: Share = 0.5
     share: Weight = 1.0
     direction: Literal["out", "in", "both"] = "both"
@@ -108,7 +108,7 @@ class Triggered(Body):
     """What may set off a skill."""
 
     text: Text
-    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    limit: Annotated[bodies.Whole, Field(ge=1, le=1_000)] = 100
 
 
 class Move(Body):
@@ -146,7 +146,7 @@ class Fade(Body):
 class Prune(Body):
     """Forms that nobody has come back to."""
 
-    older_than_days: Annotated[FiniteFloat, Field(ge=0, le=1e6)] = 30.0
+    older_than_days: Annotated[FiniteFloat, Field(ge=0, le=36_500)] = 30.0
     where: Where | None = None
     dry_run: bool = True
 

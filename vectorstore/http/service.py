@@ -11,6 +11,8 @@ from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
+from vectorstore.errors import ValidationError
+
 if TYPE_CHECKING:
     from vectorstore.store import Store
 
@@ -63,13 +65,18 @@ class StrictRequest(Request):
 
 
 class Route(APIRoute):
-    """A route that reads JSON strictly."""
+    """A route that reads JSON strictly, and takes no parameter that it does not know."""
 
     def get_route_handler(self) -> Any:
         """The handler, given such a request."""
         handler = super().get_route_handler()
+        known = {parameter.alias for parameter in self.dependant.query_params}
 
         async def strict(request: Request) -> Any:
+            for name in request.query_params:
+                if name not in known:
+                    takes = f"; it takes {', '.join(sorted(known))}" if known else "; it takes none"
+                    raise ValidationError(f"{name[:50]}: no parameter of this request{takes}")
             return await handler(StrictRequest(request.scope, request.receive))
 
         return strict

@@ -102,11 +102,11 @@ class Fit(bodies.Body):
     """Clusters to fit in the background."""
 
     recipe: one_of(BUILTIN_CLUSTER_RECIPES) = "kmeans"  # type: ignore[valid-type]
-    n: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    n: Annotated[bodies.Whole, Field(ge=1, le=100_000)] | None = None
     name: NewName | None = None
     where: bodies.Where | None = None
     context: NewName | None = None
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    seed: Annotated[bodies.Whole, Field(ge=0, le=2**32 - 1)] = 0
     id: NewName | None = None
 
 
