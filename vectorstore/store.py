@@ -36,11 +36,13 @@ from vectorstore.sync import (
     Progress,
     RebuildReport,
     RepairReport,
+    StoreHealth,
     Sync,
     check,
     compact,
     flush,
     has_litter,
+    health,
     rebuild,
     repair,
     snapshot,
@@ -251,6 +253,10 @@ class Store(Shelves, SearchAcross):
     def stats(self) -> dict[str, Any]:
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
         return statistics(self._sync)
+
+    def health(self) -> StoreHealth:
+        """Whether the store can be read and written now, and its indexes are current; about a millisecond."""
+        return health(self._sync)
 
     def metrics(self, *, reset: bool = False) -> dict[str, Operation]:
         """Calls, failures and seconds of each operation ("concepts.search", "store.compact") of this open store.
