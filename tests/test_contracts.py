@@ -34,7 +34,7 @@ CLASSES: dict[str, type] = {
 
 BAD = refused.every()
 TAKES_NOTHING = {
-    *("Store.flush", "Store.stats", "Versioned.lines", "Workflows.next", "Workflows.health"),
+    *("Store.flush", "Store.health", "Store.stats", "Versioned.lines", "Workflows.next", "Workflows.health"),
     "Memories.ladder",
     *("Trail.stream", "Trail.anchor", "Trail.flush"),
 }
