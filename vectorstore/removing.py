@@ -22,9 +22,11 @@ from vectorstore.references import make_contexts
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
+from vectorstore.storage.history import forget_rows, recording
 from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, models, stage
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
+from vectorstore.sync.past import scrub
 from vectorstore.writing import conflict
 
 R = TypeVar("R", bound=Record)
@@ -104,18 +106,21 @@ class Remover(Generic[R]):
                 self._erase_rows(transaction, table, numbers)
 
         with self._sync.catalog.read() as connection:
-            others = [
+            keeps = recording(connection)
+            spaces = [
                 space.name
                 for table in kinds_with(self._sync, self._table)
                 for space in rows.spaces_of(connection, table.name)
-                if space.name != self._table.name
             ]
+            others = [name for name in spaces if name != self._table.name]
         try:
-            # One space is rewritten outside the lock; with several, one commit for all is worth holding it.
-            with self._sync.catalog.write() if others else contextlib.nullcontext():
+            # One space is rewritten outside the lock; with several, or a past, one commit for all is worth holding it.
+            with self._sync.catalog.write() if others or keeps else contextlib.nullcontext() as whole:
                 for name in others:
                     compact(self._sync, name, progress=progress, doomed=partial(self._doomed_of, name, doomed))
                 compact(self._sync, self._table.name, also=erase, progress=progress, doomed=doomed)
+                if keeps and whole is not None:
+                    scrub(self._sync, whole, spaces)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
         return len(erased)
@@ -140,6 +145,8 @@ class Remover(Generic[R]):
         table.erase(transaction.connection, numbers)
         table.optimize_text(transaction.connection)
         self._forget(transaction, table.name, numbers, ids, words)
+        derived = (Cluster.table, SemanticField.table)
+        forget_rows(transaction.connection, table.name, ids, numbers, derived)
         details = {"kind": table.name, "operation": "purge", "records": len(numbers), "vectors": 0}
         transaction.notes.append(("commit", details))
 

@@ -1,5 +1,6 @@
 """Storage: SQLite and nothing else. The one door to the catalog."""
 
+from vectorstore.storage import history
 from vectorstore.storage.catalog import CATALOG, LOCK, Catalog, Transaction
 from vectorstore.storage.connection import SQLITE_VERSION, Connection, IntegrityError, SqliteError
 from vectorstore.storage.declared import declared_kinds
@@ -25,4 +26,5 @@ __all__ = [
     "SqliteError",
     "Transaction",
     "declared_kinds",
+    "history",
 ]

@@ -94,6 +94,23 @@ def empty_wal(connection: Connection, timeout: float) -> None:
         connection.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
 
 
+VACUUM_PAGES = 2000
+"""So many pages (8 MB) are given back in one turn at the write lock."""
+
+
+def give_back(connection: Connection) -> bool:
+    """One turn of giving free pages back to the file system; whether none is left."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("VACUUM")
+        return True
+    free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    if free:
+        connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+    left = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return bool(left == 0 or left >= free)
+
+
 def read_mode(root: Path, path: Path) -> str:
     """On media that cannot be written SQLite needs `immutable`, which would ignore a WAL with commits in it."""
     if os.access(root, os.W_OK) and not os.statvfs(root).f_flag & os.ST_RDONLY:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
+from vectorstore.storage import history
+from vectorstore.storage.connection import Connection, wrap
+
 APPLICATION_ID = 0x76735354  # "vsST"
 MIGRATIONS = Migrations("vectorstore")
 
@@ -222,5 +225,21 @@ def m003_models(db: Database) -> None:
     db.execute("CREATE INDEX memberships_record ON memberships(record)")
 
 
-FORMAT = 3
+@MIGRATIONS()
+def m004_work(db: Database) -> None:
+    """History, named snapshots, settings, quarantine."""
+    history.create_tables(db)
+
+
+FORMAT = 4
 """The user_version that this code reads and writes: the number of migrations above."""
+
+
+def migrate(migrations: Migrations, connection: Connection, version: int) -> None:
+    """Apply what is missing, in the running transaction; what history writes down follows the new tables."""
+    if version >= 4:
+        history.pause(connection)
+    migrations.apply(wrap(connection))
+    if version >= 4:
+        history.renew(connection)
+

@@ -77,6 +77,20 @@ class RecordTable(DeclaredTable[R]):
         if text_changed:
             self._index_text(connection, where, (numbers,))
 
+    def change_below(self, connection: Connection, rows: Sequence[int], statements: Iterable[str]) -> None:
+        """Change rows by statements of history; their full text and lists follow."""
+        numbers = json.dumps(list(rows))
+        where = "row IN (SELECT value FROM json_each(?))"
+        self._unindex_text(connection, where, (numbers,))
+        for listed in self.lists:
+            listed.delete(connection, where, (numbers,))
+        for statement in statements:
+            connection.execute(statement)
+        self._index_text(connection, where, (numbers,))
+        for listed in self.lists:
+            found = connection.execute(f"SELECT row, {self._listed} FROM {self.table} WHERE {where}", (numbers,))
+            listed.insert(connection, [(row, tuple(values)) for row, *values in found.fetchall()])
+
     def erase(self, connection: Connection, rows: Sequence[int]) -> None:
         """Remove rows for good, with their full text and the values of their lists."""
         numbers = json.dumps(list(rows))

@@ -19,7 +19,7 @@ from vectorstore.errors import CorruptError, LibraryMissing, VectorstoreError
 from vectorstore.files import TEMPORARY, sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import digest
-from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError
+from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, history
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.models import models_of
@@ -124,7 +124,11 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
             yield Finding("catalog", "catalog.sqlite", str(line), mend)
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         yield Finding("catalog", f"{table} row {row}", f"points to a row of {parent} that is not there", mend)
-    for kind, name in connection.execute("SELECT type, name FROM sqlite_schema WHERE type IN ('trigger', 'view')"):
+    ours = history.expected_triggers(connection)
+    made = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
+    for kind, name, sql in made:
+        if ours.pop(name, None) == sql:
+            continue
         yield Finding("schema", f"{kind} {name}", "was not made by vectorstore", f"drop it, or {mend}")
 
 
@@ -327,7 +331,10 @@ def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[
 
 def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Iterator[tuple[str, str, str]]:
     """(folder, space, name) of files that no row names, those of a space whose first write was cut short too."""
+    if sync.borrows:
+        return
     made = {space.name: space for space in spaces}
+    past = {(each.what, each.space, each.file) for each in history.named_files(connection, past=True)}
     root = sync.catalog.root
     here = [] if root is None else [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
     for space_name in dict.fromkeys([*made, *sorted(path.name for path in here if path.is_dir())]):
@@ -338,9 +345,9 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
             named["indexes"] = set() if artifact is None else {artifact.file}
         for what, names in named.items():
             for name in sync.folder(what, space_name).names():
-                if name not in names:
+                if name not in names and (what, space_name, name) not in past:
                     yield what, space_name, name
-    models = {row.file for row in models_of(connection)}
+    models = {row.file for row in models_of(connection)} | {file for what, _, file in past if what == FOLDER}
     yield from ((FOLDER, "", name) for name in files(sync).names() if name not in models)
     if root is not None:  # backups that were cut short lie beside the catalog
         yield from (("", "", name) for name in sync.folder("", "").names() if TEMPORARY in name)

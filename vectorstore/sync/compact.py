@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -156,7 +155,8 @@ def _attempt(
             elif rows.artifact_of(transaction.connection, space.id, INDEX) is not None:
                 retire_index(sync, transaction, space_name)
             rows.touch_layout(transaction.connection, space.id, transaction.seq)
-            transaction.after += [partial(folder.remove, segment.file) for segment in old]
+            for segment in old:
+                sync.let_go(transaction, "embeddings", space_name, segment.file)
             transaction.notes.append(("persist", {"space": space_name, "rows": sum(s.rows for s in segments)}))
         else:
             gone = np.empty(0, np.int64)

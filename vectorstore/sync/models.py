@@ -142,7 +142,7 @@ def still_there(sync: Sync, info: FileInfo) -> None:
 def remove_after(sync: Sync, transaction: Transaction, file: str | None) -> None:
     """Unlink a file that this transaction names no more, once it is durable."""
     if file is not None:
-        transaction.after.append(partial(files(sync).remove, file))
+        sync.let_go(transaction, FOLDER, "", file)
 
 
 def bytes_of(sync: Sync, row: ModelRow) -> bytes:

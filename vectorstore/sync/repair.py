@@ -17,7 +17,7 @@ from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import SpaceRow
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.catalog import Transaction
-from vectorstore.sync import models
+from vectorstore.sync import models, past
 from vectorstore.sync.check import Finding, check, file_path, unnamed
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.expiry import expire
@@ -41,6 +41,11 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
         for what, space, name in unnamed(sync, transaction.connection, spaces):
             match = NAME.fullmatch(name)
             if what == "embeddings" and match and int(match[1]) >= transaction.seq:
+                continue
+            if not what and name.startswith(past.VIEW):
+                view = sync.root / name if sync.root is not None else None
+                if view is not None and sync.folder("", "").age(name) >= older_than and past.remove_view(view):
+                    removed.append(name)
                 continue
             folder = sync.folder(what, space)
             ours = TEMPORARY in name or match or what == "indexes" or None
@@ -147,7 +152,7 @@ def _replace_segment(sync: Sync, space_name: str, file: str, reembed: Callable[[
         rows.drop_segments(transaction.connection, [segment.id])
         rows.touch_layout(transaction.connection, space.id, transaction.seq)
         reembed(space, lost)
-        transaction.after.append(lambda: sync.folder("embeddings", space_name).remove(file))
+        sync.let_go(transaction, "embeddings", space_name, file)
 
 
 def _lost_ids(transaction: Transaction, sync: Sync, space: SpaceRow, segment: int) -> list[str]:
