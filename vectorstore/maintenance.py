@@ -129,7 +129,7 @@ def statistics(sync: Sync) -> dict[str, Any]:
         "format": FORMAT,
         "sqlite": SQLITE_VERSION,
         "seq": seq,
-        "bytes": _bytes(sync.catalog.root),
+        "bytes": bytes_of(sync.catalog.root),
         "kinds": kinds,
     }
 
@@ -160,7 +160,7 @@ def _space(sync: Sync, connection: Connection, space: SpaceRow) -> dict[str, Any
     }
 
 
-def _bytes(root: Path | None) -> int:
+def bytes_of(root: Path | None) -> int:
     """Bytes of all files; sizes come from the directory, no file is opened."""
     if root is None:
         return 0

@@ -18,13 +18,14 @@ from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import Clock, from_micros, new_id, utc_now
+from vectorstore.keeping import Keeping
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.reason import Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record, generic_kind, schema_of
 from vectorstore.records.record import check_tokenizer
 from vectorstore.search.across import SearchAcross
-from vectorstore.storage import Catalog, RecordTable, SpaceRow, Transaction, declared_kinds
+from vectorstore.storage import Catalog, RecordTable, SpaceRow, Transaction, declared_kinds, history
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
     CheckReport,
@@ -52,7 +53,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross):
+class Store(Shelves, SearchAcross, Keeping):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -136,6 +137,7 @@ class Store(Shelves, SearchAcross):
             self._catalog.backup(self.path / f"catalog.kinds.{new_id(self._catalog.clock())}.backup.sqlite")
         with self._catalog.write() as transaction:
             stored = declared_kinds(transaction.connection)
+            history.pause(transaction.connection)
             for name, table in self._sync.tables.items():
                 new = table.pending_fields(transaction.connection)
                 if new is None:
@@ -149,6 +151,7 @@ class Store(Shelves, SearchAcross):
                 if table.settle_tokenizer(transaction.connection, tokenizer):
                     table.make_text(transaction.connection)
                     log.info("%s: the full text was made anew with the tokenizer %s", name, table.tokenizer)
+            history.renew(transaction.connection)
 
     def _first_context(self, transaction: Transaction, table: RecordTable[Any]) -> None:
         moment = from_micros(transaction.now)
@@ -337,6 +340,8 @@ class Store(Shelves, SearchAcross):
         finally:
             self._catalog.close()
             self._sync.close()
+            if self._leave is not None:
+                self._leave()
 
     def __enter__(self) -> Self:
         return self

@@ -20,7 +20,12 @@ from vectorstore.storage.catalog import Catalog
 
 FILES = ("create", "write", "sync", "rename", "sync_folder", "unlink")
 WHOLE_CATALOG = ("checkpoint", "vacuum", "backup")
-SQL = {"PRAGMA JOURNAL_MODE=": "journal mode", "PRAGMA INCREMENTAL_VACUUM": "vacuum", "PRAGMA WAL_CHECKPOINT": "checkpoint", "VACUUM": "vacuum"}
+SQL = {
+    "PRAGMA JOURNAL_MODE=": "journal mode",
+    "PRAGMA INCREMENTAL_VACUUM": "vacuum",
+    "PRAGMA WAL_CHECKPOINT": "checkpoint",
+    "VACUUM": "vacuum",
+}
 CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "DROP", "ALTER")
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from vectorstore.errors import StoreError
+from vectorstore.errors import StoreError, VectorstoreError
+from vectorstore.storage import history
 from vectorstore.storage.catalog import Catalog
-from vectorstore.storage.connection import Connection, connect, file_uri, translated
+from vectorstore.storage.connection import Connection, DatabaseError, connect, file_uri, header, translated
+from vectorstore.storage.migrations import APPLICATION_ID, FORMAT
 
 T = TypeVar("T")
 
@@ -63,3 +65,31 @@ def changeable(path: Path) -> contextlib.closing[Connection]:
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA journal_mode=DELETE").fetchall()
     return contextlib.closing(connection)
+
+
+def problems_of_copy(path: Path) -> list[str]:
+    """What is wrong with a copy of a catalog: pages, keys, and anything in its schema that we did not make.
+
+    A newer format is no problem; what it should consist of is not known here, and nobody opens it.
+    """
+    try:
+        with contextlib.closing(connect(file_uri(path, "immutable"), timeout=60, query_only=True)) as connection:
+            application, version, _ = header(connection, path)
+            if application != APPLICATION_ID:
+                return ["is no catalog of a vectorstore"]
+            wrong = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(5)") if line != "ok"]
+            wrong += [
+                f"row {row} of {table} points nowhere"
+                for table, row, *_ in connection.execute("PRAGMA foreign_key_check")
+            ]
+            return wrong + (foreign_objects(connection) if version <= FORMAT else [])
+    except (VectorstoreError, DatabaseError) as error:
+        return [str(error)]
+
+
+def foreign_objects(connection: Connection) -> list[str]:
+    """Triggers and views that vectorstore did not make."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    ours = history.expected_triggers(connection) if version >= 4 else {}
+    found = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
+    return [f"{kind} {name} was not made by vectorstore" for kind, name, sql in found if ours.get(name) != sql]

@@ -10,7 +10,7 @@ catalog consists of. A kind's name begins with a letter, so no table here can be
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,24 @@ import numpy.typing as npt
 from sqlite_utils import Database
 
 from vectorstore.files import FileInfo
+from vectorstore.records import digest
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.filters import quote
 from vectorstore.storage.tables import RecordTable
 
 Vids = npt.NDArray[np.int64]
-SHARED = ("state", "spaces", "segments", "vectors", "pending", "artifacts", "audits", "decisions", "models", "memberships")
+SHARED = (
+    "state",
+    "spaces",
+    "segments",
+    "vectors",
+    "pending",
+    "artifacts",
+    "audits",
+    "decisions",
+    "models",
+    "memberships",
+)
 """The tables that history covers beside those of the kinds."""
 
 NAMING = {"embeddings": "segments", "indexes": "artifacts", "models": "models"}
@@ -200,7 +212,8 @@ def end(connection: Connection) -> None:
 def _pasts(connection: Connection) -> list[str]:
     """Names of the tables that have something written down."""
     found = connection.execute(
-        "SELECT substr(name, 7) FROM sqlite_schema WHERE type = 'table' AND name LIKE '\\_past\\_%' ESCAPE '\\' ORDER BY 1"
+        "SELECT substr(name, 7) FROM sqlite_schema WHERE type = 'table' "
+        "AND name LIKE '\\_past\\_%' ESCAPE '\\' ORDER BY 1"
     ).fetchall()
     return [name for (name,) in found]
 
@@ -303,7 +316,9 @@ def named_files(connection: Connection, *, past: bool) -> set[NamedFile]:
     return found
 
 
-def forget_rows(connection: Connection, kind: str, ids: Sequence[str], numbers: Sequence[int], derived: Sequence[str]) -> None:
+def forget_rows(
+    connection: Connection, kind: str, ids: Sequence[str], numbers: Sequence[int], derived: Sequence[str]
+) -> None:
     """Erase what is written down of erased records, and of what was learned from the kind: fits and their labels.
 
     Args:
@@ -329,7 +344,8 @@ def forget_rows(connection: Connection, kind: str, ids: Sequence[str], numbers: 
     connection.execute(f"DELETE FROM {quote('_past_' + kind)} WHERE row IN {chosen}", (rows,))
     names = json.dumps(list(ids))
     connection.execute(
-        f"DELETE FROM _past_decisions WHERE kind = ? AND (record IN {chosen} OR other IN {chosen})", (kind, names, names)
+        f"DELETE FROM _past_decisions WHERE kind = ? AND (record IN {chosen} OR other IN {chosen})",
+        (kind, names, names),
     )
     connection.execute(
         f"DELETE FROM _past_memberships WHERE record IN {chosen} OR (_was = 1 AND model IN (SELECT id FROM "
@@ -380,6 +396,20 @@ def replace_past_segment(connection: Connection, file: str, info: FileInfo | Non
         "UPDATE _past_segments SET file = ?, size = ?, sha256 = ?, stat = ?, rows = ?, first_vid = NULL WHERE file = ?",
         (info.name, info.size, info.sha256, info.stat, rows, file),
     )
+
+
+def forget_file(connection: Connection, what: str, file: str) -> None:
+    """The past names a file no more."""
+    connection.execute(f"UPDATE _past_{NAMING[what]} SET _was = 0, file = NULL WHERE file = ?", (file,))
+
+
+def damaged(connection: Connection, table: RecordTable[Any]) -> Iterator[tuple[int, int, str]]:
+    """(row, the commit that changed it, id) of past rows whose digest does not match."""
+    names = ", ".join(map(quote, table.schema.names))
+    past = quote(f"_past_{table.name}")
+    for row, seq, seal, *values in connection.execute(f"SELECT row, _seq, digest, {names} FROM {past} WHERE _was = 1"):
+        if digest(values) != seal:
+            yield row, seq, str(values[0])
 
 
 def forget_indexes(connection: Connection, space: int) -> None:

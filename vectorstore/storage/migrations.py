@@ -242,4 +242,3 @@ def migrate(migrations: Migrations, connection: Connection, version: int) -> Non
     migrations.apply(wrap(connection))
     if version >= 4:
         history.renew(connection)
-

@@ -1,5 +1,6 @@
 """Sync: catalog, files and indexes agree, now and after any crash."""
 
+from vectorstore.sync import past
 from vectorstore.sync.check import CheckReport, Finding, check
 from vectorstore.sync.compact import CompactReport, compact
 from vectorstore.sync.core import Guard, Progress, SnapshotMoved, SpaceState, Sync
@@ -30,6 +31,7 @@ __all__ = [
     "expire",
     "flush",
     "has_litter",
+    "past",
     "rebuild",
     "refresh",
     "repair",

@@ -23,6 +23,7 @@ from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, 
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.models import models_of
+from vectorstore.sync import past
 from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
@@ -37,7 +38,7 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, text or files.
+        layer: catalog, schema, rows, segments, vectors, index, models, text, history or files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.
@@ -108,6 +109,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             findings += _space(sync, connection, space, totals)
             step()
         findings += [Finding("models", *problem) for problem in problems_of(sync, connection)]
+        findings += [Finding("history", *problem) for problem in past.problems(sync, connection)]
         totals["models"] = len(models_of(connection))
         litter, lost = _files(sync, connection, spaces)
         findings += lost
@@ -334,7 +336,7 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
     if sync.borrows:
         return
     made = {space.name: space for space in spaces}
-    past = {(each.what, each.space, each.file) for each in history.named_files(connection, past=True)}
+    needed = {(each.what, each.space, each.file) for each in history.named_files(connection, past=True)}
     root = sync.catalog.root
     here = [] if root is None else [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
     for space_name in dict.fromkeys([*made, *sorted(path.name for path in here if path.is_dir())]):
@@ -345,9 +347,9 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
             named["indexes"] = set() if artifact is None else {artifact.file}
         for what, names in named.items():
             for name in sync.folder(what, space_name).names():
-                if name not in names and (what, space_name, name) not in past:
+                if name not in names and (what, space_name, name) not in needed:
                     yield what, space_name, name
-    models = {row.file for row in models_of(connection)} | {file for what, _, file in past if what == FOLDER}
+    models = {row.file for row in models_of(connection)} | {file for what, _, file in needed if what == FOLDER}
     yield from ((FOLDER, "", name) for name in files(sync).names() if name not in models)
     if root is not None:  # backups that were cut short lie beside the catalog
         yield from (("", "", name) for name in sync.folder("", "").names() if TEMPORARY in name)

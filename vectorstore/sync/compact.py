@@ -17,7 +17,7 @@ import numpy as np
 
 from vectorstore.files import FileInfo
 from vectorstore.recipes import IndexRecipe
-from vectorstore.storage import Connection, Transaction
+from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Progress, Sync
 from vectorstore.sync.publish import build_index, commit_index, retire_index, snapshot
@@ -51,6 +51,13 @@ class CompactReport:
     vectors_kept: int
     segments_before: int
     segments_after: int
+    bytes_before: int = 0
+    bytes_after: int = 0
+
+    @property
+    def bytes_saved(self) -> int:
+        """Bytes of segments and indexes that the disk got back; while history is kept it gets them later."""
+        return self.bytes_before - self.bytes_after
 
 
 def compact(
@@ -85,11 +92,33 @@ def compact(
                     with sync.catalog.write() as transaction:
                         also(transaction)
                 return None
+            size = _size(sync, space_name)
             report = _attempt(sync, space_name, live, also, progress, doomed, recipe)
             if report is not None:
                 dropped = 0 if before is None else max(0, before.rows - live.rows)
-                return replace(report, vectors_removed=report.vectors_removed + dropped)
+                removed, after = report.vectors_removed + dropped, _size(sync, space_name)
+                return replace(report, vectors_removed=removed, bytes_before=size, bytes_after=after)
     raise AssertionError("nobody else can write while this holds the write lock")
+
+
+def _size(sync: Sync, space_name: str) -> int:
+    """Bytes of the space's segments and its index, as the catalog names them."""
+    with sync.catalog.read() as connection:
+        space = rows.space_by_name(connection, space_name)
+        assert space is not None  # there is a snapshot of it
+        index = rows.artifact_of(connection, space.id, INDEX)
+        return sum(each.size for each in rows.segments_of(connection, space.id)) + (0 if index is None else index.size)
+
+
+def wasted(sync: Sync, connection: Connection, space: SpaceRow) -> tuple[int, int]:
+    """(vectors on disk that compaction would drop, vectors on disk); from the catalog alone."""
+    total = sum(segment.rows for segment in rows.segments_of(connection, space.id))
+    total += rows.pending_count(connection, space.id)
+    held = connection.execute(
+        "SELECT count(*) FROM vectors WHERE space = ? AND retired IS NULL", (space.id,)
+    ).fetchone()
+    spared, _ = rows.restorable_vids(connection, space.id, sync.table(space.kind).table)
+    return max(0, total - int(held[0]) - len(spared)), total
 
 
 def _attempt(

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from vectorstore.storage import CATALOG, Connection, Transaction, history
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.copying import changeable, copy_to, frozen
 from vectorstore.storage.history import Moment
-from vectorstore.sync.core import Sync
+from vectorstore.sync.core import SnapshotMoved, Sync
 from vectorstore.vectors import file_name, open_segment, segment_chunks
 
 VIEW = ".as-of-"
@@ -183,6 +184,37 @@ def _unlink(sync: Sync, transaction: Transaction, before: set[history.NamedFile]
         if each.path not in still:
             folder = sync.folder(each.what, each.space)
             transaction.after.append(lambda folder=folder, file=each.file: folder.remove(file))  # type: ignore[misc]
+
+
+def problems(sync: Sync, connection: Connection) -> Iterator[tuple[str, str, str, bool]]:
+    """(where, what, how to mend it, whether repair can let go of it) of everything that is wrong with history."""
+    if not history.recording(connection):
+        return
+    there = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'")}
+    anew = "what changed since is not known: drop the snapshots, and set store.history to None and anew"
+    for name in sorted(history.expected_triggers(connection).keys() - there):
+        yield f"trigger {name}", "is gone", anew, False
+    for table in sync.tables.values():
+        for number, seq, row in history.damaged(connection, table):
+            what = f"what row {number} was before commit {seq} is damaged: its digest does not match"
+            yield f"past {table.name} {row}", what, "drop the snapshots before it, or restore a backup", False
+    for named in sorted(history.named_files(connection, past=True), key=lambda each: each.path):
+        try:
+            buffer = sync.folder(named.what, named.space).read(named.file)
+            if len(buffer) == named.size and sha256(buffer) == named.sha256:
+                continue
+            what = "its bytes are not those that were written"
+        except CorruptError as error:
+            what = str(error)
+        if sync.catalog.newest("SELECT 1 FROM state WHERE seq = ?", (sync.catalog.seq(connection),)) is None:
+            raise SnapshotMoved  # it may have been let go meanwhile
+        yield named.path, f"only the past needs it: {what}", "restore it, or run: vectorstore check --repair", True
+
+
+def forget_file(sync: Sync, path: str) -> None:
+    """The past does without a file that is lost: of an index its views answer exactly, of vectors they lack them."""
+    with sync.catalog.write() as transaction:
+        history.forget_file(transaction.connection, path.split("/")[0], path.split("/")[-1])
 
 
 # -- erasing -----------------------------------------------------------------------------------------------------------

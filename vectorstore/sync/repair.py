@@ -93,6 +93,9 @@ def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]]
         if finding.layer == "index" and finding.derived:
             space = finding.where.split("/")[1]
             actions.append((f"rebuild the index of {space}", lambda space=space: _rebuild_index(sync, space)))  # type: ignore[misc]
+        elif finding.layer == "history" and finding.derived:
+            what = f"forget {finding.where}, which only the past needs"
+            actions.append((what, lambda path=finding.where: past.forget_file(sync, path)))  # type: ignore[misc]
         elif finding.layer == "models" and finding.derived:
             file = finding.where.split("/")[1]
             what = f"write {finding.where} again from the centroids in the catalog"
