@@ -91,9 +91,7 @@ class Policy:
                 sync.catalog.checkpoint()
             yield f"{'give' if dry_run else 'gave'} {free} free pages of the catalog back"
 
-    def _purge(
-        self, sync: Sync, collection: Callable[[str], Any], after: timedelta, dry_run: bool
-    ) -> Iterator[str]:
+    def _purge(self, sync: Sync, collection: Callable[[str], Any], after: timedelta, dry_run: bool) -> Iterator[str]:
         limit = to_micros(sync.catalog.clock() - after)
         for name, table in sync.tables.items():
             with sync.catalog.read() as connection:

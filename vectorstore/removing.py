@@ -26,7 +26,7 @@ from vectorstore.storage.history import forget_rows, recording
 from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, models, stage
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
-from vectorstore.sync.past import scrub
+from vectorstore.sync.past import all_named, scrub
 from vectorstore.writing import conflict
 
 R = TypeVar("R", bound=Record)
@@ -116,11 +116,12 @@ class Remover(Generic[R]):
         try:
             # One space is rewritten outside the lock; with several, or a past, one commit for all is worth holding it.
             with self._sync.catalog.write() if others or keeps else contextlib.nullcontext() as whole:
+                before = all_named(whole.connection) if keeps and whole is not None else set()
                 for name in others:
                     compact(self._sync, name, progress=progress, doomed=partial(self._doomed_of, name, doomed))
                 compact(self._sync, self._table.name, also=erase, progress=progress, doomed=doomed)
                 if keeps and whole is not None:
-                    scrub(self._sync, whole, spaces)
+                    scrub(self._sync, whole, spaces, before)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
         return len(erased)

@@ -19,10 +19,10 @@ from vectorstore.backups.vaults import FILES, GENERATIONS, vault_at
 from vectorstore.errors import CorruptError, StoreError
 from vectorstore.files import Buffer, sha256
 from vectorstore.ids import from_micros, new_id, to_micros
-from vectorstore.storage import FORMAT, Connection, history
+from vectorstore.storage import FORMAT, Connection
 from vectorstore.storage.copying import copy_to, frozen
 from vectorstore.storage.history import NamedFile
-from vectorstore.sync import SnapshotMoved, Sync
+from vectorstore.sync import SnapshotMoved, Sync, past
 
 Progress = Callable[[int, int], None]
 _ATTEMPTS = 50
@@ -162,7 +162,7 @@ def _freeze(sync: Sync, copy: Path) -> tuple[_State, dict[NamedFile, Buffer | No
 
 def _pin(sync: Sync, connection: Connection) -> dict[NamedFile, Buffer | None]:
     found: dict[NamedFile, Buffer | None] = {}
-    for named in history.named_files(connection, past=False) | history.named_files(connection, past=True):
+    for named in past.all_named(connection):
         try:
             found[named] = sync.folder(named.what, named.space).read(named.file)
         except CorruptError:

@@ -12,18 +12,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from sqlite_utils import Database
 
 from vectorstore.files import FileInfo
-from vectorstore.records import digest
+from vectorstore.records import Record, digest
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.filters import quote
 from vectorstore.storage.tables import RecordTable
 
+R = TypeVar("R", bound=Record)
 Vids = npt.NDArray[np.int64]
 SHARED = (
     "state",
@@ -410,6 +411,23 @@ def damaged(connection: Connection, table: RecordTable[Any]) -> Iterator[tuple[i
     for row, seq, seal, *values in connection.execute(f"SELECT row, _seq, digest, {names} FROM {past} WHERE _was = 1"):
         if digest(values) != seal:
             yield row, seq, str(values[0])
+
+
+def past_records(connection: Connection, table: RecordTable[R], numbers: Sequence[int]) -> list[R]:
+    """What rows were, as far as history knows.
+
+    Raises:
+        CorruptError: one was damaged since.
+    """
+    if not recording(connection):
+        return []
+    names = ", ".join(map(quote, table.schema.names))
+    found = connection.execute(
+        f"SELECT row, digest, {names} FROM {quote('_past_' + table.name)} "
+        "WHERE _was = 1 AND row IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(numbers)),),
+    )
+    return [table.decode(row, seal, values) for row, seal, *values in found]
 
 
 def forget_indexes(connection: Connection, space: int) -> None:

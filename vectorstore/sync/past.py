@@ -163,7 +163,7 @@ def prune(sync: Sync, transaction: Transaction) -> int:
     known = history.kept(connection)
     if known is None:
         return 0
-    before = history.named_files(connection, past=True)
+    before = all_named(connection)
     since = transaction.seq
     if known.keep is not None:
         oldest = history.moment_at(connection, transaction.now - known.keep)
@@ -176,10 +176,14 @@ def prune(sync: Sync, transaction: Transaction) -> int:
     return dropped
 
 
+def all_named(connection: Connection) -> set[history.NamedFile]:
+    """Every file that rows name, now or in the past."""
+    return history.named_files(connection, past=False) | history.named_files(connection, past=True)
+
+
 def _unlink(sync: Sync, transaction: Transaction, before: set[history.NamedFile]) -> None:
-    """Unlink files that history needed before and nothing names now, once that is durable."""
-    connection = transaction.connection
-    still = {each.path for past in (False, True) for each in history.named_files(connection, past=past)}
+    """Unlink files that were named before and are not now, once that is durable."""
+    still = {each.path for each in all_named(transaction.connection)}
     for each in before:
         if each.path not in still:
             folder = sync.folder(each.what, each.space)
@@ -220,13 +224,18 @@ def forget_file(sync: Sync, path: str) -> None:
 # -- erasing -----------------------------------------------------------------------------------------------------------
 
 
-def scrub(sync: Sync, transaction: Transaction, space_names: list[str]) -> None:
+def scrub(sync: Sync, transaction: Transaction, space_names: list[str], before: set[history.NamedFile]) -> None:
     """Erase from files that only the past needs what no row speaks of any more: rewritten, or let go.
+
+    Args:
+        sync: the store's parts.
+        transaction: the one that erases, after all its other changes.
+        space_names: of the kinds concerned.
+        before: what `all_named` gave when the transaction began.
 
     Cost: one read of each such file, one write of those that held something erased; the write lock is held meanwhile.
     """
     connection = transaction.connection
-    before = history.named_files(connection, past=True)
     for space in filter(None, (rows.space_by_name(connection, name) for name in space_names)):
         history.forget_indexes(connection, space.id)
         known = history.known_vids(connection, space.id)
