@@ -21,6 +21,7 @@ from vectorstore.storage import Catalog, history
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.history import Moment
 from vectorstore.sync import Progress, Sync, past, snapshot
+from vectorstore.sync.mend import Quarantined, quarantined
 
 if TYPE_CHECKING:
     from vectorstore.collection import Collection
@@ -216,6 +217,12 @@ class Keeping:
             past.leave(folder, handle)
             raise
         return view
+
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        """What a repair put aside, as it was found: damaged records, foreign triggers; a purge erases it."""
+        with self._catalog.read() as connection:
+            return quarantined(connection)
 
     # -- upkeep ----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from vectorstore.errors import ValidationError
 from vectorstore.ids import to_micros
 from vectorstore.storage import Connection, history
 from vectorstore.storage import spaces as rows
-from vectorstore.storage.history import put_setting, setting
+from vectorstore.storage.settings import put_setting, setting
 from vectorstore.sync import Sync, past
 from vectorstore.sync.compact import wasted
 

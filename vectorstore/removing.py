@@ -22,10 +22,12 @@ from vectorstore.references import make_contexts
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
-from vectorstore.storage.history import forget_rows, recording
+from vectorstore.storage.history import recording
+from vectorstore.storage.pastrows import forget_rows
 from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, models, stage
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
+from vectorstore.sync.mend import forget_quarantined
 from vectorstore.sync.past import all_named, scrub
 from vectorstore.writing import conflict
 
@@ -146,6 +148,7 @@ class Remover(Generic[R]):
         table.erase(transaction.connection, numbers)
         table.optimize_text(transaction.connection)
         self._forget(transaction, table.name, numbers, ids, words)
+        forget_quarantined(transaction.connection, table.name, numbers, ids)
         derived = (Cluster.table, SemanticField.table)
         forget_rows(transaction.connection, table.name, ids, numbers, derived)
         details = {"kind": table.name, "operation": "purge", "records": len(numbers), "vectors": 0}

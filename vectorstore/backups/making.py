@@ -21,7 +21,7 @@ from vectorstore.files import Buffer, sha256
 from vectorstore.ids import from_micros, new_id, to_micros
 from vectorstore.storage import FORMAT, Connection
 from vectorstore.storage.copying import copy_to, frozen
-from vectorstore.storage.history import NamedFile
+from vectorstore.storage.pastrows import NamedFile
 from vectorstore.sync import SnapshotMoved, Sync, past
 
 Progress = Callable[[int, int], None]

@@ -1,6 +1,6 @@
 """Storage: SQLite and nothing else. The one door to the catalog."""
 
-from vectorstore.storage import history
+from vectorstore.storage import history, pastrows
 from vectorstore.storage.catalog import CATALOG, LOCK, Catalog, Transaction
 from vectorstore.storage.connection import SQLITE_VERSION, Connection, IntegrityError, SqliteError
 from vectorstore.storage.declared import declared_kinds
@@ -27,4 +27,5 @@ __all__ = [
     "Transaction",
     "declared_kinds",
     "history",
+    "pastrows",
 ]

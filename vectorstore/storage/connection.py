@@ -7,8 +7,9 @@ Nothing but SQLite may open the catalog's files while a connection is open, for 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -80,6 +81,16 @@ def file_uri(path: Path, mode: str) -> str:
     """A SQLite URI; `mode` is rw, rwc or ro, or `immutable` for media that cannot be written."""
     parameter = "immutable=1" if mode == "immutable" else f"mode={mode}"
     return f"file:{quote(str(path))}?{parameter}"
+
+
+@contextlib.contextmanager
+def lenient(connection: Connection) -> Iterator[None]:
+    """Texts that are no UTF-8 any more are read with surrogates, so that a check can name their row."""
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    try:
+        yield
+    finally:
+        connection.text_factory = str
 
 
 def empty_wal(connection: Connection, timeout: float) -> None:
@@ -195,6 +206,8 @@ def _translate(error: DatabaseError, root: Path | None) -> None:
     if isinstance(error, OperationalError):
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
+        if "Could not decode" in str(error):  # sqlite3's own, without a code
+            raise CorruptError(f"{root}: a text is damaged ({error}); run: vectorstore check --repair") from error
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
             raise StoreError(f"{root}: the disk refused ({error}); nothing was written") from error
     elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
-from vectorstore.storage import history
+from vectorstore.storage import history, settings
 from vectorstore.storage.connection import Connection, wrap
 
 APPLICATION_ID = 0x76735354  # "vsST"
@@ -228,7 +228,7 @@ def m003_models(db: Database) -> None:
 @MIGRATIONS()
 def m004_work(db: Database) -> None:
     """History, named snapshots, settings, quarantine."""
-    history.create_tables(db)
+    settings.create_tables(db)
 
 
 FORMAT = 4

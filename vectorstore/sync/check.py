@@ -9,7 +9,7 @@ again from the sources.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ import numpy as np
 from vectorstore.errors import CorruptError, LibraryMissing, VectorstoreError
 from vectorstore.files import TEMPORARY, sha256
 from vectorstore.recipes import IndexRecipe
-from vectorstore.records import digest
-from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, history
+from vectorstore.records import Value, digest
+from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, history, pastrows
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.models import models_of
 from vectorstore.sync import past
@@ -136,22 +137,36 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
 
 def _rows(connection: Connection, table: RecordTable[Any]) -> tuple[list[Finding], int]:
     findings, count = [], 0
-    for row, seal, values in table.all_rows(connection):
-        count += 1
-        if digest(values) != seal:
+    with lenient(connection):
+        rows_of_kind = ((row, values[0], sealed(seal, values)) for row, seal, values in table.all_rows(connection))
+        for row, name, good in rows_of_kind:
+            count += 1
+            if good:
+                continue
             findings.append(
                 Finding(
                     "rows",
-                    f"{table.name} row {row} (id {values[0]!r})",
+                    f"{table.name} row {row} (id {name!r})",
                     "is damaged: its digest does not match",
-                    "restore a backup, or overwrite the record with upsert",
+                    "overwrite the record with upsert, or put it aside: vectorstore check --repair",
                 )
             )
     for listed in table.lists:
-        for row, value, missing in listed.disagreements(connection):
-            what = f"row {row} {'lacks' if missing else 'has no'} {listed.value} {value!r}"
-            findings.append(Finding("text", listed.name, what, _REPAIR, derived=True))
+        try:
+            for row, value, missing in listed.disagreements(connection):
+                what = f"row {row} {'lacks' if missing else 'has no'} {listed.value} {value!r}"
+                findings.append(Finding("text", listed.name, what, _REPAIR, derived=True))
+        except SqliteError as error:  # a damaged record, which was found above
+            findings.append(Finding("text", listed.name, f"cannot be compared: {error}", _REPAIR, derived=True))
     return findings, count
+
+
+def sealed(seal: bytes, values: Sequence[Value]) -> bool:
+    """Whether a row is as it was written; texts that are no text any more are not."""
+    try:
+        return digest(values) == seal
+    except UnicodeEncodeError:
+        return False
 
 
 _REPAIR = "run: vectorstore check --repair"
@@ -336,7 +351,7 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
     if sync.borrows:
         return
     made = {space.name: space for space in spaces}
-    needed = {(each.what, each.space, each.file) for each in history.named_files(connection, past=True)}
+    needed = {(each.what, each.space, each.file) for each in pastrows.named_files(connection, past=True)}
     root = sync.catalog.root
     here = [] if root is None else [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
     for space_name in dict.fromkeys([*made, *sorted(path.name for path in here if path.is_dir())]):

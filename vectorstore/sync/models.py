@@ -27,7 +27,7 @@ from vectorstore.storage import Connection, ModelRow, RecordTable, Transaction
 from vectorstore.storage import models as registry
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.fulltext import has_word
-from vectorstore.storage.history import past_records
+from vectorstore.storage.pastrows import past_records
 from vectorstore.sync.core import SnapshotMoved, Sync
 from vectorstore.sync.write import committed_seq
 from vectorstore.vectors import Matrix, Vids

@@ -21,7 +21,7 @@ import numpy as np
 from vectorstore.errors import CorruptError, NotFound
 from vectorstore.files import TEMPORARY, FileInfo, sha256
 from vectorstore.ids import from_micros
-from vectorstore.storage import CATALOG, Connection, Transaction, history
+from vectorstore.storage import CATALOG, Connection, Transaction, history, pastrows
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.copying import changeable, copy_to, frozen
 from vectorstore.storage.history import Moment
@@ -176,12 +176,12 @@ def prune(sync: Sync, transaction: Transaction) -> int:
     return dropped
 
 
-def all_named(connection: Connection) -> set[history.NamedFile]:
+def all_named(connection: Connection) -> set[pastrows.NamedFile]:
     """Every file that rows name, now or in the past."""
-    return history.named_files(connection, past=False) | history.named_files(connection, past=True)
+    return pastrows.named_files(connection, past=False) | pastrows.named_files(connection, past=True)
 
 
-def _unlink(sync: Sync, transaction: Transaction, before: set[history.NamedFile]) -> None:
+def _unlink(sync: Sync, transaction: Transaction, before: set[pastrows.NamedFile]) -> None:
     """Unlink files that were named before and are not now, once that is durable."""
     still = {each.path for each in all_named(transaction.connection)}
     for each in before:
@@ -199,10 +199,10 @@ def problems(sync: Sync, connection: Connection) -> Iterator[tuple[str, str, str
     for name in sorted(history.expected_triggers(connection).keys() - there):
         yield f"trigger {name}", "is gone", anew, False
     for table in sync.tables.values():
-        for number, seq, row in history.damaged(connection, table):
+        for number, seq, row in pastrows.damaged(connection, table):
             what = f"what row {number} was before commit {seq} is damaged: its digest does not match"
             yield f"past {table.name} {row}", what, "drop the snapshots before it, or restore a backup", False
-    for named in sorted(history.named_files(connection, past=True), key=lambda each: each.path):
+    for named in sorted(pastrows.named_files(connection, past=True), key=lambda each: each.path):
         try:
             buffer = sync.folder(named.what, named.space).read(named.file)
             if len(buffer) == named.size and sha256(buffer) == named.sha256:
@@ -217,14 +217,23 @@ def problems(sync: Sync, connection: Connection) -> Iterator[tuple[str, str, str
 
 def forget_file(sync: Sync, path: str) -> None:
     """The past does without a file that is lost: of an index its views answer exactly, of vectors they lack them."""
+    what, space, file = path.split("/") if path.count("/") == 2 else (path.split("/")[0], "", path.split("/")[1])
     with sync.catalog.write() as transaction:
-        history.forget_file(transaction.connection, path.split("/")[0], path.split("/")[-1])
+        forget_in(sync, transaction, what, space, file)
+
+
+def forget_in(sync: Sync, transaction: Transaction, what: str, space: str, file: str) -> None:
+    """The same, in a running transaction; what is left of the file goes."""
+    if history.recording(transaction.connection):
+        pastrows.forget_file(transaction.connection, what, file)
+        folder = sync.folder(what, space)
+        transaction.after.append(lambda: folder.remove(file))
 
 
 # -- erasing -----------------------------------------------------------------------------------------------------------
 
 
-def scrub(sync: Sync, transaction: Transaction, space_names: list[str], before: set[history.NamedFile]) -> None:
+def scrub(sync: Sync, transaction: Transaction, space_names: list[str], before: set[pastrows.NamedFile]) -> None:
     """Erase from files that only the past needs what no row speaks of any more: rewritten, or let go.
 
     Args:
@@ -237,17 +246,17 @@ def scrub(sync: Sync, transaction: Transaction, space_names: list[str], before: 
     """
     connection = transaction.connection
     for space in filter(None, (rows.space_by_name(connection, name) for name in space_names)):
-        history.forget_indexes(connection, space.id)
-        known = history.known_vids(connection, space.id)
-        for past in history.past_segments(connection, space.id):
+        pastrows.forget_indexes(connection, space.id)
+        known = pastrows.known_vids(connection, space.id)
+        for past in pastrows.past_segments(connection, space.id):
             info, count = _rewritten(sync, transaction, space.name, space.dim, past, known)
             if count < past.rows:
-                history.replace_past_segment(connection, past.file, info, count)
+                pastrows.replace_past_segment(connection, past.file, info, count)
     _unlink(sync, transaction, before)
 
 
 def _rewritten(
-    sync: Sync, transaction: Transaction, space: str, dim: int, past: history.PastSegment, known: history.Vids
+    sync: Sync, transaction: Transaction, space: str, dim: int, past: pastrows.PastSegment, known: pastrows.Vids
 ) -> tuple[FileInfo | None, int]:
     """(the file that holds what is left, its rows); nothing is left of a file that cannot be read."""
     folder = sync.folder("embeddings", space)
