@@ -82,7 +82,7 @@ class Store(Shelves, SearchAcross, Keeping):
         try:
             self._sync = Sync(self._catalog)
             self.models = Models(self._sync)
-            self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
+            self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only, upkeep=self.maintain)
             self._declare(wanted, asked)
             self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))
             metrics = self._metrics(metric)
@@ -237,8 +237,8 @@ class Store(Shelves, SearchAcross, Keeping):
     def _committed(self, transaction: Transaction) -> None:
         for event, details in transaction.notes:
             self._call(event, {"seq": transaction.seq, **details})
-            if event == "commit" and details.get("vectors"):
-                self._maintainer.written(str(details["kind"]), cast(int, details["vectors"]))
+            if event == "commit" and (changed := details.get("vectors") or details.get("records")):
+                self._maintainer.written(str(details["kind"]), cast(int, changed))
 
     # -- keeping derived things current ----------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class Points:
         """From now on steps are counted."""
         for name in FILES:
             setattr(files, f"_{name}", self._wrapped(name, getattr(files, f"_{name}")))
+        files._exchange = self._wrapped("exchange", files._exchange)  # type: ignore[assignment]
         Catalog._commit = self._wrapped("commit", Catalog._commit)  # type: ignore[method-assign]
         sqlite3.connect = self._connect(sqlite3.connect)
         sys.addaudithook(self._audit)
