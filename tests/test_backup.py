@@ -90,20 +90,28 @@ def forge(target: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_a_restored_store_is_the_store(store: vs.Store, target: Path, tmp_path: Path, clock: Clock) -> None:
-    expected, now = answers(store), store.moment
+    store.trail.rotate(2)
+    expected, now, anchor = answers(store), store.moment, store.trail.anchor()
     report = store.backup(target)
     assert (report.seq, report.new_files, report.left_out) == (now.seq, report.files, ())
     store.concepts.delete(where={"version__gte": 1})
     store.compact()
 
     told = vs.restore(target, tmp_path / "again")
-    assert (told.seq, told.files, told.replaced, told.rebuild) == (now.seq, report.files, None, ())
+    assert (told.seq, told.files, told.replaced, told.left_out) == (now.seq, report.files, None, ())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "backups", "kb"]
     with reopened(tmp_path / "again", clock) as again:
         assert answers(again) == expected and again.moment == now and again.id == store.id
         assert again.check().findings == () and again.check().litter == ()
         assert again.models.get("net") == b"weights" and again.stats()["kinds"]["concepts"]["index"] is not None
         assert [each.name for each in again.snapshots.list()] == ["early"]
+        last = again.trail.list(limit=1).items[0]
+        assert (last.operation, last.seq, last.details) == (
+            "restored",
+            now.seq,
+            {"generation": report.generation, "seq": now.seq},
+        )
+        assert again.trail.verify(anchor).ok
         with again.as_of("early") as then, store.as_of("early") as there:
             assert answers(then) == answers(there)
         again.concepts.add({"name": "new"})
@@ -317,7 +325,7 @@ def test_a_damaged_source_is_not_backed_up_and_a_damaged_index_is_left_out(
     report = store.backup(target)
     assert report.left_out == (f"indexes/concepts/{index.name}",) and report.files == good.files - 1
     told = vs.restore(target, tmp_path / "again")
-    assert told.rebuild == report.left_out
+    assert told.left_out == report.left_out
     with reopened(tmp_path / "again", clock) as again:
         assert [finding.layer for finding in again.check().findings] == ["index"]
         again.repair(dry_run=False)

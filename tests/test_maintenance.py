@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,14 @@ SMALL = vs.IndexRecipe("small", "LSH64rt", ({"candidates": 1500},), min_recall=0
 
 def disk(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+
+
+@functools.cache
+def empty() -> int:
+    """Bytes of a store that never held anything: the tables of its kinds."""
+    with tempfile.TemporaryDirectory() as folder:
+        vs.open(Path(folder) / "kb", embedder=None).close()
+        return disk(Path(folder))
 
 
 def live_content(store: vs.Store) -> str:
@@ -53,7 +63,7 @@ def test_space_comes_back_and_live_content_stays(share: float, tmp_path: Path) -
         (report,) = store.compact("concepts")
         assert report.vectors_kept == 1500 - len(gone)
         left = disk(root)
-        assert left < full * (1 - share) + 900_000, f"{full} bytes, then {left}"
+        assert left < empty() + (full - empty()) * (1 - share) * 1.1 + 100_000, f"{full} bytes, then {left}"
         assert content == (live_content(store) if share < 1 else "")
         assert [(h.id, h.score) for h in store.concepts.search(np.ones(64), k=50, exact=True)] == expected
         connection = store._catalog._writer_connection()
@@ -69,11 +79,12 @@ def test_a_compaction_tells_what_it_removed_and_saved(tmp_path: Path) -> None:
         store.concepts.upsert([{"id": f"c{n}", "name": f"name {n}"} for n in range(700)], vectors=-np.ones((700, 64)))
         content = live_content(store)
         before = sum(p.stat().st_size for p in root.rglob("*") if p.suffix in (".npz", ".faiss"))
+        before += 700 * 64 * 4  # those that wait in the catalog
         (report,) = store.compact()
         after = sum(p.stat().st_size for p in root.rglob("*") if p.suffix in (".npz", ".faiss"))
         assert (report.vectors_removed, report.vectors_kept) == (700, 1500)
         assert (report.bytes_before, report.bytes_after, report.bytes_saved) == (before, after, before - after)
-        assert report.bytes_saved > 700 * 64 * 4 and live_content(store) == content
+        assert report.bytes_saved > 700 * 64 * 3 and live_content(store) == content
 
 
 def test_a_catalog_of_before_gets_its_space_back_too(tmp_path: Path) -> None:
@@ -93,7 +104,7 @@ def test_a_catalog_of_before_gets_its_space_back_too(tmp_path: Path) -> None:
         store.concepts.delete(where={"version__gte": 1})
         store.concepts.purge(older_than=timedelta(0))
         store.compact()
-        assert (root / "catalog.sqlite").stat().st_size < size / 3
+        assert (root / "catalog.sqlite").stat().st_size < empty() + (size - empty()) / 20
         assert store.check().findings == ()
         store.concepts.add({"name": "next"}, vectors=np.ones((1, 64)))
 
@@ -109,7 +120,7 @@ def test_a_reader_that_holds_an_old_commit_keeps_nobody_from_giving_space_back(t
             store.compact()
             assert connection.execute("SELECT count(*) FROM concepts").fetchone() == (1500,)
         store.compact()
-        assert disk(root) < 1_000_000
+        assert disk(root) < empty() + 100_000
 
 
 @pytest.mark.parametrize("index", ["small", "exact"])

@@ -202,6 +202,7 @@ class Keeping:
                 kinds=[table.schema.kind for table in self._sync.tables.values()],
                 read_only=True,
                 clock=lambda: instant,
+                contracts=self._sync.watch.contracts,
             )
             view._sync.borrow(self._sync)
             view._leave = weakref.finalize(view, past.leave, folder, handle)
@@ -238,6 +239,7 @@ class Keeping:
             raise ValidationError(f"policy: expected a vs.Policy or None, got {policy!r}")
         with self._catalog.write() as transaction:
             put_policy(transaction.connection, policy)
+            transaction.record("policy", declared=policy is not None)
 
     def maintain(self, policy: Policy | None = None, *, dry_run: bool = False) -> MaintainReport:
         """Do what is due: purge, forget old history, compact, give free pages back.

@@ -73,6 +73,7 @@ class Policy:
         if kept is not None and not dry_run:
             with sync.catalog.write() as transaction:
                 dropped = past.prune(sync, transaction)
+                transaction.record("forget history", past=dropped)
             if dropped:
                 yield f"forgot {dropped} past rows"
         with sync.catalog.read() as connection:

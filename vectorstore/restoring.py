@@ -24,10 +24,12 @@ from vectorstore.backups.vaults import FILES
 from vectorstore.errors import CorruptError, NewerFormat, NotAStore, StoreError
 from vectorstore.files import TEMPORARY, DiskFolder, exchange_folders, make_folder, publish_folder
 from vectorstore.ids import from_micros, new_id, utc_now
-from vectorstore.storage import CATALOG, FORMAT, LOCK
+from vectorstore.storage import CATALOG, FORMAT, LOCK, Catalog, Done
+from vectorstore.storage import trail as chain
 from vectorstore.storage.copying import problems_of_copy
 from vectorstore.storage.lock import WriteLock
 from vectorstore.store import Store
+from vectorstore.trail import actor_of
 
 Progress = Callable[[int, int], None]
 _TIMEOUT = 30.0
@@ -45,7 +47,7 @@ class RestoreReport:
         files: how many.
         bytes: of all of them.
         replaced: where the store that was there before is now; None when there was none.
-        rebuild: derived files that the backup had to leave out; `store.repair` makes them.
+        left_out: files that the backup had to leave out; `store.repair` makes those again that are derived.
     """
 
     path: Path
@@ -55,7 +57,7 @@ class RestoreReport:
     files: int
     bytes: int
     replaced: Path | None
-    rebuild: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def restore(
@@ -64,6 +66,7 @@ def restore(
     *,
     generation: str | None = None,
     replace: bool = False,
+    actor: str | None = None,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Make a store from a backup.
@@ -74,6 +77,7 @@ def restore(
         generation: which backup; None for the newest.
         replace: a store that is there already is exchanged for the restored one, in one step, and kept beside it.
             Open handles of it raise StoreGone from then on.
+        actor: who does it, for the trail; None for the environment's VECTORSTORE_ACTOR, else the user.
         progress: told (bytes written, bytes to write).
 
     Raises:
@@ -97,6 +101,7 @@ def restore(
     try:
         _write(vault, manifest, temporary, progress)
         _prove(manifest, temporary)
+        _tell(manifest, temporary, actor_of(actor))
         replaced = _take_place(temporary, target, replace)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -108,7 +113,7 @@ def restore(
         files=len(manifest.files),
         bytes=manifest.size,
         replaced=replaced,
-        rebuild=tuple(manifest.left_out),
+        left_out=tuple(manifest.left_out),
     )
 
 
@@ -163,11 +168,29 @@ def _prove(manifest: Manifest, root: Path) -> None:
             state = store.moment
             if (state.seq, store.id) != (manifest.seq, manifest.store):
                 problems.append(f"is of commit {state.seq} of {store.id}, the manifest says another")
-            problems += [str(finding) for finding in store.check().findings if not finding.derived]
+            spared = any(path.startswith("trail/") for path in manifest.left_out)
+            problems += [
+                str(finding)
+                for finding in store.check().findings
+                if not finding.derived and not (spared and finding.layer == "trail")
+            ]
         for name in (f"{CATALOG}-wal", f"{CATALOG}-shm"):  # a reader cannot remove its own
             (root / name).unlink(missing_ok=True)
     if problems:
         raise CorruptError(f"{manifest.id}: {problems[0]} (and {len(problems) - 1} more); nothing was restored")
+
+
+def _tell(manifest: Manifest, root: Path, actor: str) -> None:
+    """The restored store's trail says so; no commit of the store's is made for it."""
+    if manifest.catalog_format != FORMAT:
+        return
+    catalog = Catalog(root, read_only=False, timeout=_TIMEOUT, clock=utc_now, create=False)
+    done = Done("restored", None, [], {"generation": manifest.id, "seq": manifest.seq})
+    try:
+        with catalog.write(aside=True) as transaction:
+            chain.append(transaction.connection, transaction.seq, actor, [(done, transaction.now)])
+    finally:
+        catalog.close()
 
 
 def _take_place(temporary: Path, target: Path, replace: bool) -> Path | None:

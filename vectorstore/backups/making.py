@@ -41,7 +41,8 @@ class BackupReport:
         new_files: that were not there yet.
         new_bytes: of those.
         removed: generations that were thinned out.
-        left_out: derived files that were damaged or missing; they are built again after a restore.
+        left_out: damaged or missing files that the store does without: derived ones, which are built again after a
+            restore, and old parts of the trail.
         seconds: how long it took.
     """
 
@@ -88,7 +89,7 @@ def back_up(
         for named, data in sorted(files.items(), key=lambda item: item[0].path):
             entry = Entry(path=named.path, size=named.size, sha256=named.sha256)
             if data is None or len(data) != named.size:
-                left_out.append(_derived(named.path, "is missing or has another size"))
+                left_out.append(_spared(named.path, "is missing or has another size"))
                 continue
             todo.append((entry, data))
             entries.append(entry)
@@ -98,7 +99,7 @@ def back_up(
                 try:
                     vault.put(FILES, entry.sha256, data, entry.sha256)
                 except CorruptError as error:
-                    left_out.append(_derived(entry.path, str(error)))
+                    left_out.append(_spared(entry.path, str(error)))
                     entries.remove(entry)
                     continue
                 present[entry.sha256] = entry.size
@@ -172,13 +173,13 @@ def _pin(sync: Sync, connection: Connection) -> dict[NamedFile, Buffer | None]:
     return found
 
 
-def _derived(path: str, problem: str) -> str:
-    """The path of a derived file, which can be left out.
+def _spared(path: str, problem: str) -> str:
+    """The path of a file that can be left out: it is derived, or of the trail, which nothing could mend.
 
     Raises:
         CorruptError: it is a source.
     """
-    if path.startswith("indexes/") or path.endswith(".joblib"):
+    if path.startswith(("indexes/", "trail/")) or path.endswith(".joblib"):
         return path
     raise CorruptError(
         f"{path}: {problem}; no backup was made; run: vectorstore check --repair, or restore an older one"

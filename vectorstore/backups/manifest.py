@@ -23,7 +23,10 @@ MAX_BYTES = 64 * 1024 * 1024
 _KIND = r"[a-z][a-z0-9_]{0,47}"
 _SPACE = rf"{_KIND}(?:\.{_KIND})?"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}"
-_PATH = re.compile(rf"catalog\.sqlite|embeddings/{_SPACE}/{_NAME}\.npz|indexes/{_SPACE}/{_NAME}\.faiss|models/{_NAME}")
+_PATH = re.compile(
+    rf"catalog\.sqlite|embeddings/{_SPACE}/{_NAME}\.npz|indexes/{_SPACE}/{_NAME}\.faiss|models/{_NAME}"
+    rf"|trail/{_NAME}\.jsonl\.gz"
+)
 GENERATION = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 
@@ -51,7 +54,7 @@ class Manifest(_Strict):
         made_at: when the backup was made, likewise.
         catalog_format: of the catalog.
         files: the catalog first.
-        left_out: derived files that were damaged or missing; they are built again.
+        left_out: damaged or missing files that the store does without.
     """
 
     format: Literal[1]

@@ -82,7 +82,7 @@ def backup(
     if as_json:
         say_json(dataclasses.asdict(report))
         return
-    left = f"; left out, to be built again: {', '.join(report.left_out)}" if report.left_out else ""
+    left = f"; left out, damaged: {', '.join(report.left_out)}" if report.left_out else ""
     typer.echo(
         f"{report.generation}: commit {report.seq}, {report.files} files, {size_of(report.bytes)}, of which "
         f"{size_of(report.new_bytes)} new, in {duration(report.seconds)}{left}"
@@ -145,8 +145,8 @@ def restore(
     typer.echo(f"{report.path} is the store as of commit {report.seq}, {report.at:%Y-%m-%d %H:%M:%S} UTC")
     if report.replaced is not None:
         typer.echo(f"what was there is now {report.replaced}")
-    if report.rebuild:
-        typer.echo(f"to be built again (vectorstore check --repair): {', '.join(report.rebuild)}")
+    if report.left_out:
+        typer.echo(f"not in the backup (run: vectorstore check --repair): {', '.join(report.left_out)}")
 
 
 def snapshot(

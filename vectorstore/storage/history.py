@@ -35,6 +35,9 @@ SHARED = (
     "decisions",
     "models",
     "memberships",
+    "trail",
+    "trail_head",
+    "trail_files",
 )
 """The tables that history covers beside those of the kinds."""
 

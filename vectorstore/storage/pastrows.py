@@ -19,13 +19,15 @@ from vectorstore.storage.tables import RecordTable
 
 R = TypeVar("R", bound=Record)
 Vids = npt.NDArray[np.int64]
-NAMING = {"embeddings": "segments", "indexes": "artifacts", "models": "models"}
+NAMING = {"embeddings": "segments", "indexes": "artifacts", "models": "models", "trail": "trail_files"}
 """Folder -> the table that names its files."""
+OF_SPACES = ("embeddings", "indexes")
+"""Those that have a folder for each space."""
 
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A file that rows name: its folder, its space ("" for models), and what it should be."""
+    """A file that rows name: its folder, its space ("" where there is none), and what it should be."""
 
     what: str
     space: str
@@ -45,7 +47,7 @@ def named_files(connection: Connection, *, past: bool) -> set[NamedFile]:
         return set()
     found: set[NamedFile] = set()
     for what, table in NAMING.items():
-        space = "''" if what == "models" else "(SELECT s.name FROM spaces s WHERE s.id = p.space)"
+        space = "(SELECT s.name FROM spaces s WHERE s.id = p.space)" if what in OF_SPACES else "''"
         name = f"_past_{table}" if past else table
         rows = connection.execute(f"SELECT DISTINCT {space}, file, size, sha256 FROM {name} p WHERE file IS NOT NULL")
         found |= {NamedFile(what, *row) for row in rows}

@@ -56,7 +56,10 @@ class CompactReport:
 
     @property
     def bytes_saved(self) -> int:
-        """Bytes of segments and indexes that the disk got back; while history is kept it gets them later."""
+        """Of segments, index and vectors that waited in the catalog; below 0 when a new index is bigger than that.
+
+        While history is kept the disk gets them back later.
+        """
         return self.bytes_before - self.bytes_after
 
 
@@ -82,6 +85,7 @@ def compact(
 
     Cost: writers go on meanwhile; if they change the segments under it three times, they wait for the fourth attempt.
     """
+    size = _bytes_of(sync, space_name)
     for attempt in range(_ATTEMPTS + 1):
         with contextlib.nullcontext() if attempt < _ATTEMPTS else sync.catalog.write():
             before = snapshot(sync, space_name)
@@ -92,22 +96,12 @@ def compact(
                     with sync.catalog.write() as transaction:
                         also(transaction)
                 return None
-            size = _size(sync, space_name)
             report = _attempt(sync, space_name, live, also, progress, doomed, recipe)
             if report is not None:
                 dropped = 0 if before is None else max(0, before.rows - live.rows)
-                removed, after = report.vectors_removed + dropped, _size(sync, space_name)
-                return replace(report, vectors_removed=removed, bytes_before=size, bytes_after=after)
+                removed, now = report.vectors_removed + dropped, _bytes_of(sync, space_name)
+                return replace(report, vectors_removed=removed, bytes_before=size, bytes_after=now)
     raise AssertionError("nobody else can write while this holds the write lock")
-
-
-def _size(sync: Sync, space_name: str) -> int:
-    """Bytes of the space's segments and its index, as the catalog names them."""
-    with sync.catalog.read() as connection:
-        space = rows.space_by_name(connection, space_name)
-        assert space is not None  # there is a snapshot of it
-        index = rows.artifact_of(connection, space.id, INDEX)
-        return sum(each.size for each in rows.segments_of(connection, space.id)) + (0 if index is None else index.size)
 
 
 def wasted(sync: Sync, connection: Connection, space: SpaceRow) -> tuple[int, int]:
@@ -119,6 +113,18 @@ def wasted(sync: Sync, connection: Connection, space: SpaceRow) -> tuple[int, in
     ).fetchone()
     spared, _ = rows.restorable_vids(connection, space.id, sync.table(space.kind).table)
     return max(0, total - int(held[0]) - len(spared)), total
+
+
+def _bytes_of(sync: Sync, space_name: str) -> int:
+    """Bytes of a space's files, and of its vectors that wait in the catalog."""
+    with sync.catalog.read() as connection:
+        space = rows.space_by_name(connection, space_name)
+        if space is None:
+            return 0
+        artifact = rows.artifact_of(connection, space.id, INDEX)
+        waiting = rows.pending_count(connection, space.id) * space.dim * 4
+        files = sum(segment.size for segment in rows.segments_of(connection, space.id))
+    return waiting + files + (0 if artifact is None else artifact.size)
 
 
 def _attempt(
@@ -187,6 +193,7 @@ def _attempt(
             for segment in old:
                 sync.let_go(transaction, "embeddings", space_name, segment.file)
             transaction.notes.append(("persist", {"space": space_name, "rows": sum(s.rows for s in segments)}))
+            transaction.record("compact", space.kind, space=space_name, removed=len(gone))
         else:
             gone = np.empty(0, np.int64)
     return CompactReport(space_name, len(gone), live.live_rows, len(live.segments) - 1, len(kept) + len(written))

@@ -23,6 +23,7 @@ from vectorstore.records import Context, digest
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
+from vectorstore.storage.trail import note_erased
 from vectorstore.sync.cascade import delete_dependents, retire_rows
 from vectorstore.sync.check import sealed
 from vectorstore.sync.core import Sync
@@ -96,6 +97,7 @@ def drop_foreign(sync: Sync, kind: str, name: str) -> None:
             _put_aside(transaction, "schema", 0, name, "was not made by vectorstore", {"sql": found[0]})
             quoted = '"' + name.replace('"', '""') + '"'
             transaction.connection.execute(f"DROP {kind} {quoted}")
+            transaction.record("repair", None, aside=kind)
 
 
 def make_contexts(sync: Sync) -> None:
@@ -113,6 +115,7 @@ def make_contexts(sync: Sync) -> None:
         contexts.insert(
             connection, contexts.next_row(connection), [contexts.schema.encode(c, "contexts") for c in made]
         )
+        transaction.record("repair", Context.table, made=len(made))
 
 
 def put_records_aside(sync: Sync, kind: str) -> None:
@@ -139,6 +142,7 @@ def put_records_aside(sync: Sync, kind: str) -> None:
             else:
                 _remove(connection, table, row)
         table.rebuild_text(connection)
+        transaction.record("repair", kind, [row for row, _ in broken], aside=len(broken))
 
 
 def _readable(table: RecordTable[Any], values: Sequence[Any]) -> bool:
@@ -155,6 +159,7 @@ def _remove(connection: Connection, table: RecordTable[Any], row: int) -> None:
     try:
         for listed in table.lists:
             connection.execute(f"DELETE FROM {listed.table} WHERE row = ?", (row,))
+        note_erased(connection, table.name, row)
         connection.execute(f"DELETE FROM {table.table} WHERE row = ?", (row,))
         connection.execute(
             "DELETE FROM memberships WHERE record = ? AND model IN (SELECT id FROM models WHERE kind = ?)",
@@ -174,6 +179,7 @@ def forget_lost_decisions(sync: Sync, kind: str) -> None:
             f"OR record NOT IN (SELECT id FROM {table}))",
             (kind,),
         )
+        transaction.record("repair", kind, derived="decisions")
 
 
 # -- vectors -----------------------------------------------------------------------------------------------------------
@@ -204,6 +210,7 @@ def mend_vectors(sync: Sync, space_name: str, reembed: Reembed | None) -> None:
             rows.retire(connection, [vid for vid, _ in lost], transaction.seq)
             reembed(space, [name for _, name in lost])
         rows.touch_layout(connection, space.id, transaction.seq)
+        transaction.record("repair", space.kind, space=space_name, lost=len(lost))
 
 
 def _segments(sync: Sync, connection: Connection, space: SpaceRow) -> list[Segment] | None:

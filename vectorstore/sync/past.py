@@ -135,6 +135,7 @@ def keep(sync: Sync, micros: int | None) -> None:
         elif history.recording(transaction.connection):
             known = history.kept(transaction.connection)
             history.put_kept(transaction.connection, None, transaction.seq if known is None else known.since)
+        transaction.record("keep history", microseconds=micros)
         prune(sync, transaction)
 
 
@@ -146,6 +147,7 @@ def name_moment(sync: Sync, name: str) -> Moment:
         history.begin(connection, None if known is None else known.keep)
         moment = Moment(transaction.seq, transaction.now)
         history.put_snapshot(connection, name, moment)
+        transaction.record("snapshot", name=name)
     return moment
 
 
@@ -153,6 +155,7 @@ def forget_moment(sync: Sync, name: str) -> bool:
     """Drop a named snapshot, with what only it needs; False when there is none."""
     with sync.catalog.write() as transaction:
         found = history.drop_snapshot(transaction.connection, name)
+        transaction.record("drop snapshot", name=name)
         prune(sync, transaction)
     return found
 
