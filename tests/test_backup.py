@@ -105,7 +105,7 @@ def test_a_restored_store_is_the_store(store: vs.Store, target: Path, tmp_path: 
         assert again.check().findings == () and again.check().litter == ()
         assert again.models.get("net") == b"weights" and again.stats()["kinds"]["concepts"]["index"] is not None
         assert [each.name for each in again.snapshots.list()] == ["early"]
-        last = again.trail.list(limit=1).items[0]
+        last = next(iter(again.trail.list(limit=1)))
         assert (last.operation, last.seq, last.details) == (
             "restored",
             now.seq,

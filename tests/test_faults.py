@@ -198,6 +198,13 @@ def contents(root: Path) -> list[str]:
     return dump + [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in data]
 
 
+def test_a_check_leaves_nothing_behind(root: Path) -> None:
+    with opened(root) as store:
+        before = store.stats()["seq"], store.trail.anchor()
+        assert store.check().findings == ()
+        assert (store.stats()["seq"], store.trail.anchor()) == before
+
+
 def test_nothing_is_found_where_nothing_is_wrong(root: Path) -> None:
     with opened(root) as store:
         report = store.check()

@@ -8,6 +8,7 @@ again from the sources.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -314,16 +315,21 @@ def _index(
         offset += segment.rows
 
 
+class _Looked(Exception):
+    """Takes a transaction back that was opened only to look."""
+
+
 def _text(sync: Sync) -> Iterator[Finding]:
-    """FTS5's own check against the rows; it is written as an INSERT, so it needs the writer."""
+    """FTS5's own check against the rows; it is written as an INSERT, so it needs the writer, and is rolled back."""
     for table in sync.tables.values():
         if not table.schema.text_columns:
             continue
         try:
-            with sync.catalog.write() as transaction:
+            with contextlib.suppress(_Looked), sync.catalog.write() as transaction:
                 transaction.connection.execute(
                     f"INSERT INTO {table.fts}({table.fts}, rank) VALUES ('integrity-check', 1)"
                 )
+                raise _Looked
         except (SqliteError, CorruptError) as error:
             yield Finding("text", f"{table.name}_fts", f"does not match its records: {error}", _REPAIR, derived=True)
 
