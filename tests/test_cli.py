@@ -254,7 +254,7 @@ def test_delete_restore_and_purge(kb: Path) -> None:
     assert answer("delete", kb, "concepts", "--where", "domain=royalty", "--dry-run") == {"deleted": 2}
     assert answer("delete", kb, "concepts", "king", "queen") == {"deleted": 2}
     assert answer("count", kb, "concepts")["count"] == 1
-    assert answer("restore", kb, "concepts", "king") == {"restored": 1}
+    assert answer("undelete", kb, "concepts", "king") == {"restored": 1}
     assert answer("purge", kb, "concepts", "queen") == {"purged": 1}
     assert [record["id"] for record in answer("find", kb, "concepts")["records"]] == ["king", "dog"]
 

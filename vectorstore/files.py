@@ -112,6 +112,8 @@ class DiskFolder:
     def publish(self, name: str, chunks: Iterable[Buffer]) -> FileInfo:
         """Write the chunks as one new file; durable when this returns.
 
+        The very same bytes under that name, as a crash leaves them before its commit, are replaced by these.
+
         Raises:
             OSError: disk full, no permission, name taken; the temporary file is removed, nothing is published.
 
@@ -132,7 +134,7 @@ class DiskFolder:
                 _sync(handle)
             finally:
                 os.close(handle)
-            if final.exists():
+            if final.exists() and sha256(self.read(name)) != digest.hexdigest():
                 raise FileExistsError(f"{final} exists already; published names are never reused")
             _rename(temporary, final)
         except BaseException:

@@ -316,22 +316,25 @@ def _index(
 
 
 class _Looked(Exception):
-    """Takes a transaction back that was opened only to look."""
+    """Everything was looked at; nothing is to be committed."""
 
 
-def _text(sync: Sync) -> Iterator[Finding]:
+def _text(sync: Sync) -> list[Finding]:
     """FTS5's own check against the rows; it is written as an INSERT, so it needs the writer, and is rolled back."""
-    for table in sync.tables.values():
-        if not table.schema.text_columns:
-            continue
-        try:
-            with contextlib.suppress(_Looked), sync.catalog.write() as transaction:
+    found = []
+    with contextlib.suppress(_Looked), sync.catalog.write() as transaction:
+        for table in sync.tables.values():
+            if not table.schema.text_columns:
+                continue
+            try:
                 transaction.connection.execute(
                     f"INSERT INTO {table.fts}({table.fts}, rank) VALUES ('integrity-check', 1)"
                 )
-                raise _Looked
-        except (SqliteError, CorruptError) as error:
-            yield Finding("text", f"{table.name}_fts", f"does not match its records: {error}", _REPAIR, derived=True)
+            except (SqliteError, CorruptError) as error:
+                what = f"does not match its records: {error}"
+                found.append(Finding("text", f"{table.name}_fts", what, _REPAIR, derived=True))
+        raise _Looked
+    return found
 
 
 def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[list[str], list[Finding]]:

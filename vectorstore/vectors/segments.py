@@ -193,6 +193,10 @@ class Segment:
         return places, rows[places]
 
 
+# NotImplementedError: zipfile's word for an archive of a version that does not exist
+_TORN = (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, KeyError, EOFError)
+
+
 def open_segment(buffer: Buffer, *, id: int, file: str, rows: int, dim: int, first_vid: int | None) -> Segment:
     """The segment in a mapped file.
 
@@ -201,7 +205,7 @@ def open_segment(buffer: Buffer, *, id: int, file: str, rows: int, dim: int, fir
     """
     try:
         arrays = _members(buffer)
-    except (zipfile.BadZipFile, ValueError, struct.error, KeyError, EOFError) as error:
+    except _TORN as error:
         raise CorruptError(f"{file} is damaged: {error}; it held {rows} vectors; restore it from a backup") from error
     expected = {"ids", "vectors", "norms"} | (set() if first_vid is not None else {"vids"})
     if set(arrays) != expected:
@@ -237,7 +241,7 @@ def open_unknown(buffer: Buffer, *, file: str, dim: int) -> Segment:
     try:
         arrays = _members(buffer)
         rows, vids = len(arrays["vectors"]), arrays.get("vids")
-    except (zipfile.BadZipFile, ValueError, struct.error, KeyError, EOFError) as error:
+    except _TORN as error:
         raise CorruptError(f"{file} is damaged: {error}") from error
     return open_segment(buffer, id=-1, file=file, rows=rows, dim=dim, first_vid=0 if vids is None else None)
 

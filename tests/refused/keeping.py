@@ -1,11 +1,10 @@
-"""Bad inputs of the verbs about time, for test_contracts.py: (how to come to the object, verb, arguments, field, value)."""
-
-from __future__ import annotations
+"""Bad inputs to the verbs of a store over time."""
 
 from datetime import timedelta
-from typing import Any
 
-BAD: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str, Any]] = [
+from refused import Row
+
+BAD: list[Row] = [
     ("store", "backup", (3,), {}, "target", 3),
     ("store", "backup", ("/nowhere",), {"keep": 0}, "keep", 0),
     ("store", "backup", ("/nowhere",), {"keep": True}, "keep", True),
@@ -19,4 +18,3 @@ BAD: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str, Any]] = [
     ("store.snapshots", "add", ("a/b",), {}, "name", "a/b"),
     ("store.snapshots", "drop", (None,), {}, "name", None),
 ]
-TAKES_NOTHING = {"Snapshots.list"}
