@@ -21,17 +21,21 @@ from vectorstore.keeping import Snapshots
 from vectorstore.promises.rules import TEXT
 from vectorstore.reason import REASONERS, Models
 from vectorstore.storage.catalog import Catalog
+from vectorstore.workflows import Workflows
 
 NAN = float("nan")
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, Models, Snapshots, *REASONERS.values())
+    for top in (vs.Store, vs.Collection, Models, Snapshots, Workflows, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }
 
 BAD = refused.every()
-TAKES_NOTHING = {"Store.flush", "Store.stats", "Versioned.lines", "Snapshots.list"}
+TAKES_NOTHING = {
+    *("Store.flush", "Store.stats", "Versioned.lines", "Snapshots.list"),
+    *("Workflows.next", "Workflows.health"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +50,20 @@ def same(found: object, expected: object) -> bool:
     return repr(found) == repr(expected)
 
 
+def reached(store: vs.Store, owner: str) -> Any:
+    """What a row names: properties of the store, or kinds that have none."""
+    target: Any = store
+    for name in owner.split(".")[1:]:
+        target = getattr(target, name) if hasattr(target, name) else target[name]
+    return target
+
+
 @pytest.mark.parametrize(("owner", "verb", "args", "options", "field", "value"), BAD)
 def test_bad_inputs_are_refused_at_the_call(
     owner: str, verb: str, args: Any, options: Any, field: Any, value: Any, kb: vs.Store
 ) -> None:
     seq, records = kb.stats()["seq"], list(kb.concepts)
-    target: Any = kb
-    for name in owner.split(".")[1:]:
-        target = getattr(target, name)
+    target = reached(kb, owner)
     with pytest.raises(vs.ContractViolation) as caught:
         getattr(target, verb)(*args, **options)  # nobody asks a stream for its first record here
 
@@ -74,9 +84,7 @@ def test_every_public_verb_has_a_contract_and_bad_inputs() -> None:
     tried = set()
     with vs.open(":memory:", embedder=None) as store:
         for owner, verb, *_ in BAD:
-            target: Any = store
-            for name in owner.split(".")[1:]:
-                target = getattr(target, name)
+            target = reached(store, owner)
             where = next(cls for cls in type(target).__mro__ if verb in vars(cls))
             tried.add(f"{where.__name__}.{verb}")
 

@@ -15,6 +15,7 @@ from vectorstore.records.analogies import Analogy
 from vectorstore.records.axioms import Axiom
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Frame, FrameInstance, FrameRelation
+from vectorstore.records.lattice import EchoEdge, EchoForm, EchoStep, EchoTerm, Identity
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, Ref
 from vectorstore.records.names import Name
 from vectorstore.records.record import Count, Record, Unit
@@ -85,4 +86,5 @@ class Cluster(Record, table="clusters"):
 BUILTIN: tuple[type[Record], ...] = (
     *(Context, Concept, Analogy, Cluster, SemanticField),
     *(Relation, Frame, FrameRelation, FrameInstance, Axiom),
+    *(Identity, EchoForm, EchoTerm, EchoStep, EchoEdge),
 )
