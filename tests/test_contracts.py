@@ -34,7 +34,7 @@ CLASSES: dict[str, type] = {
 BAD = refused.every()
 TAKES_NOTHING = {
     *("Store.flush", "Store.stats", "Versioned.lines", "Snapshots.list"),
-    *("Workflows.next", "Workflows.health"),
+    *("Workflows.next", "Workflows.health", "Memories.ladder"),
 }
 
 

@@ -294,6 +294,33 @@ def test_time_stands_still_in_a_view(space: str, clock: Clock) -> None:
             assert set(then.concepts.search("brief").ids) == {"brief", "long"}
 
 
+def test_every_table_is_in_history_or_said_to_be_left_out(tmp_path: Path) -> None:
+    with vs.open(tmp_path / "kb", embedder=None) as store, store._catalog.read() as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        derived = {
+            name
+            for name in names
+            for table in store._sync.tables.values()
+            for part in table.derived
+            if name.startswith(part)
+        }
+        rest = {name for name in names - derived - set(store.kinds) if not name.startswith(("sqlite_", "_sqlite_"))}
+        assert rest == {*history.SHARED, *history.LEFT_OUT} and not set(history.SHARED) & history.LEFT_OUT.keys()
+
+
+def test_a_view_has_no_workflows(clock: Clock) -> None:
+    with vs.open(":memory:", embedder="hash:16", clock=clock) as store:
+        store.workflows.create("concepts", [concept(n) for n in range(30)], id="w1")
+        store.history = "1 day"
+        clock.move(hours=1)
+        store.workflows.process("w1")
+        before = store.moment
+        store.concepts.upsert([concept(n, 1) for n in range(30)])
+        with store.as_of(before.seq) as then:
+            assert len(then.concepts) == 30 and then.check().findings == ()
+            assert not then.workflows.list() and store.workflows.list()
+
+
 def erased(root: Path, *needles: bytes) -> list[str]:
     """Files of a store's folder in which one of the byte strings is."""
     return [

@@ -3,8 +3,8 @@
 While history is kept, triggers write down each row that a commit changes as it was before, in a table `_past_<name>`
 beside each table: `_seq` is the commit that changed it, `_was` whether there was such a row at all. Rolling back to a
 commit S takes, of each key that changed after S, the first note after S. Named snapshots are commits whose notes are
-kept. Kinds' full text and lists follow from their rows and are not written down; nor are tables that say what the
-catalog consists of. A kind's name begins with a letter, so no table here can be in its way.
+kept. Kinds' full text and lists follow from their rows and are not written down; nor is what `LEFT_OUT` names. A kind's
+name begins with a letter, so no table here can be in its way.
 """
 
 from __future__ import annotations
@@ -41,6 +41,20 @@ SHARED = (
 )
 """The tables that history covers beside those of the kinds."""
 
+LEFT_OUT = {
+    "kinds": "fields only come, and a view has them all",
+    "written": "which rows to read again, for those who have read before; a view has not",
+    "workflows": "what is being done now: a view has none",
+    "workflow_items": "likewise",
+    "workflow_log": "likewise",
+    "erased_rows": "row numbers stay used up",
+    "_settings": "how the store is kept now",
+    "_snapshots": "likewise",
+    "_quarantine": "what repairs found, until it is purged",
+}
+"""The other tables, and why history leaves them out."""
+
+_EMPTY_THEN = ("written", "workflow_log", "workflow_items", "workflows")
 _SETTING = "history"
 
 
@@ -291,5 +305,7 @@ def roll_back(connection: Connection, seq: int, tables: Iterable[RecordTable[Any
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"DROP TABLE {table.past}")
+    for name in _EMPTY_THEN:
+        connection.execute(f"DELETE FROM {name}")
     put_setting(connection, _SETTING, None)
     connection.execute("COMMIT")
