@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from vectorstore.errors import RecipeError as RecipeError
     from vectorstore.errors import SchemaChangedError as SchemaChangedError
     from vectorstore.errors import SpaceMismatch as SpaceMismatch
+    from vectorstore.errors import StateBusy as StateBusy
+    from vectorstore.errors import StateConflict as StateConflict
     from vectorstore.errors import StoreBusy as StoreBusy
     from vectorstore.errors import StoreClosed as StoreClosed
     from vectorstore.errors import StoreError as StoreError
@@ -55,9 +57,11 @@ if TYPE_CHECKING:
     from vectorstore.errors import UndeclaredElement as UndeclaredElement
     from vectorstore.errors import UnknownConcept as UnknownConcept
     from vectorstore.errors import UnknownFrame as UnknownFrame
+    from vectorstore.errors import Unserialisable as Unserialisable
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.errors import WrongKey as WrongKey
     from vectorstore.reason.analogies import Analogies as Analogies
     from vectorstore.reason.completing import Completion as Completion
     from vectorstore.reason.completing import Offset as Offset
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     from vectorstore.recipes import IndexRecipe as IndexRecipe
     from vectorstore.records.analogies import Analogy as Analogy
     from vectorstore.records.analogies import Evidence as Evidence
+    from vectorstore.records.artifacts import Artifact as Artifact
     from vectorstore.records.axioms import Axiom as Axiom
     from vectorstore.records.fields import SemanticField as SemanticField
     from vectorstore.records.frames import Binding as Binding
@@ -108,6 +113,15 @@ if TYPE_CHECKING:
     from vectorstore.search.fusion import Fusion as Fusion
     from vectorstore.search.recommend import Recommend as Recommend
     from vectorstore.search.snippets import Snippets as Snippets
+    from vectorstore.states import AesGcm as AesGcm
+    from vectorstore.states import Checkpoint as Checkpoint
+    from vectorstore.states import NumericArtifact as NumericArtifact
+    from vectorstore.states import Opaque as Opaque
+    from vectorstore.states import Saved as Saved
+    from vectorstore.states import State as State
+    from vectorstore.states import StateFile as StateFile
+    from vectorstore.states import StateType as StateType
+    from vectorstore.states import lifecycle as lifecycle
     from vectorstore.storage.decisions import Decision as Decision
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
@@ -146,14 +160,18 @@ _WHERE: dict[str, str] = {
             "RecipeError",
             "SchemaChangedError",
             "SpaceMismatch",
+            "StateBusy",
+            "StateConflict",
             "StoreBusy",
             "StoreClosed",
             "StoreError",
             "StoreGone",
             "Superseded",
+            "Unserialisable",
             "ValidationError",
             "VectorstoreError",
             "WhereError",
+            "WrongKey",
         ),
         "errors",
     ),
@@ -170,6 +188,7 @@ _WHERE: dict[str, str] = {
     "ElementOf": "reason.frames",
     **dict.fromkeys(("Analogous", "Role"), "reason.instances"),
     "SnapshotReport": "reason.manifest",
+    "Artifact": "records.artifacts",
     "Axiom": "records.axioms",
     **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
     **dict.fromkeys(("Cluster", "Concept", "Context"), "records.kinds"),
@@ -186,6 +205,10 @@ _WHERE: dict[str, str] = {
     "Pair": "search.duplicates",
     "Recommend": "search.recommend",
     "Snippets": "search.snippets",
+    **dict.fromkeys(
+        ("AesGcm", "Checkpoint", "NumericArtifact", "Opaque", "Saved", "State", "StateFile", "StateType", "lifecycle"),
+        "states",
+    ),
     **dict.fromkeys(("Store", "open"), "store"),
 }
 

@@ -16,6 +16,7 @@ from vectorstore.reason.instances import Instances
 from vectorstore.reason.reasoner import Others, Reasoner
 from vectorstore.records import (
     Analogy,
+    Artifact,
     Axiom,
     Cluster,
     Concept,
@@ -26,6 +27,7 @@ from vectorstore.records import (
     Relation,
     SemanticField,
 )
+from vectorstore.states import States, StoreState
 from vectorstore.storage import RecordTable
 from vectorstore.sync import Sync
 
@@ -56,6 +58,7 @@ class Shelves:
     """The built-in kinds by name."""
 
     if TYPE_CHECKING:
+        _sync: Sync
 
         def collection(self, kind: Any) -> Any:
             """The records of a kind; what `Store` has."""
@@ -109,3 +112,17 @@ class Shelves:
     def axioms(self) -> Collection[Axiom]:
         """What contexts take to be so."""
         return self.collection(Axiom)  # type: ignore[no-any-return]
+
+    @property
+    def artifacts(self) -> Collection[Artifact]:
+        """Numeric artifacts: vectors that programs bring."""
+        return self.collection(Artifact)  # type: ignore[no-any-return]
+
+    @property
+    def states(self) -> States:
+        """The states of programs, by name."""
+        return States(self._sync, self.artifacts)
+
+    def state(self, name: str, **options: Any) -> StoreState:
+        """The state of a name; options as in `States.open`: keep, types, compression, cipher, searchable."""
+        return self.states.open(name, **options)

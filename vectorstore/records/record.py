@@ -76,7 +76,7 @@ _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED = frozenset(
     {
         *("row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"),
-        *("audits", "decisions", "models", "memberships"),
+        *("audits", "decisions", "models", "memberships", "state_saves"),
     }
 )
 

@@ -23,6 +23,7 @@ from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.models import models_of
+from vectorstore.storage.states import problems_of_saves
 from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
@@ -37,7 +38,7 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, text or files.
+        layer: catalog, schema, rows, segments, vectors, index, models, state, text or files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.
@@ -108,6 +109,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             findings += _space(sync, connection, space, totals)
             step()
         findings += [Finding("models", *problem) for problem in problems_of(sync, connection)]
+        findings += [Finding("state", *problem) for problem in problems_of_saves(connection)]
         totals["models"] = len(models_of(connection))
         litter, lost = _files(sync, connection, spaces)
         findings += lost
