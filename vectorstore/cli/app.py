@@ -27,6 +27,7 @@ from vectorstore.errors import (
     StoreError,
     ValidationError,
     VectorstoreError,
+    WrongKey,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ EXIT_CODES: tuple[tuple[type[VectorstoreError], int], ...] = (
     (ConflictError, 4),
     (SchemaChangedError, 5),
     (StoreError, 5),
+    (WrongKey, 5),
     (CorruptError, 6),
     (EmbedderError, 7),
     (SpaceMismatch, 7),

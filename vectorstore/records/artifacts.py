@@ -17,7 +17,7 @@ class Artifact(Record, table="numeric_artifacts"):
     """A named vector, brought by the caller (`vectors=`) or by a save of the state that it is in.
 
     In a state its `name` is the path to it, such as `knowledge_base/embedding_1`. The space has float32; `dtype` says
-    what the state keeps. Without an id it is `context:name`, within a state 16 characters that stand for state and path.
+    what the state keeps. Without an id it is `context:name`; within a state 16 characters stand for state and path.
     """
 
     name: Annotated[Name, FOLDED, INDEXED]

@@ -74,7 +74,7 @@ def follow(
         try:
             value = _artifact(item, path)
             vector = _fitting(value, dim, artifacts.metric)
-            fields = {"name": path, "state": state, "dtype": value.vector.dtype.name}
+            fields: dict[str, Any] = {"name": path, "state": state, "dtype": value.vector.dtype.name}
             records.append(Artifact(**fields, metadata=item.get("metadata") or {}))
         except ValidationError as error:
             refused[path] = str(error)

@@ -2,7 +2,7 @@
 
 A handler of ours looks at what it interrupts: inside a guarded function (a save, the end of a lifecycle) it only notes
 the signal, and `deliver` raises it as soon as that is over; anywhere else it raises at once. Looking at the stack
-leaves no gap, as a counter that a signal can interrupt would. Handlers run in the main thread, so only its stack matters.
+leaves no gap, as a counter that a signal can interrupt would. Handlers run in the main thread: only its stack matters.
 
 In some short functions (`brief`: the store's own ways into and out of a transaction) an exception could leave a lock
 taken or a snapshot open, which the last save would then meet. There the signal is sent again a moment later.

@@ -16,7 +16,7 @@ import threading
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vectorstore.errors import CorruptError, StateConflict, Unserialisable, ValidationError
@@ -46,7 +46,7 @@ class Saved:
     kind: str
     size: int
     overruled: tuple[str, ...] = ()
-    unsearchable: Mapping[str, str] = ()  # type: ignore[assignment]
+    unsearchable: Mapping[str, str] = field(default_factory=dict)
 
 
 class Moved(Exception):

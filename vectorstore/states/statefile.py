@@ -14,14 +14,15 @@ from vectorstore.ids import new_id, utc_now
 from vectorstore.states.codec import Codec, dumps
 from vectorstore.states.envelope import Cipher, Compression, seal, unseal
 from vectorstore.states.hold import held
-from vectorstore.states.state import Moved, Saved, State, Tree, guarded_save, members
+from vectorstore.states.portable import PortableState
+from vectorstore.states.state import Moved, Saved, Tree, guarded_save, members
 from vectorstore.states.values import StateType
 from vectorstore.storage.lock import WriteLock
 
 _TIMEOUT = 30.0
 
 
-class StateFile(State):
+class StateFile(PortableState):
     """Named values that are saved in a file.
 
     Beside it lie `NAME.previous`, the save before, and `NAME.lock`; a damaged file is renamed to `NAME.damaged-ID`.

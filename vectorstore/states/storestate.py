@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from vectorstore.collection import Collection
 from vectorstore.errors import ConflictError, CorruptError, NotFound, ReadOnlyStore, StateConflict, ValidationError
-from vectorstore.files import make_folder, replace_file
 from vectorstore.ids import from_micros
 from vectorstore.records import Artifact, Where
 from vectorstore.results import Hits
 from vectorstore.states import deltas, mirror
-from vectorstore.states.codec import Codec, dumps
+from vectorstore.states.codec import dumps
 from vectorstore.states.envelope import Cipher, Compression, seal, unseal
 from vectorstore.states.hold import held
-from vectorstore.states.state import Moved, Saved, State, Tree, guarded_save, members
-from vectorstore.states.targets import Target, target_at
+from vectorstore.states.portable import PortableState
+from vectorstore.states.state import Moved, Saved, Tree, guarded_save, members
 from vectorstore.states.values import StateType
 from vectorstore.storage import Connection, Transaction
 from vectorstore.storage import states as rows
@@ -50,7 +47,7 @@ class Checkpoint:
     damaged: bool
 
 
-class StoreState(State):
+class StoreState(PortableState):
     """Named values that are saved in a store.
 
     The newest `keep` versions can be restored, and those that were given a label. Artifacts that mappings lead to are
@@ -77,6 +74,11 @@ class StoreState(State):
         self._keep = keep
         self._searchable = searchable
         self._attempt: tuple[str, Tree, Tree] | None = None
+
+    @property
+    def key(self) -> str:
+        """What files that belong to the state are called."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:16]
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -339,82 +341,9 @@ class StoreState(State):
             return {}  # nothing was shown before either
         return mirror.follow(transaction, self._artifacts, self.name, before, shown)
 
-    # -- elsewhere -------------------------------------------------------------------------------------------------
-
-    def export(self, path: str | os.PathLike[str], *, plain: bool = False) -> None:
-        """Write the values here to a file, which `vs.StateFile` reads.
-
-        Args:
-            path: replaced as a whole if it is there.
-            plain: as bare JSON without a header, for programs that know nothing of it.
-
-        Raises:
-            Unserialisable, ValidationError: plain and encrypted at once.
-        """
-        if plain and self._cipher is not None:
-            raise ValidationError(f"{self.name}: a plain file cannot be encrypted; export with plain=False")
-        with self.lock:
-            if plain:
-                codec = Codec(self._types, plain=True)
-                data = dumps({name: codec.pack(item, f"{self.name}[{name!r}]") for name, item in self._values.items()})
-            else:
-                data = seal({"state": self._packed()}, compression=self._compression, cipher=self._cipher)
-        target = Path(os.path.realpath(path))
-        make_folder(target.parent)
-        replace_file(target, data)
-
-    def read(self, path: str | os.PathLike[str]) -> None:
-        """Replace the values here by those of a file, plain or not; nothing is saved yet.
-
-        Raises:
-            CorruptError, WrongKey, NewerFormat: the values stay.
-        """
-        try:
-            data = Path(path).read_bytes()
-        except FileNotFoundError:
-            raise NotFound(f"{os.fspath(path)!r} is not there") from None
-        self._given(data, os.fspath(path))
-
-    def _given(self, data: bytes, where: str) -> None:
-        values, problems = self._unpacked(members(unseal(data, where, self._cipher, strict=False), where))
-        with self.lock:
-            self._values, self.problems = values, problems
-
-    def push(self, place: str | os.PathLike[str] | Target) -> str:
-        """Copy the values here to a folder, an fsspec URL or a `Target`, whole and sealed; returns the copy's name."""
-        with self.lock:
-            data = seal({"state": self._packed()}, compression=self._compression, cipher=self._cipher)
-            there = self._there()
-            number = 0 if there is None else self._number(there)
-        name = f"{self.name}.{number:010d}.state"
-        target_at(place).put(name, data)
-        return name
-
-    def pull(self, place: str | os.PathLike[str] | Target, name: str | None = None) -> str:
-        """Replace the values here by a copy that was pushed, the newest one if none is named; returns its name.
-
-        Nothing is saved yet.
-
-        Raises:
-            NotFound: no copy. CorruptError, WrongKey: the values stay.
-        """
-        target = target_at(place)
-        if name is None:
-            copies = [each for each in target.names() if each[: -len(".0000000000.state")] == self.name]
-            if not copies:
-                raise NotFound(f"{self.name}: no copy there")
-            name = max(copies)
-        data = target.get(name)
-        found = unseal(data, name, self._cipher)
-        values, problems = self._unpacked(members(found, name))
-        with self.lock:
-            self._values, self.problems = values, problems
-        return name
-
     def hold(self) -> contextlib.AbstractContextManager[None]:
         """Nobody else holds the state meanwhile, in this process or another."""
         root = self._sync.catalog.root
         if self._sync.catalog.read_only:
             raise ReadOnlyStore(f"{root} was opened read-only; open it without read_only=True to save states")
-        key = hashlib.sha256(self.name.encode()).hexdigest()[:16]
-        return held(None if root is None else root / FOLDER / f"{key}.hold", f"state {self.name!r}")
+        return held(None if root is None else root / FOLDER / f"{self.key}.hold", f"state {self.name!r}")
