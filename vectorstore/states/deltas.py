@@ -203,22 +203,21 @@ def _merge(base: Any, theirs: Any, mine: Any, where: str, overruled: list[str]) 
         items = [side.get("items", []) for side in (before, theirs, mine)]
         if all(type(each) is list for each in items):
             if tag == "deque":
-                found = _appended(*items)
-                if found is not None:
+                both = _appended(*items)
+                if both is not None:
                     bound = mine.get("maxlen")
-                    return {**mine, "items": found if bound is None else found[max(0, len(found) - bound) :]}
+                    return {**mine, "items": both if bound is None else both[max(0, len(both) - bound) :]}
             elif tag in ("set", "frozenset"):
                 return {**mine, "items": _merge_sets(*items)}
             elif tag == "dict" and all(type(pair) is list and len(pair) == 2 for each in items for pair in each):
-                keyed: list[dict[str, Any]] = [
-                    {dumps(key).decode(): [key, item] for key, item in each} for each in items
-                ]
-                pairs = _merge_objects(keyed[0], keyed[1], keyed[2], where, overruled)
-                return {**mine, "items": list(pairs.values())}
+                names = {dumps(key).decode(): key for each in items for key, _ in each}
+                keyed = [{dumps(key).decode(): item for key, item in each} for each in items]
+                found = _merge_objects(keyed[0], keyed[1], keyed[2], where, overruled)
+                return {**mine, "items": [[names[key], item] for key, item in found.items()]}
     elif type(theirs) is list and type(mine) is list:
-        found = _appended(base if type(base) is list else [], theirs, mine)
-        if found is not None:
-            return found
+        both = _appended(base if type(base) is list else [], theirs, mine)
+        if both is not None:
+            return both
     overruled.append(where)
     return mine
 
