@@ -36,9 +36,10 @@ TEMPERATURE = 0.03
 
 
 def unit(vectors: npt.ArrayLike) -> Scores:
-    """(..., d) float64 vectors of length one."""
+    """(..., d) float64 vectors of length one; a zero vector, which ip and l2 spaces may hold, stays one."""
     wide = np.asarray(vectors, dtype=np.float64)
-    scaled: Scores = wide / np.sqrt(np.square(wide).sum(axis=-1, keepdims=True))
+    lengths = np.sqrt(np.square(wide).sum(axis=-1, keepdims=True))
+    scaled: Scores = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
     return scaled
 
 

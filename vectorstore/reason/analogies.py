@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vectorstore.errors import NotFound, ValidationError
-from vectorstore.ids import id_part
+from vectorstore.errors import ConflictError, NotFound, ValidationError
+from vectorstore.ids import fold, id_of_parts
 from vectorstore.reason.algebra import SAME, Method, offsets
 from vectorstore.reason.completing import asked, complete
 from vectorstore.reason.discovery import align
@@ -32,6 +32,7 @@ PROPORTION = ("a", "b", "c", "d")
 PAIRED = ("concept_mappings", "frame_mappings")
 BATCH = 1000
 _ATTEMPTS = 20
+_DONE = ("written", "unchanged", "brought", "unresolved")
 
 
 class Analogies(Reasoner[Analogy]):
@@ -104,17 +105,31 @@ class Analogies(Reasoner[Analogy]):
             space: which of that kind's vector spaces; None for the one of its texts.
             progress: told (analogies seen, analogies).
         """
-        done: dict[str, list[str]] = {name: [] for name in ("written", "unchanged", "brought", "unresolved")}
+        done: dict[str, list[str]] = {name: [] for name in _DONE}
         total, seen = self.count(where), 0
         analogies = self.stream(where)
         while batch := list(itertools.islice(analogies, BATCH)):
-            self._relate(batch, kind, space, done)
             seen += len(batch)
+            for name, ids in self._relate_again(batch, kind, space).items():
+                done[name] += ids
             if progress is not None:
                 progress(min(seen, total), total)
         return RelateReport(**{name: tuple(ids) for name, ids in done.items()})
 
-    def _relate(self, batch: Sequence[Analogy], kind: str, space: str | None, done: dict[str, list[str]]) -> None:
+    def _relate_again(self, batch: Sequence[Analogy], kind: str, space: str | None) -> dict[str, list[str]]:
+        """As `_relate`, with the analogies read again when others change them meanwhile."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._relate(batch, kind, space)
+            except Raced:
+                with self._sync.catalog.read() as connection:
+                    found = self._table.by_ids(connection, [analogy.id for analogy in batch])
+                batch = [found[analogy.id][1] for analogy in batch if analogy.id in found]
+        raise ConflictError(f"{self.name}: other writers kept changing the same records; try again later")
+
+    def _relate(self, batch: Sequence[Analogy], kind: str, space: str | None) -> dict[str, list[str]]:
+        """What was done with each; `Raced`, and nothing was, when one was changed or deleted since it was read."""
+        done: dict[str, list[str]] = {name: [] for name in _DONE}
         sources = self._relation_sources(batch)
         open_ones = []
         for analogy in batch:
@@ -132,7 +147,8 @@ class Analogies(Reasoner[Analogy]):
                 changed.append((analogy, vector))
         if changed:
             self._write_relations([one for one, _ in changed], np.stack([vector for _, vector in changed]))
-            done["written"] += [analogy.id for analogy, _ in changed]
+            done["written"] = [analogy.id for analogy, _ in changed]
+        return done
 
     def _relation_sources(self, analogies: Sequence[Analogy]) -> dict[str, str]:
         with self._sync.catalog.read() as connection:
@@ -144,16 +160,12 @@ class Analogies(Reasoner[Analogy]):
         return {name: found[row] for name, (row, _) in stored.items() if row in found}
 
     def _write_relations(self, analogies: Sequence[Analogy], vectors: Matrix) -> None:
-        for _ in range(_ATTEMPTS):
-            current = self._existing([analogy.id for analogy in analogies])
-            batch = self._batch(Given({self.kind.space_name(RELATION): vectors}, SOURCE, 1.0))
-            batch.prepare([current[analogy.id] for analogy in analogies], None)
-            try:
-                batch.commit("update", {name: record.version for name, record in current.items()})
-                return
-            except Raced:
-                continue
-        raise ValidationError(f"{self.name}: other writers kept changing the same records; try again later")
+        batch = self._batch(Given({self.kind.space_name(RELATION): vectors}, SOURCE, 1.0))
+        batch.prepare(analogies, None)
+        try:
+            batch.commit("update", {analogy.id: analogy.version for analogy in analogies})
+        except NotFound:
+            raise Raced from None
 
     def parallel(
         self,
@@ -221,11 +233,16 @@ class Analogies(Reasoner[Analogy]):
         Raises:
             ValidationError: a bad argument. NotFound: a domain has no concepts with vectors.
 
-        Cost: half a second for 2,000 concepts each; memory some 8 m n bytes.
+        Cost: half a second for 2,000 concepts each; memory some 24 m n bytes.
         """
         limit = checked_score(min_quality, "min_quality")
         if not 0 <= limit <= 1:
             raise ValidationError(f"min_quality: expected 0..1, got {min_quality!r}")
+        for what, domain in (("source", source), ("target", target)):
+            if not isinstance(domain, str) or not domain:
+                raise ValidationError(f"discover: {what}: expected a domain, got {domain!r}")
+        if pairs is not None and (isinstance(pairs, bool) or not isinstance(pairs, int) or pairs < 1):
+            raise ValidationError(f"discover: pairs: expected a whole number of at least 1, got {pairs!r}")
         if source == target:
             raise ValidationError(f"discover: expected two domains, got {source!r} twice")
         sides = [self._members(kind, domain, context, space) for domain in (source, target)]
@@ -239,7 +256,7 @@ class Analogies(Reasoner[Analogy]):
         listed = [(x, y, float(sure), float(near), float(stands)) for x, y, sure, near, stands in parts]
         home = context or "default"
         analogy = Analogy(
-            id=":".join(("discovered", *map(id_part, (home, source, target))))[:255],
+            id=id_of_parts("discovered", home, source, target),
             context=home,
             source_domain=source,
             target_domain=target,
@@ -351,10 +368,12 @@ class Analogies(Reasoner[Analogy]):
             kind: whose record an `Id` is.
 
         Raises:
-            NotFound: no record has that id.
+            NotFound: no record has that id. ValidationError: no name.
 
         Cost: indexes over the fields that name something find the analogies; the others are not read.
         """
+        if not isinstance(term, str) or not fold(term):
+            raise ValidationError(f"{self.name}.mapping: expected a name or an Id, got {term!r}")
         name, id = str(term), None
         if isinstance(term, Id):
             found = Names.of(self._others(kind), [term]).one(term, f"{self.name}.mapping")

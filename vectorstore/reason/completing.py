@@ -95,6 +95,10 @@ def asked(collection: Collection[Any], parts: Sequence[Any], context: str | None
     Raises:
         NotFound, AmbiguousName: a word means no record, or several. ValidationError: a bad vector.
     """
+    for place, part in enumerate(parts):
+        if part is None or isinstance(part, int | float):
+            wanted = "an id, a name, a record or a vector"
+            raise ValidationError(f"{collection.name}.complete: {'abc'[place]}: expected {wanted}, got {part!r}")
     words = [part for part in parts if isinstance(part, str)]
     words += [part.id for part in parts if isinstance(part, Record)]
     names = Names.of(collection, words)

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from vectorstore.reason.algebra import SAME, Scores, unit
 
+_BLOCK_NUMBERS = 1 << 20
+"""Offsets are compared for so many pairs at once (8 MB)."""
+
 WEIGHTS = {"structural": 0.4, "semantic": 0.3, "productivity": 0.3}
 """What quality is made of."""
 
@@ -65,7 +68,7 @@ def closeness(sources: npt.ArrayLike, targets: npt.ArrayLike) -> Scores:
     x, y = unit(sources), unit(targets)
     near: Scores = x @ y.T
     if len(x) > 1 and len(y) > 1:
-        near = near + _unit_or_zero(x - x.mean(axis=0)) @ _unit_or_zero(y - y.mean(axis=0)).T
+        near += _unit_or_zero(x - x.mean(axis=0)) @ _unit_or_zero(y - y.mean(axis=0)).T
     return near
 
 
@@ -125,19 +128,23 @@ def agreement(sources: Scores, targets: Scores) -> Scores:
     count = len(sources)
     if count < 2:
         return np.zeros(count)
-    across = sources @ targets.T
-    own = np.diag(across)
-    products = own[:, None] + own[None, :] - across - across.T
-    lengths = _apart(sources) * _apart(targets)
-    cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > SAME * SAME)
-    np.fill_diagonal(cosines, 0)
-    mean: Scores = np.clip(cosines, -1, 1).sum(axis=1) / (count - 1)
+    own = np.vecdot(sources, targets)
+    mean = np.empty(count)
+    step = max(1, _BLOCK_NUMBERS // count)
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        products = own[part, None] + own - sources[part] @ targets.T - targets[part] @ sources.T
+        lengths = _apart(sources, part) * _apart(targets, part)
+        cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > SAME * SAME)
+        np.fill_diagonal(cosines[:, start:], 0)
+        mean[part] = np.clip(cosines, -1, 1).sum(axis=1) / (count - 1)
     return mean
 
 
-def _apart(rows: Scores) -> Scores:
-    """(p, p) Euclidean distances of unit vectors."""
-    apart: Scores = np.sqrt(np.maximum(2 - 2 * rows @ rows.T, 0))
+def _apart(rows: Scores, part: slice) -> Scores:
+    """(b, p) Euclidean distances of some unit vectors to all."""
+    own = np.square(rows).sum(axis=1)
+    apart: Scores = np.sqrt(np.maximum(own[part, None] + own - 2 * rows[part] @ rows.T, 0))
     return apart
 
 

@@ -303,6 +303,7 @@ def commit(clusters: Centroids[Cluster], learned: Learned) -> FitReport:
         thin(sync, transaction, scope.name)
         note = {"name": scope.name, "version": made.version, "kind": scope.kind, "rows": made.rows}
         transaction.notes.append(("fit", {**note, "clusters": len(rule.numbers)}))
+        transaction.record("fit", scope.kind, name=scope.name, version=made.version, clusters=len(rule.numbers))
     details = learned.details
     return FitReport(
         name=scope.name,

@@ -43,6 +43,8 @@ def retrieve(
 ) -> Hits[R]:
     """The k best of the nearest `pool`; see `Analogies.retrieve`."""
     started = time.perf_counter()
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValidationError(f"k: expected a whole number of at least 1, got {k!r}")
     if isinstance(pool, bool) or not isinstance(pool, int) or pool < k:
         raise ValidationError(f"pool: expected a whole number of at least k={k}, got {pool!r}")
     found = collection.search(text, pool, where, recall, exact)

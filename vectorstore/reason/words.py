@@ -7,6 +7,7 @@ from the KeyError and ValueError that gensim raises.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -23,7 +24,7 @@ from vectorstore.reason.questions import Quadruple, answers, read_questions
 from vectorstore.storage.lookups import names_in_space
 from vectorstore.storage.spaces import space_by_name
 from vectorstore.sync import SnapshotMoved
-from vectorstore.vectors import Matrix, as_unit
+from vectorstore.vectors import Matrix, Vids, as_unit
 from vectorstore.vectors.arrays import lengths
 
 GENSIM_EPSILON = 1e-6
@@ -37,6 +38,7 @@ class _Vocabulary:
     """The words of one commit, in order of arrival; of two with one name the first is meant."""
 
     seq: int
+    vids: Vids
     words: list[str]
     places: dict[str, int]
     unit: Matrix
@@ -86,13 +88,19 @@ class Words:
                         continue
                     space = space_by_name(connection, self._space)
                     if live is None or space is None:
-                        return _Vocabulary(seq, [], {}, np.empty((0, 0), np.float32), np.empty(0, np.float32))
+                        none = np.empty(0, np.float32)
+                        return _Vocabulary(seq, np.empty(0, np.int64), [], {}, none.reshape(0, 0), none)
                     vids, words = names_in_space(connection, self.collection._table, space.id)
-                found, vectors = live.vectors_of(vids)
-                order = np.argsort(found)
-                vectors = vectors[order[np.searchsorted(found, vids, sorter=order)]]
                 places = {word: place for place, word in reversed(list(enumerate(words)))}
-                known = _Vocabulary(seq, words, places, as_unit(vectors), lengths(vectors))
+                if self._kept is not None and np.array_equal(vids, self._kept.vids):  # a vid's vector never changes
+                    known = dataclasses.replace(self._kept, seq=seq, words=words, places=places)
+                else:
+                    found, vectors = live.vectors_of(vids)
+                    order = np.argsort(found)
+                    order = order[np.searchsorted(found, vids, sorter=order)]
+                    if not np.array_equal(order, np.arange(len(order))):
+                        vectors = vectors[order]
+                    known = _Vocabulary(seq, vids, words, places, as_unit(vectors), lengths(vectors))
                 if not sync.catalog.in_transaction:  # what may yet be rolled back is not kept
                     self._kept = known
                 return known
@@ -301,12 +309,16 @@ def _parts(given: Any, weight: float) -> list[tuple[Any, float]]:
     """(word or vector, weight) of one or many."""
     if isinstance(given, str) or (isinstance(given, np.ndarray) and given.ndim == 1):
         given = [given]
-    pairs = [(one[0], float(one[1])) if isinstance(one, tuple) and len(one) == 2 else (one, weight) for one in given]
-    return pairs
+    pairs = [one if isinstance(one, tuple) and len(one) == 2 else (one, weight) for one in given]
+    for one, heavy in pairs:
+        if isinstance(heavy, str) or not np.isscalar(heavy):
+            raise ValidationError(f"expected words, vectors, or pairs with a number as weight, got {(one, heavy)!r}")
+    return [(one, float(heavy)) for one, heavy in pairs]
 
 
 def _nearest(known: _Vocabulary, scores: npt.NDArray[Any], parts: Sequence[Any], topn: int) -> Similar:
     """The best words that were not asked with."""
+    topn = max(0, topn)
     hidden = [known.places[part] for part in parts if isinstance(part, str)]
     wanted = min(topn + len(set(hidden)), len(scores))
     if wanted < 1:

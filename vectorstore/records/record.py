@@ -77,6 +77,7 @@ _RESERVED = frozenset(
     {
         *("row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"),
         *("audits", "decisions", "models", "memberships", "state_saves"),
+        *("trail", "trail_head", "trail_files", "erased_rows"),
     }
 )
 
@@ -220,13 +221,13 @@ def check_tokenizer(name: object, where: str) -> str:
 
 def readable(error: pydantic.ValidationError, where: str) -> ValidationError:
     """Our error for pydantic's: `concepts[17].quality: expected 0..1, got 7.5`, one line a problem."""
-    lines = []
-    for problem in error.errors(include_url=False, include_context=True):
+    lines, problems = [], error.errors(include_url=False, include_context=True)
+    for problem in problems:
         path = where
         for part in problem["loc"]:
             path += f"[{part}]" if isinstance(part, int) else f".{part}"
         lines.append(f"{path}: {_expectation(problem)}")
-    return ValidationError("\n".join(lines))
+    return ValidationError("\n".join(lines), value=problems[0]["input"])
 
 
 def _expectation(problem: Any) -> str:

@@ -25,6 +25,7 @@ Compression = Literal["auto", "gzip", "none"]
 _MARK = b'{"vectorstore-state":'
 _GZIP = b"\x1f\x8b"
 _HEADER = 4096
+_HEADERS = {"vectorstore-state", "compression", "cipher", "size", "sha256"}
 _SAMPLE = 64 * 1024
 _WORTH = 0.7
 _LEVEL = 1
@@ -144,9 +145,11 @@ def unseal(data: bytes, where: str, cipher: Cipher | None = None, *, strict: boo
         raise CorruptError(f"{where}: its header is damaged")
     if version > FORMAT:
         raise NewerFormat(f"{where} has format {version}; this vectorstore reads up to {FORMAT}: upgrade it")
-    if len(payload) != header.get("size") or hashlib.sha256(payload).hexdigest() != header.get("sha256"):
+    if header.keys() != _HEADERS or header["compression"] not in ("gzip", "none"):
+        raise CorruptError(f"{where}: its header is damaged")
+    if len(payload) != header["size"] or hashlib.sha256(payload).hexdigest() != header["sha256"]:
         raise CorruptError(f"{where}: its bytes are not those that were written")
-    written_with = header.get("cipher")
+    written_with = header["cipher"]
     if written_with is not None:
         if cipher is None or cipher.name != written_with:
             raise WrongKey(f"{where} is encrypted by {written_with}; pass cipher=")
@@ -156,7 +159,7 @@ def unseal(data: bytes, where: str, cipher: Cipher | None = None, *, strict: boo
             raise WrongKey(f"{where}: {error}") from None
     elif cipher is not None and strict:
         raise WrongKey(f"{where} is not encrypted; load it without a cipher, then encrypt it: state.rekey(cipher)")
-    if header.get("compression") == "gzip":
+    if header["compression"] == "gzip":
         payload = _gunzip(payload, where)
     return _migrated(version, _json(payload, where))
 

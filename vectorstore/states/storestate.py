@@ -121,7 +121,7 @@ class StoreState(PortableState):
         if len(data) > _LIMIT:
             raise ValidationError(f"{self.name}: a save of {len(data):,} bytes; at most {_LIMIT:,} can be kept")
         token, before = uuid.uuid4().hex, (self._at, self._tree)
-        with self._sync.catalog.write(undo=lambda: self._undo(*before)) as transaction:
+        with self._sync.catalog.write(undo=lambda: self._undo(token, *before)) as transaction:
             if self._token(transaction.connection) != there:
                 raise Moved
             version = rows.insert_save(
@@ -140,7 +140,7 @@ class StoreState(PortableState):
             details: dict[str, object] = {"state": self.name, "version": version, "kind": kind, "size": len(data)}
             transaction.notes.append(("persist", details))
             self._attempt = (token, tree, packed)
-            transaction.after.append(lambda: self._done(token, tree, packed))
+            transaction.after.append(lambda: self._settle(token))
         return Saved(version, kind, len(data), overruled, unsearchable)
 
     def _as_delta(self, parent: Tree, tree: Tree, sizes: list[int]) -> bytes | None:
@@ -152,15 +152,24 @@ class StoreState(PortableState):
         data = seal(changes, compression=self._compression, cipher=self._cipher)
         return data if sum(sizes[1:]) + len(data) <= sizes[0] + _SLACK else None
 
-    def _undo(self, at: str | None, tree: Tree | None) -> None:
-        self._attempt = None
-        self._at, self._tree = at, tree
+    def _undo(self, token: str, at: str | None, tree: Tree | None) -> None:
+        """A save did not happen; another thread's since then stays."""
+        with self.lock:
+            if self._attempt is not None and self._attempt[0] == token:
+                self._attempt = None
+            if self._at == token:
+                self._at, self._tree = at, tree
+
+    def _settle(self, token: str | None) -> None:
+        """The newest save has this token: if it is the last attempt of this object, it is done."""
+        with self.lock:
+            if self._attempt is not None and token == self._attempt[0] != self._at:
+                self._done(*self._attempt)
 
     def _there(self) -> str | None:
         with self._sync.catalog.read() as connection:
             token = self._token(connection)
-        if self._attempt is not None and token == self._attempt[0] != self._at:
-            self._done(*self._attempt)  # it was written, but nobody came to say so: an interrupt, a commit in doubt
+        self._settle(token)  # it may be there without anybody having said so: an interrupt, a commit in doubt
         return token
 
     def _token(self, connection: Connection) -> str | None:

@@ -143,12 +143,16 @@ def insert_model(connection: Connection, info: FileInfo | None, *, version: int 
 
 
 def make_current(connection: Connection, row: ModelRow, instead: ModelRow) -> None:
-    """A version is its line's current one again, and numbers that were given since are not given again."""
+    """A version is its line's current one again, and numbers that were given since are not given again.
+
+    Whichever version was current when the space changed has remembered it: the first such commit after this fit counts.
+    """
     details = {**row.details, "next_number": max(row.details["next_number"], instead.details["next_number"])}
     connection.execute("UPDATE models SET status = 'retired' WHERE name = ?", (row.name,))
     connection.execute(
-        "UPDATE models SET status = 'current', details = ?, stale = coalesce(stale, ?) WHERE id = ?",
-        (json.dumps(details), instead.seq, row.id),
+        "UPDATE models SET status = 'current', details = ?, stale = coalesce(stale, "
+        "(SELECT min(other.stale) FROM models other WHERE other.name = ? AND other.stale > ?)) WHERE id = ?",
+        (json.dumps(details), row.name, row.seq, row.id),
     )
 
 
@@ -301,7 +305,7 @@ def page_of_members(
         number: which cluster; None for those that are in none.
         live: the condition under which a record is live, over the kind's table.
         table: the quoted name of the kind's table.
-        limit: how many at most.
+        limit: how many at most, -1 for all.
         after: (strength, record) of the last one before.
     """
     step = ""

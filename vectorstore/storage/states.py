@@ -79,14 +79,17 @@ def newest_save(connection: Connection, state: str) -> SaveRow | None:
 
 def line_of(connection: Connection, state: str, row: SaveRow) -> list[tuple[SaveRow, bytes]]:
     """What a save consists of, in order: its base, the changes since, itself."""
-    sql = f"SELECT {_FIELDS}, data FROM state_saves WHERE state = ? AND base = ? AND version <= ? ORDER BY version"
-    found = connection.execute(sql, (state, row.base, row.version)).fetchall()
+    found = connection.execute(
+        f"SELECT {_FIELDS}, data FROM state_saves WHERE state = ?1 AND base = ?2 AND version <= ?3 "
+        "AND (damaged = 0 OR version = ?3) ORDER BY version",
+        (state, row.base, row.version),
+    ).fetchall()
     return [(_row(values[:-1]), values[-1]) for values in found]
 
 
 def line_sizes(connection: Connection, state: str, base: int) -> list[int]:
     """Bytes of a base and of each change upon it."""
-    sql = "SELECT size FROM state_saves WHERE state = ? AND base = ? ORDER BY version"
+    sql = "SELECT size FROM state_saves WHERE state = ? AND base = ? AND damaged = 0 ORDER BY version"
     return [size for (size,) in connection.execute(sql, (state, base)).fetchall()]
 
 
