@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
+from tests.bad_states import STATE_OWNERS, STATES, STATES_TAKE_NOTHING
 from vectorstore import contracts, promises
 from vectorstore.reason import REASONERS, Models
+from vectorstore.states import States, StoreState
 from vectorstore.storage.catalog import Catalog
 
 NAN = float("nan")
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, Models, *REASONERS.values())
+    for top in (vs.Store, vs.Collection, Models, States, StoreState, vs.StateFile, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }
@@ -156,6 +158,7 @@ BAD: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str, Any]] = [
     ("store.clusters", "update", ({"name": "x"},), {}, "clusters[0].id", ...),
     ("store.fields", "discover", (), {"core": 0.2}, "core", 0.2),
     ("store.fields", "discover", (), {"min_members": 0}, "min_members", 0),
+    *STATES,
     ("store.models", "put", (3, b""), {}, "name", 3),
     ("store.models", "put", ("a/b", b""), {}, "models.put", ...),
     ("store.models", "get", (3,), {}, "name", 3),
@@ -163,7 +166,7 @@ BAD: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str, Any]] = [
     ("store.models", "list", (3,), {}, "name", 3),
     ("store.models", "delete", ("net", 0), {}, "version", 0),
 ]
-TAKES_NOTHING = {"Store.flush", "Store.stats", "Versioned.lines"}
+TAKES_NOTHING = {"Store.flush", "Store.stats", "Versioned.lines", *STATES_TAKE_NOTHING}
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,16 @@ def kb() -> Iterator[vs.Store]:
         store.concepts.add([{"name": name, "domain": "royal", "quality": 0.5} for name in ("king", "queen", "page")])
         store.models.put("net", b"x")
         yield store
+
+
+def at(owner: str, store: vs.Store) -> Any:
+    """The object whose verb is tried."""
+    if owner in STATE_OWNERS:
+        return STATE_OWNERS[owner](store)
+    target: Any = store
+    for name in owner.split(".")[1:]:
+        target = getattr(target, name)
+    return target
 
 
 def same(found: object, expected: object) -> bool:
@@ -183,9 +196,7 @@ def test_bad_inputs_are_refused_at_the_call(
     owner: str, verb: str, args: Any, options: Any, field: Any, value: Any, kb: vs.Store
 ) -> None:
     seq, records = kb.stats()["seq"], list(kb.concepts)
-    target: Any = kb
-    for name in owner.split(".")[1:]:
-        target = getattr(target, name)
+    target = at(owner, kb)
     with pytest.raises(vs.ContractViolation) as caught:
         getattr(target, verb)(*args, **options)  # nobody asks a stream for its first record here
 
@@ -206,9 +217,7 @@ def test_every_public_verb_has_a_contract_and_bad_inputs() -> None:
     tried = set()
     with vs.open(":memory:", embedder=None) as store:
         for owner, verb, *_ in BAD:
-            target: Any = store
-            for name in owner.split(".")[1:]:
-                target = getattr(target, name)
+            target = at(owner, store)
             where = next(cls for cls in type(target).__mro__ if verb in vars(cls))
             tried.add(f"{where.__name__}.{verb}")
 

@@ -75,7 +75,8 @@ def test_an_artifact_takes_lists_and_arrays_and_keeps_them_bit_for_bit(given: An
 
 
 @pytest.mark.parametrize(
-    "bad", [[], [math.nan], [0.1, math.inf], ["1", "2"], "123", [True, False], [[0.1], [0.2]], [0.1, None], 3.0, {"a": 1}]
+    "bad",
+    [[], [math.nan], [0.1, math.inf], ["1", "2"], "123", [True, False], [[0.1], [0.2]], [0.1, None], 3.0, {"a": 1}],
 )
 def test_what_is_no_vector_is_no_artifact(bad: Any) -> None:
     """P9: vectors were not validated; empty ones and text were accepted."""
@@ -232,7 +233,9 @@ TREES = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=6),
         st.dictionaries(KEYS, inner, max_size=4),
-        st.builds(lambda items, bound: deque(items, maxlen=bound), st.lists(inner, max_size=6), st.sampled_from([None, 3])),
+        st.builds(
+            lambda items, bound: deque(items, maxlen=bound), st.lists(inner, max_size=6), st.sampled_from([None, 3])
+        ),
         st.dictionaries(st.integers(0, 3), inner, max_size=3),
         st.sets(st.integers(0, 5), max_size=4),
         st.tuples(inner, inner),
@@ -304,7 +307,8 @@ def test_equal_numbers_of_other_types_are_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    "ops", [[["set", ["x", 5], 1]], [["del", ["y"]]], [["cut", ["x"], 2, 9, []]], [["fly", ["x"]]], [["keys", [], ["q"]]]]
+    "ops",
+    [[["set", ["x", 5], 1]], [["del", ["y"]]], [["cut", ["x"], 2, 9, []]], [["fly", ["x"]]], [["keys", [], ["q"]]]],
 )
 def test_changes_of_another_tree_are_refused(ops: Any) -> None:
     with pytest.raises((KeyError, IndexError, TypeError, ValueError)):
@@ -322,12 +326,27 @@ def merged(base: Any, theirs: Any, mine: Any) -> tuple[Any, list[str]]:
 def test_both_sides_changes_are_kept() -> None:
     """P11: of two processes the last writer won, silently."""
     base = {"kb": {"k1": 1}, "scores": deque([0.5], maxlen=3), "seen": {1, 2}, "log": ["start"], 1: "by number"}
-    theirs = {"kb": {"k1": 1, "k2": 2}, "scores": deque([0.5, 0.6], maxlen=3), "seen": {1, 2, 3}, "log": ["start", "t"], 1: "x"}
-    mine = {"kb": {"k3": 3}, "scores": deque([0.5, 0.7, 0.8], maxlen=3), "seen": {2, 4}, "log": ["start", "m"], 1: "by number", 2: 0}
+    theirs = {
+        "kb": {"k1": 1, "k2": 2},
+        "scores": deque([0.5, 0.6], maxlen=3),
+        "seen": {1, 2, 3},
+        "log": ["start", "t"],
+        1: "x",
+    }
+    mine = {
+        "kb": {"k3": 3},
+        "scores": deque([0.5, 0.7, 0.8], maxlen=3),
+        "seen": {2, 4},
+        "log": ["start", "m"],
+        1: "by number",
+        2: 0,
+    }
     found, overruled = merged(base, theirs, mine)
     assert overruled == []
     assert found["kb"] == {"k2": 2, "k3": 3} and found["seen"] == {2, 3, 4} and found["log"] == ["start", "t", "m"]
-    assert list(found["scores"]) == [0.6, 0.7, 0.8] and found["scores"].maxlen == 3 and found[1] == "x" and found[2] == 0
+    assert (
+        list(found["scores"]) == [0.6, 0.7, 0.8] and found["scores"].maxlen == 3 and found[1] == "x" and found[2] == 0
+    )
 
 
 def test_what_both_changed_is_told_and_mine_stands() -> None:

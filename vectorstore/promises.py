@@ -142,6 +142,13 @@ _SEARCH = {"exact": FLAG, "space": SPACE}
 _FIT = {"kind": TEXT, "recipe": RECIPE, "where": or_none(WHERE), "context": or_none(TEXT), "space": SPACE}
 _LINE = {"name": TEXT}
 _SEED = whole(0, 2**32 - 1)
+_VERSION = Rule(
+    "a number or a label", lambda value: isinstance(value, int | str) and not isinstance(value, bool) and value != ""
+)
+_CIPHER = Rule(
+    "a cipher, or None", lambda value: value is None or hasattr(value, "encrypt")
+)
+_PLACE = Rule("a folder, a URL or a target", lambda value: PATH.holds(value) or hasattr(value, "put"))
 _EVENTS = ("commit", "publish", "rebuild", "fit", "persist")
 
 VERBS: dict[str, Verb] = {
@@ -260,6 +267,28 @@ VERBS: dict[str, Verb] = {
         },
         writes=True,
     ),
+    "Shelves.state": Verb(_LINE, counted=False),
+    "States.open": Verb(
+        {**_LINE, "keep": whole(1), "compression": one_of("auto", "gzip", "none"), "searchable": FLAG}, counted=False
+    ),
+    "States.list": Verb(),
+    "States.drop": Verb(_LINE, _COUNT, writes=True),
+    "State.history": Verb({**_LINE, "maxlen": or_none(whole(1))}, counted=False),
+    "State.statistics": Verb(counted=False),
+    "State.load": Verb({"fallback": FLAG}),
+    "State.save": Verb({"merge": FLAG}),
+    "StoreState.save": Verb({"merge": FLAG, "label": or_none(TEXT)}, writes=True),
+    "StoreState.checkpoints": Verb(),
+    "StoreState.restore": Verb({"version": _VERSION}, writes=True),
+    "StoreState.forget": Verb({"version": _VERSION}, writes=True),
+    "StoreState.rekey": Verb({"cipher": _CIPHER}, writes=True),
+    "StoreState.search": Verb({"where": or_none(WHERE)}, _HITS),
+    "StoreState.at": Verb({"path": TEXT}, counted=False),
+    "StoreState.reindex": Verb(writes=True),
+    "PortableState.export": Verb({"path": PATH, "plain": FLAG}),
+    "PortableState.read": Verb({"path": PATH}),
+    "PortableState.push": Verb({"place": _PLACE}),
+    "PortableState.pull": Verb({"place": _PLACE, "name": or_none(TEXT)}),
     "Models.put": Verb(
         {"name": TEXT, "kind": or_none(TEXT), "space": SPACE, "library": or_none(TEXT), "metadata": or_none(WHERE)},
         writes=True,
@@ -271,5 +300,5 @@ VERBS: dict[str, Verb] = {
 }
 """Class.method -> its contract; what a class inherits has the entry of the class that defines it."""
 
-UNCOUNTED = {"transaction", "close", "metrics", "before", "after", "directed"}
+UNCOUNTED = {"transaction", "close", "metrics", "before", "after", "directed", "hold"}
 """Public methods that are no operations: they open and shut, or are asked from inside."""

@@ -28,6 +28,7 @@ from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
 from vectorstore.search.across import SearchAcross
+from vectorstore.states import StateFile, States, StoreState
 from vectorstore.storage import Catalog, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
@@ -361,4 +362,4 @@ def open(
     )
 
 
-keep((Store, Collection, Models, *REASONERS.values()), VERBS, UNCOUNTED)
+keep((Store, Collection, Models, States, StoreState, StateFile, *REASONERS.values()), VERBS, UNCOUNTED)

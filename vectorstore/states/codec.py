@@ -78,10 +78,10 @@ class Codec:
         kind = type(value)
         if kind in _PLAIN:
             if kind is int and abs(value) >= _JSON_SAFE_INT:
-                raise Unserialisable(f"{where}: an integer of more than 4096 bits")
+                raise _refused(where, "an integer of more than 4096 bits", value)
             return value
         if depth > DEPTH:
-            raise Unserialisable(f"{where}: nested deeper than {DEPTH}, or holds itself")
+            raise _refused(where, f"nested deeper than {DEPTH}, or holds itself", value)
         if kind is float:
             return value if math.isfinite(value) else {TAG: "float", "value": repr(value)}
         if kind is list:
@@ -99,10 +99,9 @@ class Codec:
         if packer is None and isinstance(value, np.ndarray) and kind is np.ndarray:
             packer = _pack_array
         if packer is None:
-            raise Unserialisable(
-                f"{where}: {kind.__module__}.{kind.__qualname__} is no type that a state keeps, got {value!r:.60}; "
-                "convert it, or pass types=[StateType(...)]"
-            )
+            named = f"{kind.__module__}.{kind.__qualname__}"
+            hint = "convert it, or pass types=[StateType(...)]"
+            raise _refused(where, f"{named} is no type that a state keeps, got {value!r:.60}; {hint}", value)
         if self._plain and kind is NumericArtifact:
             metadata = self._pack(value.metadata, f"{where}.metadata", depth + 1)
             return {
@@ -148,6 +147,10 @@ class Codec:
         return walk(tree, where), problems
 
 
+def _refused(where: str, why: str, value: Any) -> Unserialisable:
+    return Unserialisable(f"{where}: {why}", field=where, value=value, rule=why)
+
+
 def is_artifact(tree: Any) -> bool:
     """Whether a packed value is a numeric artifact."""
     return type(tree) is dict and tree.get(TAG) == ARTIFACT
@@ -166,7 +169,7 @@ def _bytes(text: str) -> bytes:
 
 def _pack_array(value: Any, walk: Walk, where: str) -> dict[str, Any]:
     if value.dtype.kind not in _ARRAYS:
-        raise Unserialisable(f"{where}: an array of {value.dtype} cannot be kept; numbers, texts and times can")
+        raise _refused(where, f"an array of {value.dtype} cannot be kept; numbers, texts and times can", value)
     data = np.ascontiguousarray(value).tobytes()
     return {TAG: "ndarray", "dtype": value.dtype.str, "shape": list(value.shape), "data": _text(data)}
 
@@ -249,7 +252,8 @@ def _unpack_dict(item: Mapping[str, Any], walk: Walk, where: str) -> dict[Any, A
 
 def _pack_text(value: Any, walk: Walk, where: str) -> dict[str, Any]:
     if isinstance(value, time) and value.tzinfo is not None and value.utcoffset() is None:
-        raise Unserialisable(f"{where}: a time of day in {value.tzinfo} has no offset without a date; keep a datetime")
+        why = f"a time of day in {value.tzinfo} has no offset without a date; keep a datetime"
+        raise _refused(where, why, value)
     return {TAG: type(value).__name__, "value": value.isoformat() if hasattr(value, "isoformat") else str(value)}
 
 
@@ -257,7 +261,7 @@ def _own_packer(own: StateType) -> Callable[[Any, Walk, str], dict[str, Any]]:
     def pack(value: Any, walk: Walk, where: str) -> dict[str, Any]:
         fields = dict(own.pack(value))
         if TAG in fields or not all(type(key) is str for key in fields):
-            raise Unserialisable(f"{where}: pack of {own.tag} gave keys that are no text, or {TAG!r}")
+            raise _refused(where, f"pack of {own.tag} gave keys that are no text, or {TAG!r}", value)
         return {TAG: own.tag, **{key: walk(item, f"{where}.{key}") for key, item in fields.items()}}
 
     return pack

@@ -86,6 +86,7 @@ class States:
                 known = ", ".join(values[0] for values in rows.states(transaction.connection)) or "none"
                 raise NotFound(f"no state {name!r}; there are: {known}")
             self._artifacts.delete(where={"state": name})
+            transaction.record("drop", state=name, versions=count)
         self._artifacts.purge(where={"state": name}, older_than=timedelta(0))
         self._sync.catalog.checkpoint()
         return count

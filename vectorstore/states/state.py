@@ -63,6 +63,8 @@ class State(MutableMapping[str, Any]):
             are, and saved again unchanged.
     """
 
+    counted_as = "state"
+
     def __init__(
         self,
         name: str,
@@ -247,9 +249,8 @@ class State(MutableMapping[str, Any]):
 
     # -- where it lies ---------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def save(self, *, merge: bool = False) -> Saved:
-        """Save all values; durable when this returns.
+        """Save all values, durable when this returns; nothing is written if nothing changed.
 
         Args:
             merge: when somebody else saved since the load, put both changes together (`deltas.merge`); then the
@@ -258,6 +259,7 @@ class State(MutableMapping[str, Any]):
         Raises:
             Unserialisable: a value cannot be kept; it names the place. StateConflict: somebody else saved.
         """
+        return guarded_save(self, merge)
 
     @abstractmethod
     def hold(self) -> contextlib.AbstractContextManager[None]:

@@ -7,7 +7,9 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
+from vectorstore.contracts import Watch, switched_on
 from vectorstore.errors import CorruptError
 from vectorstore.files import make_folder, publish_file, replace_file
 from vectorstore.ids import new_id, utc_now
@@ -15,7 +17,7 @@ from vectorstore.states.codec import Codec, dumps
 from vectorstore.states.envelope import Cipher, Compression, seal, unseal
 from vectorstore.states.hold import held
 from vectorstore.states.portable import PortableState
-from vectorstore.states.state import Moved, Saved, Tree, guarded_save, members
+from vectorstore.states.state import Moved, Saved, Tree, members
 from vectorstore.states.values import StateType
 from vectorstore.storage.lock import WriteLock
 
@@ -26,7 +28,8 @@ class StateFile(PortableState):
     """Named values that are saved in a file.
 
     Beside it lie `NAME.previous`, the save before, and `NAME.lock`; a damaged file is renamed to `NAME.damaged-ID`.
-    The files of the source system (bare JSON with `__type__` tags) are read as they are, gzipped ones too.
+    The files of the source system (bare JSON with `__type__` tags) are read as they are, gzipped ones too. Folders are
+    made as needed.
 
     Args:
         path: of the file; relative to the working directory of now, whatever it is later.
@@ -47,21 +50,12 @@ class StateFile(PortableState):
     ) -> None:
         self.path = Path(os.path.realpath(path))
         super().__init__(str(self.path), types=types, compression=compression, cipher=cipher)
+        self._sync = SimpleNamespace(watch=Watch())  # the contracts of `StoreState`'s verbs hold here too
+        self._sync.watch.contracts = switched_on(None)
         self._plain = plain
         if plain:
             self._codec = Codec(self._types, plain=True)
         self._version = 0
-
-    def save(self, *, merge: bool = False) -> Saved:
-        """Replace the file, durably; nothing is written if nothing changed. Folders are made as needed.
-
-        Args:
-            merge: when somebody else saved since the load, put both changes together.
-
-        Raises:
-            Unserialisable: a value cannot be kept; the file stays byte for byte. StateConflict: somebody else saved.
-        """
-        return guarded_save(self, merge)
 
     def _write(
         self,

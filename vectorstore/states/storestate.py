@@ -139,6 +139,7 @@ class StoreState(PortableState):
             unsearchable = self._follow(transaction, parent, tree)
             details: dict[str, object] = {"state": self.name, "version": version, "kind": kind, "size": len(data)}
             transaction.notes.append(("persist", details))
+            transaction.record("save", state=self.name, version=version, bytes=len(data))
             self._attempt = (token, tree, packed)
             transaction.after.append(lambda: self._settle(token))
         return Saved(version, kind, len(data), overruled, unsearchable)
@@ -200,6 +201,7 @@ class StoreState(PortableState):
         if damaged and not self._sync.catalog.read_only:
             with self._sync.catalog.write() as transaction:
                 rows.mark_damaged(transaction.connection, self.name, damaged)
+                transaction.record("set aside", state=self.name, versions=sorted(damaged))
         return found
 
     def _whole_before(self, connection: Connection, damaged: rows.SaveRow) -> int | None:
@@ -287,6 +289,7 @@ class StoreState(PortableState):
                 raise ConflictError(f"{self.name} version {row.version} has no label; the newest {self._keep} are kept")
             rows.unlabel(transaction.connection, self.name, row.version)
             rows.prune(transaction.connection, self.name, self._keep)
+            transaction.record("forget", state=self.name, version=row.version)
 
     def _row(self, connection: Connection, version: int | str) -> rows.SaveRow:
         found = rows.saves_of(connection, self.name)
@@ -307,6 +310,7 @@ class StoreState(PortableState):
             self._cipher = cipher
             saved = self._write(packed, packed, None, there, None, ())
             rows.forget_saves(transaction.connection, self.name, but=self._token(transaction.connection))
+            transaction.record("rekey", state=self.name, version=saved.version)
         if cipher is not None:
             self._artifacts.purge(where={"state": self.name}, older_than=timedelta(0))
         self._sync.catalog.checkpoint()
