@@ -145,9 +145,7 @@ _SEED = whole(0, 2**32 - 1)
 _VERSION = Rule(
     "a number or a label", lambda value: isinstance(value, int | str) and not isinstance(value, bool) and value != ""
 )
-_CIPHER = Rule(
-    "a cipher, or None", lambda value: value is None or hasattr(value, "encrypt")
-)
+_CIPHER = Rule("a cipher, or None", lambda value: value is None or hasattr(value, "encrypt"))
 _PLACE = Rule("a folder, a URL or a target", lambda value: PATH.holds(value) or hasattr(value, "put"))
 _EVENTS = ("commit", "publish", "rebuild", "fit", "persist")
 

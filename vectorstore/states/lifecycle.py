@@ -54,8 +54,13 @@ class Lifecycle(Generic[S]):
         for problem in self.state.problems:
             log.warning("%s", problem)
         log.info("%s: %s", self.state.name, "loaded" if self.loaded else "nothing saved yet")
-        self._watch.start()
-        return self.state
+        try:
+            self._watch.start()
+            return self.state
+        except BaseException:
+            self._watch.stop()
+            self._held.close()
+            raise
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         """Save; signals are only noted meanwhile (`signals.guard`)."""
@@ -69,8 +74,8 @@ class Lifecycle(Generic[S]):
             if error is not None:
                 error.add_note(f"and the last save of {self.state.name} failed: {failure}")
         finally:
-            self._watch.stop()
             self._held.close()
+            self._watch.stop()
         unheard = self._watch.first is not None and (self._watch.pending or not self._watch.raised)
         if ours or (error is None and unheard):
             raise SystemExit(self._watch.code) from None

@@ -63,19 +63,27 @@ class Watch:
         Raises:
             ValueError: this is another thread.
         """
-        for number in self._wanted:
-            self._before[number] = signal.signal(number, self._handle)
-        _running.append(self)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._wanted)
+        try:
+            for number in self._wanted:
+                self._before[number] = signal.signal(number, self._handle)
+            _running.append(self)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def stop(self) -> None:
         """Give them back."""
-        if self._again is not None:
-            self._again.cancel()
-        if self in _running:
-            _running.remove(self)
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._before.clear()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._wanted)
+        try:
+            if self._again is not None:
+                self._again.cancel()
+            if self in _running:
+                _running.remove(self)
+            for number, handler in self._before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            self._before.clear()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.first is None:
