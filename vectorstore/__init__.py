@@ -127,6 +127,7 @@ if TYPE_CHECKING:
     from vectorstore.search.decay import Decay as Decay
     from vectorstore.search.duplicates import Pair as Pair
     from vectorstore.search.fusion import Fusion as Fusion
+    from vectorstore.search.queries import WithVector as WithVector
     from vectorstore.search.recommend import Recommend as Recommend
     from vectorstore.search.snippets import Snippets as Snippets
     from vectorstore.states import AesGcm as AesGcm
@@ -231,6 +232,7 @@ _WHERE: dict[str, str] = {
     "Decision": "storage.decisions",
     "Pair": "search.duplicates",
     "Recommend": "search.recommend",
+    "WithVector": "search.queries",
     "Snippets": "search.snippets",
     "Operation": "metrics",
     **dict.fromkeys(

@@ -74,6 +74,8 @@ class StoreState(PortableState):
         self._keep = keep
         self._searchable = searchable
         self._attempt: tuple[str, Tree, Tree] | None = None
+        self._before: dict[str, tuple[str | None, Tree | None]] = {}
+        """What each save whose transaction still runs came from."""
 
     @property
     def key(self) -> str:
@@ -120,8 +122,8 @@ class StoreState(PortableState):
             base = None
         if len(data) > _LIMIT:
             raise ValidationError(f"{self.name}: a save of {len(data):,} bytes; at most {_LIMIT:,} can be kept")
-        token, before = uuid.uuid4().hex, (self._at, self._tree)
-        with self._sync.catalog.write(undo=lambda: self._undo(token, *before)) as transaction:
+        token = uuid.uuid4().hex
+        with self._sync.catalog.write(undo=lambda: self._undo(token)) as transaction:
             if self._token(transaction.connection) != there:
                 raise Moved
             version = rows.insert_save(
@@ -141,7 +143,8 @@ class StoreState(PortableState):
             transaction.notes.append(("persist", details))
             transaction.record("save", state=self.name, version=version, bytes=len(data))
             self._attempt = (token, tree, packed)
-            transaction.after.append(lambda: self._settle(token))
+            self._before[token] = (self._at, self._tree)
+            transaction.after.append(lambda: self._committed(token))
         return Saved(version, kind, len(data), overruled, unsearchable)
 
     def _as_delta(self, parent: Tree, tree: Tree, sizes: list[int]) -> bytes | None:
@@ -153,19 +156,27 @@ class StoreState(PortableState):
         data = seal(changes, compression=self._compression, cipher=self._cipher)
         return data if sum(sizes[1:]) + len(data) <= sizes[0] + _SLACK else None
 
-    def _undo(self, token: str, at: str | None, tree: Tree | None) -> None:
+    def _undo(self, token: str) -> None:
         """A save did not happen; another thread's since then stays."""
         with self.lock:
+            if token not in self._before:
+                return
+            before = self._before.pop(token)
+            self._before = {later: before if was[0] == token else was for later, was in self._before.items()}
             if self._attempt is not None and self._attempt[0] == token:
                 self._attempt = None
             if self._at == token:
-                self._at, self._tree = at, tree
+                self._at, self._tree = before
 
     def _settle(self, token: str | None) -> None:
         """The newest save has this token: if it is the last attempt of this object, it is done."""
         with self.lock:
             if self._attempt is not None and token == self._attempt[0] != self._at:
                 self._done(*self._attempt)
+
+    def _committed(self, token: str) -> None:
+        self._settle(token)
+        self._before.pop(token, None)
 
     def _there(self) -> str | None:
         with self._sync.catalog.read() as connection:

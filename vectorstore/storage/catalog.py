@@ -260,13 +260,13 @@ class Catalog:
                 self.guard()
             except BaseException:
                 self._rollback()
-                _run(transaction.undo[::-1])
+                _run(transaction.undo)
                 raise
             try:
                 self._commit(self._writer_connection())
             except BaseException as error:
                 if self._rollback() or isinstance(error, StoreBusy):  # it was still open: it did not happen
-                    _run(transaction.undo[::-1])
+                    _run(transaction.undo)
                 raise
         finally:
             self._owner = self._current = None
@@ -285,7 +285,7 @@ class Catalog:
         except BaseException:
             transaction.connection.execute("ROLLBACK TO nested")
             transaction.connection.execute("RELEASE nested")
-            _run(transaction.undo[mark[0] :][::-1])
+            _run(transaction.undo[mark[0] :])
             transaction.back_to(mark)
             raise
         transaction.connection.execute("RELEASE nested")

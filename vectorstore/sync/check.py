@@ -8,6 +8,7 @@ again from the sources.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -296,18 +297,26 @@ def _index(
         offset += segment.rows
 
 
-def _text(sync: Sync) -> Iterator[Finding]:
-    """FTS5's own check against the rows; it is written as an INSERT, so it needs the writer."""
-    for table in sync.tables.values():
-        if not table.schema.text_columns:
-            continue
-        try:
-            with sync.catalog.write() as transaction:
+class _Looked(Exception):
+    """Everything was looked at; nothing is to be committed."""
+
+
+def _text(sync: Sync) -> list[Finding]:
+    """FTS5's own check against the rows; it is written as an INSERT, so it needs the writer, and is rolled back."""
+    found = []
+    with contextlib.suppress(_Looked), sync.catalog.write() as transaction:
+        for table in sync.tables.values():
+            if not table.schema.text_columns:
+                continue
+            try:
                 transaction.connection.execute(
                     f"INSERT INTO {table.fts}({table.fts}, rank) VALUES ('integrity-check', 1)"
                 )
-        except (SqliteError, CorruptError) as error:
-            yield Finding("text", f"{table.name}_fts", f"does not match its records: {error}", _REPAIR, derived=True)
+            except (SqliteError, CorruptError) as error:
+                what = f"does not match its records: {error}"
+                found.append(Finding("text", f"{table.name}_fts", what, _REPAIR, derived=True))
+        raise _Looked
+    return found
 
 
 def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[list[str], list[Finding]]:
