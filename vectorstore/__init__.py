@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from vectorstore.errors import DimensionError as DimensionError
     from vectorstore.errors import DuplicateId as DuplicateId
     from vectorstore.errors import EmbedderError as EmbedderError
+    from vectorstore.errors import IllegalMove as IllegalMove
     from vectorstore.errors import InstanceError as InstanceError
+    from vectorstore.errors import LeaseHeld as LeaseHeld
     from vectorstore.errors import LibraryMissing as LibraryMissing
     from vectorstore.errors import MissingElement as MissingElement
     from vectorstore.errors import ModelRefused as ModelRefused
@@ -107,6 +109,11 @@ if TYPE_CHECKING:
     from vectorstore.records.kinds import Cluster as Cluster
     from vectorstore.records.kinds import Concept as Concept
     from vectorstore.records.kinds import Context as Context
+    from vectorstore.records.lattice import EchoEdge as EchoEdge
+    from vectorstore.records.lattice import EchoForm as EchoForm
+    from vectorstore.records.lattice import EchoStep as EchoStep
+    from vectorstore.records.lattice import EchoTerm as EchoTerm
+    from vectorstore.records.lattice import Identity as Identity
     from vectorstore.records.markers import EMBEDDED as EMBEDDED
     from vectorstore.records.markers import FOLDED as FOLDED
     from vectorstore.records.markers import INDEXED as INDEXED
@@ -144,6 +151,7 @@ if TYPE_CHECKING:
     from vectorstore.store import open as open
     from vectorstore.sync.trail import TrailReport as TrailReport
     from vectorstore.trail import TrailEntry as TrailEntry
+    from vectorstore.workflows import Workflow as Workflow
 
 _WHERE: dict[str, str] = {
     "ClusterRecipe": "clusters.recipes",
@@ -161,7 +169,9 @@ _WHERE: dict[str, str] = {
             "ContractViolation",
             "CorruptError",
             "CycleError",
+            "IllegalMove",
             "InstanceError",
+            "LeaseHeld",
             "MissingElement",
             "UndeclaredElement",
             "UnknownConcept",
@@ -220,6 +230,7 @@ _WHERE: dict[str, str] = {
     "Axiom": "records.axioms",
     **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
     **dict.fromkeys(("Cluster", "Concept", "Context"), "records.kinds"),
+    **dict.fromkeys(("EchoEdge", "EchoForm", "EchoStep", "EchoTerm", "Identity"), "records.lattice"),
     **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "UNIQUE", "Listed", "Ref"), "records.markers"),
     "Mapping": "records.names",
     "Relation": "records.relations",
@@ -242,6 +253,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Store", "open"), "store"),
     "TrailEntry": "trail",
     "TrailReport": "sync.trail",
+    "Workflow": "workflows",
 }
 
 __all__ = ["__version__", *_WHERE]

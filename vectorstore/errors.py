@@ -17,6 +17,8 @@
     ├── NotFound (KeyError)               no such record, kind, context or space
     ├── ConflictError (ValueError)        the catalog already holds something in the way
     │   ├── DuplicateId                   that id is taken
+    │   ├── IllegalMove                   a workflow cannot go from its status to that one
+    │   ├── LeaseHeld                     another worker has the workflow
     │   ├── CycleError                    what one inherits from would lead back to it
     │   └── StateConflict                 somebody else saved the state meanwhile; merge, or load again
     ├── EmbedderError (RuntimeError)      the embedding model is absent, damaged or misbehaves
@@ -150,6 +152,14 @@ class ConflictError(VectorstoreError, ValueError):
 
 class DuplicateId(ConflictError):
     """The id is taken; use upsert to overwrite."""
+
+
+class IllegalMove(ConflictError):
+    """A workflow cannot do that in its status; nothing was changed."""
+
+
+class LeaseHeld(ConflictError):
+    """Another worker has the workflow; what this one had not committed was not written."""
 
 
 class CycleError(ConflictError):

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
 from vectorstore.ids import to_micros
 from vectorstore.records import Cluster, Record, SemanticField
 from vectorstore.records.where import And, Node, Or, Term, with_ids
@@ -22,7 +20,8 @@ from vectorstore.references import make_contexts
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
-from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, models, stage
+from vectorstore.storage.workflows import forget_items, last_vids
+from vectorstore.sync import Progress, Sync, bring_back, compact, expire, models
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
 from vectorstore.writing import conflict
@@ -137,6 +136,7 @@ class Remover(Generic[R]):
             rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
         forget_decisions(transaction.connection, table.name, table.table, numbers)
         ids = [record.id for record in table.by_rows(transaction.connection, numbers).values()]
+        forget_items(transaction.connection, table.name, numbers, ids)
         words = models.words_in_labels(self._sync, transaction.connection, table.name, numbers)
         table.erase(transaction.connection, numbers)
         table.optimize_text(transaction.connection)
@@ -166,29 +166,8 @@ class Remover(Generic[R]):
 
     def _revive(self, transaction: Transaction, space: SpaceRow, numbers: Sequence[int]) -> None:
         """Give restored records new vids with the vectors that their last vids name."""
-        connection = transaction.connection
-        live = self._sync.state(space.name).current(connection)
-        if live is None:
-            return
-        found = connection.execute(
-            "SELECT v.record, max(v.vid), v.text_hash, v.source, v.confidence, v.updates FROM json_each(?) j "
-            "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? GROUP BY v.record",
-            (json.dumps(list(numbers)), space.id),
-        ).fetchall()
-        old = {vid: (record, *rest) for record, vid, *rest in found}
-        vids, vectors = live.vectors_of(np.array(sorted(old), dtype=np.int64))
-        oldest_first = np.argsort(vids)  # so that ties between them stay as they were
-        vids, vectors = vids[oldest_first], vectors[oldest_first]
-        names = {number: record.id for number, record in self._table.by_rows(connection, numbers).items()}
-        for key in {(old[vid][2], old[vid][3]) for vid in vids.tolist()}:
-            chosen = [place for place, vid in enumerate(vids.tolist()) if old[vid][2:4] == key]
-            revived = [int(old[int(vids[place])][0]) for place in chosen]
-            hashes = [old[int(vids[place])][1] for place in chosen]
-            staged = stage(
-                self._sync, space.name, [names[row] for row in revived], vectors[chosen], Origin(*key, hashes)
-            )
-            transaction.undo.append(partial(staged.discard, self._sync))
-            attach(self._sync, transaction, self._table.name, self._metric, staged, revived)
+        former = last_vids(transaction.connection, space.id, numbers)
+        bring_back(self._sync, transaction, self._table, space, self._metric, former)
 
     def _note(self, transaction: Transaction, operation: str, records: int, vectors: int) -> None:
         details = {"kind": self._table.name, "operation": operation, "records": records, "vectors": vectors}

@@ -49,10 +49,11 @@ from vectorstore.sync import (
     wants_index,
 )
 from vectorstore.trail import Trail, actor_of
+from vectorstore.workflows import Workflows
 
 R = TypeVar("R", bound=Record)
-Event = Literal["commit", "publish", "rebuild", "fit", "persist"]
-EVENTS: tuple[str, ...] = ("commit", "publish", "rebuild", "fit", "persist")
+Event = Literal["commit", "publish", "rebuild", "fit", "persist", "workflow"]
+EVENTS: tuple[str, ...] = ("commit", "publish", "rebuild", "fit", "persist", "workflow")
 Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
@@ -100,6 +101,7 @@ class Store(Shelves, SearchAcross):
                 name: collection_of(name, self._sync, table, self._embedding, metrics[name], self.collection)
                 for name, table in self._sync.tables.items()
             }
+            self.workflows = Workflows(self._sync, self.collection, self.trail)
             self._catalog.on_commit = self._committed
             if not read_only and has_litter(self._sync):
                 sweep(self._sync)
@@ -152,7 +154,7 @@ class Store(Shelves, SearchAcross):
             self.trail.flush()
 
     def on(self, event: Event, hook: Hook) -> Callable[[], None]:
-        """Call a function after each commit, publish, rebuild, fit or persist; returns what takes it off again.
+        """Call a function after each commit, publish, rebuild, fit, persist or workflow; returns how to take it off.
 
         The hook gets a mapping with what happened, after the commit, in order, in the thread that committed. A hook
         that raises is logged and kept in `hook_failures`; nothing is lost by it.
@@ -280,6 +282,7 @@ class Store(Shelves, SearchAcross):
 
     def close(self) -> None:
         """Finish background work, flush if many vectors wait, close every handle; safe to call twice."""
+        self.workflows.close()
         if not self._maintainer.stop():
             return
         try:
@@ -362,4 +365,4 @@ def open(
     )
 
 
-keep((Store, Collection, Models, States, StoreState, StateFile, *REASONERS.values()), VERBS, UNCOUNTED)
+keep((Store, Collection, Models, Workflows, States, StoreState, StateFile, *REASONERS.values()), VERBS, UNCOUNTED)

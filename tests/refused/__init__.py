@@ -16,15 +16,6 @@ Row = tuple[Owner, str, tuple[Any, ...], dict[str, Any], Any, Any]
 NAN = float("nan")
 
 
-def at(owner: Owner, store: Any) -> Any:
-    """The object whose verb is tried."""
-    if callable(owner):
-        return owner(store)
-    for name in owner.split(".")[1:]:
-        store = getattr(store, name)
-    return store
-
-
 def every() -> list[Row]:
     """The rows of all modules here."""
     modules = [importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)]

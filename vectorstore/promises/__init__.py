@@ -8,9 +8,9 @@ the module of the same name in `tests/refused/`.
 """
 
 from vectorstore.contracts import Verb
-from vectorstore.promises import analogies, clusters, knowledge, records, states, stores
+from vectorstore.promises import analogies, clusters, knowledge, lattice, records, states, stores, work
 
-TABLES = (records, stores, knowledge, analogies, clusters, states)
+TABLES = (records, stores, knowledge, analogies, clusters, work, lattice, states)
 
 VERBS: dict[str, Verb] = {name: verb for table in TABLES for name, verb in table.VERBS.items()}
 """Class.method -> its contract; what a class inherits has the entry of the class that defines it."""

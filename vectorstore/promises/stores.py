@@ -23,7 +23,7 @@ from vectorstore.promises.rules import (
     whole,
 )
 
-_EVENTS = ("commit", "publish", "rebuild", "fit", "persist")
+_EVENTS = ("commit", "publish", "rebuild", "fit", "persist", "workflow")
 
 VERBS: dict[str, Verb] = {
     "Store.collection": Verb({"kind": KIND}, counted=False),

@@ -13,7 +13,10 @@ from vectorstore.reason.contexts import Contexts
 from vectorstore.reason.fields import Fields
 from vectorstore.reason.frames import FrameRelations, Frames
 from vectorstore.reason.instances import Instances
+from vectorstore.reason.lattice import Lattice
 from vectorstore.reason.reasoner import Others, Reasoner
+from vectorstore.reason.terms import Steps, Terms
+from vectorstore.reason.topology import Edges
 from vectorstore.records import (
     Analogy,
     Artifact,
@@ -21,9 +24,14 @@ from vectorstore.records import (
     Cluster,
     Concept,
     Context,
+    EchoEdge,
+    EchoForm,
+    EchoStep,
+    EchoTerm,
     Frame,
     FrameInstance,
     FrameRelation,
+    Identity,
     Relation,
     SemanticField,
 )
@@ -40,6 +48,10 @@ REASONERS: dict[str, type[Reasoner[Any]]] = {
     FrameInstance.table: Instances,
     Cluster.table: Clusters,
     SemanticField.table: Fields,
+    EchoForm.table: Lattice,
+    EchoTerm.table: Terms,
+    EchoStep.table: Steps,
+    EchoEdge.table: Edges,
 }
 """The kinds that can do more than the verbs."""
 
@@ -112,6 +124,16 @@ class Shelves:
     def axioms(self) -> Collection[Axiom]:
         """What contexts take to be so."""
         return self.collection(Axiom)  # type: ignore[no-any-return]
+
+    @property
+    def lattice(self) -> Lattice:
+        """Echo forms: bundles of terms that gather and fade."""
+        return self.collection(EchoForm)  # type: ignore[no-any-return]
+
+    @property
+    def identities(self) -> Collection[Identity]:
+        """What echo forms are about: geoids and scars."""
+        return self.collection(Identity)  # type: ignore[no-any-return]
 
     @property
     def artifacts(self) -> Collection[Artifact]:

@@ -7,6 +7,7 @@ from vectorstore.records.codecs import Value
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Binding, Frame, FrameElement, FrameInstance, FrameRelation
 from vectorstore.records.kinds import BUILTIN, Cluster, Concept, Context
+from vectorstore.records.lattice import EchoEdge, EchoForm, EchoStep, EchoTerm, Identity
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, UNIQUE, Listed, Ref
 from vectorstore.records.names import Mapping
 from vectorstore.records.record import Count, Extra, Record, Tag, Unit, UtcTime
@@ -30,12 +31,17 @@ __all__ = [
     "Concept",
     "Context",
     "Count",
+    "EchoEdge",
+    "EchoForm",
+    "EchoStep",
+    "EchoTerm",
     "Evidence",
     "Extra",
     "Frame",
     "FrameElement",
     "FrameInstance",
     "FrameRelation",
+    "Identity",
     "Listed",
     "Mapping",
     "Record",

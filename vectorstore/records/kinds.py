@@ -16,6 +16,7 @@ from vectorstore.records.artifacts import Artifact
 from vectorstore.records.axioms import Axiom
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Frame, FrameInstance, FrameRelation
+from vectorstore.records.lattice import EchoEdge, EchoForm, EchoStep, EchoTerm, Identity
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, Ref
 from vectorstore.records.names import Name
 from vectorstore.records.record import Count, Record, Unit
@@ -86,4 +87,5 @@ class Cluster(Record, table="clusters"):
 BUILTIN: tuple[type[Record], ...] = (
     *(Context, Concept, Analogy, Cluster, SemanticField),
     *(Relation, Frame, FrameRelation, FrameInstance, Axiom, Artifact),
+    *(Identity, EchoForm, EchoTerm, EchoStep, EchoEdge),
 )

@@ -78,6 +78,7 @@ _RESERVED = frozenset(
         *("row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"),
         *("audits", "decisions", "models", "memberships", "state_saves"),
         *("trail", "trail_head", "trail_files", "erased_rows"),
+        *("workflows", "workflow_items", "workflow_log"),
     }
 )
 
@@ -249,6 +250,7 @@ def _expectation(problem: Any) -> str:
 _PHRASES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "greater_than_equal": lambda bound: "0..1" if bound.get("ge") == 0.0 else f"at least {bound.get('ge')}",
     "less_than_equal": lambda bound: "0..1" if bound.get("le") == 1.0 else f"at most {bound.get('le')}",
+    "greater_than": lambda bound: f"more than {bound.get('gt'):g}",
     "float_type": lambda _: "a number",
     "float_parsing": lambda _: "a number",
     "finite_number": lambda _: "a finite number",

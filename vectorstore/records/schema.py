@@ -295,7 +295,10 @@ def generic_kind(table: str, declaration: Sequence[dict[str, Any]], spaces: tupl
     """
     fields: dict[str, Any] = {}
     for column in declaration:
-        if column["name"] in Record.model_fields:
+        common = Record.model_fields.get(column["name"])
+        if common is not None:
+            if column["indexed"] and INDEXED not in common.metadata:  # a kind may index what all kinds have
+                fields[column["name"]] = (Annotated[common.rebuild_annotation(), INDEXED], common.default)
             continue
         hint = _HINTS[column["type"]]
         if column["nullable"]:

@@ -208,7 +208,9 @@ def retired_vids(connection: Connection, space: int, since: int) -> Vids:
 
 
 def restorable_vids(connection: Connection, space: int, table: str) -> tuple[Vids, Vids]:
-    """(vids ascending, records) of the last vectors of deleted records: a restore needs them, a purge drops them.
+    """(vids ascending, records) of retired vectors that may come back; a purge of the record drops them.
+
+    The last vectors of deleted records, which a restore needs, and what a workflow replaced, which its rollback needs.
 
     Args:
         connection: of a running transaction.
@@ -217,8 +219,10 @@ def restorable_vids(connection: Connection, space: int, table: str) -> tuple[Vid
     """
     found = connection.execute(
         f"SELECT max(v.vid), v.record FROM vectors v JOIN {table} t ON t.row = v.record WHERE v.space = ? "
-        "AND v.retired IS NOT NULL AND t.deleted_at IS NOT NULL GROUP BY v.record ORDER BY 1",
-        (space,),
+        "AND v.retired IS NOT NULL AND t.deleted_at IS NOT NULL GROUP BY v.record "
+        "UNION SELECT v.vid, v.record FROM workflow_items i JOIN json_each(i.vids) j ON j.key = ? "
+        "JOIN vectors v ON v.vid = j.value WHERE i.vids IS NOT NULL AND v.retired IS NOT NULL ORDER BY 1",
+        (space, str(space)),
     ).fetchall()
     both = np.array(found, dtype=np.int64).reshape(-1, 2)
     return both[:, 0].copy(), both[:, 1].copy()

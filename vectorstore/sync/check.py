@@ -26,6 +26,7 @@ from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
+from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import trail
 from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
@@ -41,7 +42,7 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, state, text or files.
+        layer: catalog, schema, rows, segments, vectors, index, models, workflows, state, text or files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.
@@ -116,6 +117,10 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
         totals["models"] = len(models_of(connection))
         broken = trail.verified(sync, connection).findings
         findings += [Finding("trail", trail.FOLDER, each, "restore a backup") for each in broken]
+        findings += [
+            Finding("workflows", name, what, "its counters lie; restore a backup, or clean the workflow up")
+            for name, what in disagreements(connection)
+        ]
         litter, lost = _files(sync, connection, spaces)
         findings += lost
     if not sync.catalog.read_only:
