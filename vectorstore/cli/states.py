@@ -46,6 +46,9 @@ def run(
     """
     from vectorstore.states.running import run as run_with
 
+    command = command[1:] if command[0] == "--" else command
+    if not command:
+        raise typer.BadParameter("say which command is to be run")
     with open_store(store, create=True) as opened:
         assert opened.path is not None  # a folder was given
         ran = run_with(opened.state(name), command, opened.path, merge=merge, fallback=fallback)
