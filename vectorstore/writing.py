@@ -349,7 +349,7 @@ class Batch(Generic[R]):
                 numbers.append(number)
                 changed.append((number, self._succeeding(row, version, made, deleted)))
             if changed:
-                table.replace(connection, changed)
+                table.replace(connection, table.raised(connection, changed))
             if new:
                 table.insert(connection, first, new)
             return numbers

@@ -18,6 +18,8 @@ from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Frame, FrameInstance, FrameRelation
 from vectorstore.records.lattice import EchoEdge, EchoForm, EchoStep, EchoTerm, Identity
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, Ref
+from vectorstore.records.memories import CausalEdge, Episode, Memory, Tier
+from vectorstore.records.minds import Architecture, Intelligence, Skill
 from vectorstore.records.names import Name
 from vectorstore.records.record import Count, Record, Unit
 from vectorstore.records.relations import Relation
@@ -87,5 +89,6 @@ class Cluster(Record, table="clusters"):
 BUILTIN: tuple[type[Record], ...] = (
     *(Context, Concept, Analogy, Cluster, SemanticField),
     *(Relation, Frame, FrameRelation, FrameInstance, Axiom, Artifact),
+    *(Tier, Memory, Episode, CausalEdge, Skill, Architecture, Intelligence),
     *(Identity, EchoForm, EchoTerm, EchoStep, EchoEdge),
 )

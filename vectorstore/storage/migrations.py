@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
-from vectorstore.storage import states, trail, worklog
+from vectorstore.storage import states, trail, worklog, written
 
 APPLICATION_ID = 0x76735354  # "vsST"
 MIGRATIONS = Migrations("vectorstore")
@@ -226,9 +226,10 @@ def m003_models(db: Database) -> None:
 
 @MIGRATIONS()
 def m004_work(db: Database) -> None:
-    """The trail of what was done; workflows, their items and their log; saves of states."""
+    """The trail; workflows, their items and their log; which commit last wrote what recall ranks; saves of states."""
     trail.create_tables(db)
     worklog.create_tables(db)
+    written.create_tables(db)
     states.create_tables(db)
 
 

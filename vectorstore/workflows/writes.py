@@ -261,7 +261,7 @@ class Creation(Work):
         if guard is not None and living:
             guard.before(transaction, [row for _, row in living], 0)
         try:
-            table.replace(transaction.connection, changed)
+            table.replace(transaction.connection, table.raised(transaction.connection, changed))
         except IntegrityError as error:
             raise conflict(table, error) from error
         for space in rows.spaces_of(transaction.connection, table.name):
