@@ -29,6 +29,7 @@ from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
 from vectorstore.search.across import SearchAcross
+from vectorstore.states import StateFile, States, StoreState
 from vectorstore.storage import Catalog, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
@@ -375,4 +376,8 @@ def open(
     )
 
 
-keep((Store, Collection, Models, Snapshots, Trail, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)
+keep(
+    (Store, Collection, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    VERBS,
+    UNCOUNTED,
+)
