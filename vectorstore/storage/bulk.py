@@ -6,6 +6,7 @@ handed over once a statement instead of once a row.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ def insert_columns(connection: Connection, table: str, columns: dict[str, Sequen
         if stop > start:
             flat = itertools.chain.from_iterable(zip(*(column[start:stop] for column in varied), strict=True))
             connection.executemany(
-                _statement(table, list(columns), list(same), size), _grouped(flat, size * len(varied), same.values())
+                _statement(table, tuple(columns), tuple(same), size), _grouped(flat, size * len(varied), same.values())
             )
 
 
@@ -48,7 +49,8 @@ def _grouped(flat: Iterable[Value], size: int, same: Iterable[Value]) -> Iterato
         yield head + part
 
 
-def _statement(table: str, names: Sequence[str], same: Sequence[str], rows: int) -> str:
+@functools.lru_cache(maxsize=256)
+def _statement(table: str, names: tuple[str, ...], same: tuple[str, ...], rows: int) -> str:
     numbered = itertools.count(len(same) + 1)
     values = ", ".join(
         "(" + ", ".join(f"?{same.index(name) + 1 if name in same else next(numbered)}" for name in names) + ")"
