@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-NEEDS = {"langchain": "langchain_core", "llamaindex": "llama_index", "mcp": "mcp"}
+NEEDS = {"haystack": "haystack", "langchain": "langchain_core", "llamaindex": "llama_index", "mcp": "mcp"}
 
 
 def run(script: str) -> str:
