@@ -14,18 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 import refused
+from refused.stores import OPENING
 
 import vectorstore as vs
 from vectorstore import contracts, promises
 from vectorstore.promises.rules import TEXT
 from vectorstore.reason import REASONERS, Models
 from vectorstore.storage.catalog import Catalog
+from vectorstore.trail import Trail
 from vectorstore.workflows import Workflows
 
 NAN = float("nan")
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, Models, Workflows, *REASONERS.values())
+    for top in (vs.Store, vs.Collection, Models, Trail, Workflows, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }
@@ -34,6 +36,7 @@ BAD = refused.every()
 TAKES_NOTHING = {
     *("Store.flush", "Store.stats", "Versioned.lines", "Workflows.next", "Workflows.health"),
     "Memories.ladder",
+    *("Trail.stream", "Trail.anchor", "Trail.flush"),
 }
 
 
@@ -71,6 +74,20 @@ def test_bad_inputs_are_refused_at_the_call(
     assert field is ... or error.field == field
     assert value is ... or same(error.value, value)
     assert kb.stats()["seq"] == seq and list(kb.concepts) == records, "nothing was written"
+
+
+@pytest.mark.parametrize(("options", "field"), OPENING)
+def test_bad_options_of_opening_are_refused_before_anything_is_made(
+    options: dict[str, Any], field: str, tmp_path: Path
+) -> None:
+    with pytest.raises(vs.ContractViolation) as caught:
+        vs.open(**{"path": tmp_path / "kb", "embedder": None, **options})
+    assert caught.value.field == field and not (tmp_path / "kb").exists()
+
+
+def test_every_option_of_opening_has_bad_inputs() -> None:
+    assert inspect.signature(vs.open).parameters.keys() == {field for _, field in OPENING}
+    assert inspect.signature(vs.open).parameters.keys() >= promises.OPENING.keys()
 
 
 def test_every_public_verb_has_a_contract_and_bad_inputs() -> None:

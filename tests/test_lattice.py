@@ -224,6 +224,8 @@ def test_decay_is_of_the_age_of_each_term(store: vs.Store, clock: Clock) -> None
     assert lattice.intensity("f0", at=begun + DAY) == pytest.approx(math.exp(-1 / 14), abs=1e-9)
     assert 0.90 < lattice.intensity("f0", at=begun + DAY) < 0.95
     assert lattice.intensity("f0", decayed=False) == 1.0
+    form = lattice.form("f1")
+    assert lattice.intensities([form, form], tau_days=7) == [lattice.intensity("f1", tau_days=7)] * 2
     for tau in (0, -1, math.nan, math.inf, "x", True):
         with pytest.raises(vs.ValidationError, match="tau_days: expected"):
             lattice.intensity("f0", tau_days=tau)
@@ -461,6 +463,10 @@ def test_many_pairs_are_met_as_one_by_one(clock: Clock) -> None:
         assert one.check().findings == two.check().findings == ()
         assert all(two.lattice.verify(form.anchor) == () for form in two.lattice)
         assert two.lattice.resolve_many([]) == []
+        for store in (one, two):
+            store.lattice.append("%5F_a", "to come", at=clock.now + DAY)
+        thrice = [("_", "a")] * 3
+        assert [one.lattice.resolve(*pair) for pair in thrice] == pytest.approx(two.lattice.resolve_many(thrice))
 
 
 def test_a_bad_pair_among_many_writes_nothing(store: vs.Store) -> None:

@@ -138,7 +138,11 @@ class DiskFolder:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(self.path)
+        try:
+            _sync_folder(self.path)
+        except BaseException:  # nothing is published, and whoever tries again finds the name free
+            final.unlink(missing_ok=True)
+            raise
         stat = self.stat(name)
         if stat is None:
             raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")

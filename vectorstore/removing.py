@@ -8,7 +8,6 @@ that instant, but stays gone when others are restored.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -192,10 +191,7 @@ def _vectors_of(connection: Connection, table: RecordTable[Any], numbers: Sequen
     return [
         (vid, row, space.id)
         for space in rows.spaces_of(connection, table.name)
-        for vid, row in connection.execute(
-            "SELECT v.vid, v.record FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
-            (json.dumps(list(numbers)), space.id),
-        )
+        for vid, row in rows.every_vector(connection, space.id, numbers)
     ]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from vectorstore.collection import Collection
-from vectorstore.contracts import keep, switched_on
+from vectorstore.contracts import demand, keep, switched_on
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
@@ -22,7 +22,7 @@ from vectorstore.ids import Clock, utc_now
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
-from vectorstore.promises import UNCOUNTED, VERBS
+from vectorstore.promises import OPENING, UNCOUNTED, VERBS
 from vectorstore.reason import REASONERS, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
@@ -36,11 +36,13 @@ from vectorstore.sync import (
     Progress,
     RebuildReport,
     RepairReport,
+    StoreHealth,
     Sync,
     check,
     compact,
     flush,
     has_litter,
+    health,
     rebuild,
     repair,
     snapshot,
@@ -78,9 +80,11 @@ class Store(Shelves, SearchAcross):
         trail: bool = True,
         contracts: bool | None = None,
     ) -> None:
+        demand(OPENING, locals())
         root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
         asked = None if tokenizer is None else check_tokenizer(tokenizer, "open")
+        who, given = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder)
         self.path = root
         self.read_only = read_only
         self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
@@ -90,11 +94,11 @@ class Store(Shelves, SearchAcross):
             self._sync = Sync(self._catalog)
             self._sync.watch.contracts = switched_on(contracts)
             self._sync.watch.commits = self._commits
-            self.trail = Trail(self._sync, actor_of(actor), write=trail)
+            self.trail = Trail(self._sync, who, write=trail)
             self.models = Models(self._sync)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
             declare(self._sync, wanted, asked)
-            self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))
+            self._embedding = Embedding(self._sync, given)
             metrics = metrics_of(self._sync, metric)
             self._collections: dict[str, Collection[Any]] = {
                 name: collection_of(name, self._sync, table, self._embedding, metrics[name], self.collection)
@@ -250,6 +254,10 @@ class Store(Shelves, SearchAcross):
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
         return statistics(self._sync)
 
+    def health(self) -> StoreHealth:
+        """Whether the store can be read and written now, and its indexes are current; about a millisecond."""
+        return health(self._sync)
+
     def metrics(self, *, reset: bool = False) -> dict[str, Operation]:
         """Calls, failures and seconds of each operation ("concepts.search", "store.compact") of this open store.
 
@@ -364,4 +372,4 @@ def open(
     )
 
 
-keep((Store, Collection, Models, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)
+keep((Store, Collection, Models, Trail, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)

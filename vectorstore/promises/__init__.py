@@ -9,6 +9,7 @@ the module of the same name in `tests/refused/`.
 
 from vectorstore.contracts import Verb
 from vectorstore.promises import analogies, clusters, knowledge, lattice, memories, records, stores, work
+from vectorstore.promises.stores import OPENING as OPENING
 
 TABLES = (records, stores, knowledge, analogies, clusters, work, lattice, memories)
 

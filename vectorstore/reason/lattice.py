@@ -105,8 +105,10 @@ class Lattice(Fading, Linking):
             ledger.write(transaction, forms.values(), "resolve")
             if late:
                 sums = ledger.tables.sums(transaction.connection, list(late.values()), transaction.now)
-                for place, name in late.items():
-                    results[place] = sums[name].faded
+                left = {name: found.faded for name, found in sums.items()}
+                for place, name in reversed(late.items()):  # from the last one back: what came after is taken off
+                    results[place] = left[name]
+                    left[name] -= event
         return results
 
     def _pair_rows(

@@ -82,7 +82,7 @@ class LatticeTables:
             f"coalesce(sum({t}.at > :at), 0) "
             f"FROM json_each(:ids) j CROSS JOIN {f} ON {f}.id = j.value "
             f"LEFT JOIN {self._terms_of} AND {self.terms.live} WHERE {self.forms.live} GROUP BY {f}.id",
-            {"ids": json.dumps(list(ids)), "at": at, "tau": tau},
+            {"ids": json.dumps(list(dict.fromkeys(ids))), "at": at, "tau": tau},
         )
         return {name: Sums(*values) for name, *values in found}
 

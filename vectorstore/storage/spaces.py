@@ -389,3 +389,18 @@ def replace_artifact(
 def drop_artifact(connection: Connection, space: int, kind: str) -> None:
     """Without an index the space is searched exactly."""
     connection.execute("DELETE FROM artifacts WHERE space = ? AND type = ?", (space, kind))
+
+
+def every_vector(connection: Connection, space: int, records: Iterable[int]) -> list[tuple[int, int]]:
+    """(vid, row) of all vectors that rows have or had in a space.
+
+    Retired ones, which no index finds by row, are looked through once.
+    """
+    listed = json.dumps(list(records))
+    return connection.execute(
+        "SELECT v.vid, v.record FROM json_each(?) j "
+        "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? AND v.retired IS NULL "
+        "UNION ALL SELECT vid, record FROM vectors INDEXED BY vectors_retired WHERE space = ? AND retired IS NOT NULL "
+        "AND record IN (SELECT value FROM json_each(?))",
+        (listed, space, space, listed),
+    ).fetchall()

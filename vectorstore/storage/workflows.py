@@ -19,7 +19,7 @@ from vectorstore.records import Row, Value
 from vectorstore.storage.bulk import insert_columns
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.filters import quote
-from vectorstore.storage.spaces import take_vids
+from vectorstore.storage.spaces import every_vector, take_vids
 
 STATUSES = ("pending", "processing", "completed", "failed", "cancelled", "rolled_back")
 _SHIFT = 32
@@ -367,12 +367,10 @@ def rows_as_they_are(connection: Connection, table: str, columns: Sequence[str],
 
 def last_vids(connection: Connection, space: int, rows: Iterable[int]) -> dict[int, int]:
     """Record row -> the newest vector that it ever had in the space, retired or not."""
-    found = connection.execute(
-        "SELECT v.record, max(v.vid) FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ? "
-        "GROUP BY 1",
-        (json.dumps(list(rows)), space),
-    )
-    return dict(found)
+    newest: dict[int, int] = {}
+    for vid, row in every_vector(connection, space, rows):
+        newest[row] = max(vid, newest.get(row, vid))
+    return newest
 
 
 # -- proof -------------------------------------------------------------------------------------------------------------

@@ -301,25 +301,22 @@ def _index(
 
 
 class _Looked(Exception):
-    """Everything was looked at; nothing is to be committed."""
+    """All was looked at, and nothing is to be committed."""
 
 
-def _text(sync: Sync) -> list[Finding]:
+def _text(sync: Sync) -> Iterator[Finding]:
     """FTS5's own check against the rows; it is written as an INSERT, so it needs the writer, and is rolled back."""
-    found = []
-    with contextlib.suppress(_Looked), sync.catalog.write() as transaction:
-        for table in sync.tables.values():
-            if not table.schema.text_columns:
-                continue
-            try:
+    for table in sync.tables.values():
+        if not table.schema.text_columns:
+            continue
+        try:
+            with contextlib.suppress(_Looked), sync.catalog.write() as transaction:
                 transaction.connection.execute(
                     f"INSERT INTO {table.fts}({table.fts}, rank) VALUES ('integrity-check', 1)"
                 )
-            except (SqliteError, CorruptError) as error:
-                what = f"does not match its records: {error}"
-                found.append(Finding("text", f"{table.name}_fts", what, _REPAIR, derived=True))
-        raise _Looked
-    return found
+                raise _Looked
+        except (SqliteError, CorruptError) as error:
+            yield Finding("text", f"{table.name}_fts", f"does not match its records: {error}", _REPAIR, derived=True)
 
 
 def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[list[str], list[Finding]]:
