@@ -29,6 +29,7 @@ import numpy as np
 
 from vectorstore.collection import Collection
 from vectorstore.errors import CorruptError, NewerFormat, NotFound, SchemaChangedError, ValidationError
+from vectorstore.exporting import vectors_of_rows
 from vectorstore.files import TEMPORARY, Buffer, DiskFolder, make_folder, publish_folder, sha256
 from vectorstore.importing import Brought, Import, Space
 from vectorstore.reason.manifest import FORMAT, File, KindFiles, Manifest, SnapshotReport, SpaceFiles
@@ -141,33 +142,27 @@ def _space(saving: _Saving, space: rows.SpaceRow, numbers: list[int], ids: list[
     """Write the records' vectors in one space; what the manifest says of it."""
     live = saving.lives[space.name]
     assert live is not None  # the caller left out spaces without vectors
-    origins = rows.origins_of(saving.connection, space.id, numbers)
+    held = rows.origins_of(saving.connection, space.id, numbers)
     name_of = dict(zip(numbers, ids, strict=True))
-    held = list(origins.items())
     files: list[File] = []
     step = rows_per_segment(space.dim)
-    for start in range(0, len(held), step):
-        part = held[start : start + step]
-        wanted = np.array([origin.vid for _, origin in part], dtype=np.int64)
-        vids, vectors = live.vectors_of(np.sort(wanted))
-        if len(vids) < len(wanted):
-            raise CorruptError(f"{space.name}: a vector is in no file; run: vectorstore check; nothing was saved")
-        order = np.argsort(vids)
-        vectors = vectors[order][np.searchsorted(vids[order], wanted)]
-        hashes = [origin.text_hash for _, origin in part]
+    having = list(held)
+    for start in range(0, len(having), step):
+        part = vectors_of_rows(saving.connection, live, space, having[start : start + step])
+        hashes = [origin.text_hash for origin in part.origins]
         stream = io.BytesIO()
         np.savez(
             stream,
-            ids=np.array([name_of[row] for row, _ in part], dtype=np.str_),
-            vectors=np.ascontiguousarray(vectors, dtype="<f4"),
+            ids=np.array([name_of[row] for row in part.numbers], dtype=np.str_),
+            vectors=np.ascontiguousarray(part.vectors, dtype="<f4"),
             hashed=np.array([each is not None for each in hashes], dtype=np.bool_),
             hashes=np.frombuffer(b"".join(each or bytes(16) for each in hashes), dtype=np.uint8).reshape(-1, 16),
-            sources=np.array([origin.source for _, origin in part], dtype=np.str_),
-            confidences=np.array([origin.confidence for _, origin in part], dtype="<f8"),
-            updates=np.array([origin.updates for _, origin in part], dtype="<i8"),
+            sources=np.array([origin.source for origin in part.origins], dtype=np.str_),
+            confidences=np.array([origin.confidence for origin in part.origins], dtype="<f8"),
+            updates=np.array([origin.updates for origin in part.origins], dtype="<i8"),
         )
         info = saving.folder.publish(f"{space.name}.{len(files)}.npz", [stream.getbuffer()])
-        files.append(File(name=info.name, size=info.size, sha256=info.sha256, rows=len(part)))
+        files.append(File(name=info.name, size=info.size, sha256=info.sha256, rows=len(part.numbers)))
     probe = None if space.probe_vector is None else base64.b64encode(space.probe_vector).decode()
     return SpaceFiles(
         name=space.name,
@@ -202,13 +197,13 @@ def load(sync: Sync, others: Others, path: Path) -> SnapshotReport:
     tables = {name: _table(sync, name, kind) for name, kind in manifest.kinds.items()}
     imports: list[Import[Any]] = []
     try:
-        for name in _in_order([table.schema for table in tables.values()]):
+        for name in in_order([table.schema for table in tables.values()]):
             kind, collection = manifest.kinds[name], others(name)
             brought = [_read_space(folder, space, name) for space in kind.spaces]
             each = Import(sync, tables[name], collection._embedding, collection.metric, brought)
             imports.append(each)
             lines = list(_read_lines(folder, kind.file))
-            each.prepare(_unspoken(sync, lines) if name == Context.table else lines, None)
+            each.prepare(unspoken(sync, lines) if name == Context.table else lines, None)
         with sync.catalog.write():
             for each in imports:
                 each.commit("upsert" if each.kind == Context.table else "add")
@@ -272,7 +267,7 @@ def _table(sync: Sync, name: str, kind: KindFiles) -> RecordTable[Any]:
     return sync.tables[name]
 
 
-def _in_order(schemas: Sequence[Schema[Any]]) -> list[str]:
+def in_order(schemas: Sequence[Schema[Any]]) -> list[str]:
     """Kinds so that what is pointed to comes before what points to it."""
     graph = {
         schema.table: {c.ref for c in schema.columns if c.ref is not None and c.ref != schema.table}
@@ -298,7 +293,7 @@ def _read_lines(folder: DiskFolder, file: File) -> Iterator[dict[str, Any]]:
         raise CorruptError(f"{folder.path / file.name} has {count} records, the manifest says {file.rows}")
 
 
-def _unspoken(sync: Sync, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def unspoken(sync: Sync, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Contexts that are not here, or of which nothing was ever said here."""
     table = sync.table(Context.table)
     with sync.catalog.read() as connection:
