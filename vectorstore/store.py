@@ -18,6 +18,7 @@ from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import Clock, from_micros, new_id, utc_now
+from vectorstore.interchange import Exchange
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.reason import Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
@@ -52,7 +53,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross):
+class Store(Shelves, SearchAcross, Exchange):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(

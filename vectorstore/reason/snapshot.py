@@ -300,9 +300,14 @@ def unspoken(sync: Sync, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]
         here = {
             name: each for name, (_, each) in table.by_ids(connection, [str(line.get("id")) for line in lines]).items()
         }
-    bare = ("id", "name", "context", "version", "created_at", "updated_at")
-    spoken = {name for name, each in here.items() if each != Context(**{field: getattr(each, field) for field in bare})}
+    spoken = {name for name, each in here.items() if not is_bare(each)}
     return [line for line in lines if line.get("id") not in spoken]
+
+
+def is_bare(context: Context) -> bool:
+    """Whether nothing was ever said of it: it was made by the first record in it."""
+    said = ("id", "name", "context", "version", "created_at", "updated_at")
+    return context == Context(**{field: getattr(context, field) for field in said})
 
 
 def _read_space(folder: DiskFolder, said: SpaceFiles, kind: str) -> Brought:
