@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -91,8 +91,8 @@ class Import(Batch[R]):
     def _stamps(self, valid: Valid[R], ids: list[str], now: datetime) -> dict[str, Sequence[Value]]:
         stamps = super()._stamps(valid, ids, now)
         stamps["version"] = valid.values.get("version", stamps["version"])
-        said = valid.values.get("updated_at", stamps["updated_at"])
-        stamps["updated_at"] = [to_micros(at or now) if not isinstance(at, int) else at for at in said]
+        said: Sequence[Any] = valid.values.get("updated_at", stamps["updated_at"])
+        stamps["updated_at"] = [at if isinstance(at, int) else to_micros(at or now) for at in said]
         return stamps
 
     def _succeeding(self, row: Row, version: int, made: int | None, deleted: bool) -> Row:

@@ -37,7 +37,9 @@ def pyarrow(what: str) -> Any:
     try:
         import pyarrow
     except ImportError:
-        raise ValidationError(f"{what} needs pyarrow, which is not installed: pip install 'vectorstore[arrow]'") from None
+        raise ValidationError(
+            f"{what} needs pyarrow, which is not installed: pip install 'vectorstore[arrow]'"
+        ) from None
     return pyarrow
 
 
@@ -87,7 +89,9 @@ class Form:
         schema = self.table.schema
         return schema.decoders[schema.names.index(column.name)] is texts_from_json
 
-    def batches(self, snapshot: Snapshot, node: Node | None, metadata: Mapping[str, str] | None = None) -> Iterator[Any]:
+    def batches(
+        self, snapshot: Snapshot, node: Node | None, metadata: Mapping[str, str] | None = None
+    ) -> Iterator[Any]:
         """Record batches, a page of rows each."""
         pa = pyarrow("a table")
         schema = self.schema(metadata)
@@ -164,7 +168,9 @@ class Tabular(Generic[R]):
         try:
             import polars
         except ImportError:
-            raise ValidationError(f"{self._table.name}.to_polars needs polars: pip install 'vectorstore[polars]'") from None
+            raise ValidationError(
+                f"{self._table.name}.to_polars needs polars: pip install 'vectorstore[polars]'"
+            ) from None
         return polars.from_arrow(self.to_arrow(where, vectors=vectors))
 
 

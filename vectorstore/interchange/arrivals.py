@@ -19,7 +19,7 @@ import numpy as np
 
 from vectorstore.embedders import EmbedderIdentity
 from vectorstore.embedding import Embedding
-from vectorstore.errors import CorruptError, SpaceMismatch
+from vectorstore.errors import CorruptError, SpaceMismatch, ValidationError
 from vectorstore.exporting import vectors_of_rows
 from vectorstore.ids import new_id
 from vectorstore.importing import Brought, Import, Space
@@ -78,10 +78,10 @@ class Waiting(Sequence[Row]):
     spool: Spool
     at: int
     size: int
-    count: int
+    rows: int
 
     def __len__(self) -> int:
-        return self.count
+        return self.rows
 
     @overload
     def __getitem__(self, place: int) -> Row: ...
@@ -173,18 +173,27 @@ class Arrivals(Import[R]):
 
     def _named(self, items: Sequence[Item]) -> list[tuple[Item, dict[str, Any]]]:
         """The records with ids: their own, those that follow from their fields, or new ones."""
-        kind, now = self._table.schema.kind, self._sync.catalog.clock()
-        derives = kind.derived_id is not Record.derived_id
-        named = []
-        for item in items:
-            record = item.record
-            assert record is not None  # deletions are somebody else's
-            if not record.get("id"):
-                where = self._source.at(item.place)
-                derived = checked_id(kind.parse(record, where).derived_id(), where) if derives else None
-                record = {**record, "id": derived or new_id(now)}
-            named.append((item, record))
+        named = [(item, item.record) for item in items if item.record is not None]
+        if self._adding and not any(item.vectors for item in items):
+            return named  # `Batch` gives ids as well, and nobody asks before
+        lacking = [place for place, (_, record) in enumerate(named) if not record.get("id")]
+        for place, derived in zip(lacking, self._derived([named[place] for place in lacking]), strict=True):
+            item, record = named[place]
+            named[place] = item, {**record, "id": derived}
         return named
+
+    def _derived(self, named: Sequence[tuple[Item, dict[str, Any]]]) -> list[str]:
+        kind, now = self._table.schema.kind, self._sync.catalog.clock()
+        if kind.derived_id is Record.derived_id:
+            return [new_id(now) for _ in named]
+        try:
+            records: Sequence[Record] = self._valid([record for _, record in named], 0).records
+        except ValidationError:  # say which
+            records = [kind.parse(record, self._source.at(item.place)) for item, record in named]
+        pairs = zip(named, records, strict=True)
+        return [
+            checked_id(record.derived_id(), self._source.at(item.place)) or new_id(now) for (item, _), record in pairs
+        ]
 
     # -- what is there already -------------------------------------------------------------------------------------
 
@@ -227,9 +236,7 @@ class Arrivals(Import[R]):
                     continue
         return found
 
-    def _met_by(
-        self, item: Item, record: dict[str, Any], number: int, here: R
-    ) -> tuple[str, dict[str, Any] | None]:
+    def _met_by(self, item: Item, record: dict[str, Any], number: int, here: R) -> tuple[str, dict[str, Any] | None]:
         """(what becomes of a record whose id is there, how it is written if it is)."""
         bare = isinstance(here, Context) and is_bare(here)
         if self._keeps and not bare:
@@ -313,7 +320,9 @@ class Arrivals(Import[R]):
     def _checked(self, name: str, vectors: Sequence[tuple[Item, str, Vector]], dim: int | None) -> Matrix:
         where = f"{name}.vectors"
         try:
-            return as_matrix(np.stack([as_numbers(each.numbers) for _, _, each in vectors]), where, dim=dim, metric=self._metric)
+            return as_matrix(
+                np.stack([as_numbers(each.numbers) for _, _, each in vectors]), where, dim=dim, metric=self._metric
+            )
         except (ValueError, TypeError):
             for item, _, each in vectors:  # which one is it
                 at = f"{self._source.at(item.place)}: {where}"

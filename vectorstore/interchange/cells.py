@@ -101,7 +101,9 @@ def _cut(text: str, where: str) -> list[str | None]:
     while True:
         found = _CELL.match(text, at)
         if found is None:
-            raise ValidationError(f"{where}: cell {len(cells) + 1}: a quote in the middle of it; double it, and quote the cell")
+            raise ValidationError(
+                f"{where}: cell {len(cells) + 1}: a quote in the middle of it; double it, and quote the cell"
+            )
         quoted, bare, end = found.groups()
         cells.append(quoted.replace('""', '"') if quoted is not None else bare or None)
         at = found.end()

@@ -43,7 +43,9 @@ def format_of(path: Path, name: str | None) -> Format:
     if name is None:
         if found is None:
             ends = ", ".join(each.suffixes[0] for each in FORMATS)
-            raise ValidationError(f"{path}: cannot tell the format; let the name end in one of {ends}, or say format=...")
+            raise ValidationError(
+                f"{path}: cannot tell the format; let the name end in one of {ends}, or say format=..."
+            )
         return found
     asked = next((each for each in FORMATS if each.name == name), None)
     if asked is None:

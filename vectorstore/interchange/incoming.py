@@ -18,6 +18,7 @@ from vectorstore.interchange.replay import Replay
 from vectorstore.interchange.reports import ImportReport
 from vectorstore.reason.snapshot import in_order
 from vectorstore.storage import Transaction
+from vectorstore.storage.bulk import roomy
 from vectorstore.sync import Progress, Sync
 from vectorstore.writing import CHUNK, Raced
 
@@ -53,7 +54,7 @@ def bring_in(sync: Sync, others: Others, source: Source, format: str, wishes: Wi
         arriving = _Arriving(sync, others, source, wishes)
         try:
             arriving.prepare()
-            with sync.catalog.write() as transaction:
+            with sync.catalog.write() as transaction, roomy(transaction.connection):
                 arriving.write(transaction)
             return arriving.report(format)
         except Raced:
@@ -217,5 +218,6 @@ class _Named:
         if not isinstance(error, VectorstoreError) or not error.args or not isinstance(error.args[0], str):
             return
         message = self._batch.named_by_place(error.args[0])
+        message = message.replace("use upsert to overwrite, or another id", "say what to do with it: on_conflict=...")
         if message != error.args[0]:
             error.args = (message, *error.args[1:])

@@ -175,7 +175,9 @@ def _vector(said: Any, where: str) -> Vector:
         text_hash = None if digest is None else bytes.fromhex(digest)
         if text_hash is not None and len(text_hash) != 16:
             raise ValueError("a hash has 16 bytes")
-        vector = Vector(numbers, said.get("source", "caller"), said.get("confidence", 1.0), said.get("updates"), text_hash)
+        vector = Vector(
+            numbers, said.get("source", "caller"), said.get("confidence", 1.0), said.get("updates"), text_hash
+        )
         return check_vector(vector, where)
     except (ValueError, TypeError) as error:
         if isinstance(error, ValidationError):
@@ -223,7 +225,9 @@ def _take_header(source: Source, said: Any) -> None:
     if not isinstance(said, dict) or "vectorstore" not in said:
         return
     if not isinstance(said["vectorstore"], int):
-        raise ValidationError(f"{source.at(1)}: vectorstore: expected the number of a format, got {said['vectorstore']!r}")
+        raise ValidationError(
+            f"{source.at(1)}: vectorstore: expected the number of a format, got {said['vectorstore']!r}"
+        )
     if said["vectorstore"] > FORMAT:
         raise NewerFormat(
             f"{source.path} has format {said['vectorstore']}; this vectorstore reads up to {FORMAT}: upgrade it"

@@ -106,7 +106,7 @@ def export(
             size = DiskFolder(path.parent).publish(path.name, packed).size
         else:
             size = _tables(snapshot, parts, header, chosen, path, telling)
-    records = {part.kind: part.records for part in parts}
+    records = {part.kind: part.records for part in parts if part.records}
     gone = {part.kind: len(part.gone) for part in parts if part.gone}
     return ExportReport(path, chosen.name, records, gone, telling.vectors, snapshot.seq, size)
 
@@ -210,10 +210,12 @@ def _tables(
     if path.suffix:
         if len(parts) != 1:
             raise ValidationError(
-                f"{path}: a {chosen.name} file holds one kind, and {len(parts)} are asked for; name one with kinds=..., "
+                f"{path}: a {chosen.name} file holds one kind, and {len(parts)} are asked for; name one with kinds=, "
                 f"or a new folder as path with format={chosen.name!r}"
             )
-        return DiskFolder(path.parent).publish(path.name, _table(snapshot, parts[0], header, chosen, path, telling)).size
+        return (
+            DiskFolder(path.parent).publish(path.name, _table(snapshot, parts[0], header, chosen, path, telling)).size
+        )
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
     size = 0
     try:

@@ -17,7 +17,9 @@ from vectorstore.interchange.tables import read_frame, read_table, read_tables
 Collections = Callable[[Any], Any]
 
 
-def read(source: Any, format: str | None, kind: str | None, collections: Collections, options: dict[str, Any]) -> tuple[Source, str]:
+def read(
+    source: Any, format: str | None, kind: str | None, collections: Collections, options: dict[str, Any]
+) -> tuple[Source, str]:
     """(what can be read from it, the name of its format); see `Exchange.import_`.
 
     Raises:
@@ -49,7 +51,14 @@ def read(source: Any, format: str | None, kind: str | None, collections: Collect
     return read_table(path, next(each for each in FORMATS if each.name == name), kind, kind_of), name
 
 
-FOREIGN: dict[str, str] = {}
+FOREIGN: dict[str, str] = {
+    "wordnet": "wordnet.read_wordnet",
+    "words": "words.read_words",
+    "faiss": "indexes.read_index",
+    "chroma": "chroma.read_chroma",
+    "softlogic": "softlogic.read_softlogic",
+    "lattice": "lattice.read_lattice",
+}
 """Formats of other systems, and the function that reads each: `module.function` of this package."""
 NAMES = (*(each.name for each in FORMATS), *FOREIGN)
 
@@ -63,7 +72,11 @@ def _reader(name: str) -> Callable[..., Source]:
 
 
 def _check_options(name: str, options: dict[str, Any]) -> None:
-    known = [each for each in inspect.signature(_reader(name)).parameters if each not in ("path", "kind")] if name in FOREIGN else []
+    known = (
+        [each for each in inspect.signature(_reader(name)).parameters if each not in ("path", "kind")]
+        if name in FOREIGN
+        else []
+    )
     for option in options:
         if option not in known:
             takes = f"takes {', '.join(known)}" if known else "takes none"

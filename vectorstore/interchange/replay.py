@@ -1,7 +1,7 @@
-"""What a log comes to: of each id the last that is said of it counts, and a deletion takes with it what belongs to it.
+"""What a log comes to: the last that is said of an id counts, and a deletion takes with it what belongs to it.
 
-The log is read twice: here, to know which lines count, and then to bring those in. That gives what doing its lines one by
-one would give, at the cost of a bulk write; tests compare the two.
+The log is read twice: here, to know which lines count, and then to bring those in. That gives what doing its lines one
+by one would give, at the cost of a bulk write; tests compare the two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vectorstore.interchange.items import Item, Source
-from vectorstore.records import Schema
+from vectorstore.records import Record, Schema
 
 Key = tuple[str, str]
 
@@ -73,7 +73,8 @@ class Replay:
         schema = self._schemas.get(item.kind)
         if schema is None:
             return None
-        return schema.kind.parse(item.record, self._source.at(item.place)).derived_id()
+        record: Record = schema.kind.parse(item.record, self._source.at(item.place))
+        return record.derived_id()
 
     def items(self) -> Iterator[Item]:
         """The records that count, in order."""

@@ -63,7 +63,9 @@ def read_tables(path: Path, kind_of: KindOf) -> Source:
         ValidationError: there is no such file.
     """
     files = [(each, guessed(each)) for each in sorted(path.iterdir()) if each.is_file()]
-    parts = [read_table(each, form, each.name.partition(".")[0], kind_of) for each, form in files if form and not form.log]
+    parts = [
+        read_table(each, form, each.name.partition(".")[0], kind_of) for each, form in files if form and not form.log
+    ]
     if not parts:
         raise ValidationError(f"{path}: holds no tables (.parquet, .arrow, .csv) named after kinds")
     whole = Source(path, lambda: iter(()), unit="row", total=0)
@@ -124,7 +126,9 @@ def _metadata(source: Source, schema: Any) -> str | None:
     try:
         said = parsed(text)
         if said["vectorstore"] > FORMAT:
-            raise NewerFormat(f"{source.path} has format {said['vectorstore']}; this one reads up to {FORMAT}: upgrade it")
+            raise NewerFormat(
+                f"{source.path} has format {said['vectorstore']}; this one reads up to {FORMAT}: upgrade it"
+            )
         source.spaces = {name: from_space(name, space) for name, space in said["spaces"].items()}
         return str(said["kind"])
     except (JsonError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -239,7 +243,9 @@ def _csv_items(source: Source, kind: str, record: type[Record]) -> Iterator[Item
             elif vector[2] is None:
                 spaces[vector[1]] = cell
             else:
-                origins.setdefault(vector[1], {})[vector[2]] = cell if vector[2] in ("source", "hash") else read_json(cell)
+                origins.setdefault(vector[1], {})[vector[2]] = (
+                    cell if vector[2] in ("source", "hash") else read_json(cell)
+                )
         yield Item(kind, fields, number, "", _csv_vectors(spaces, origins, source.at(number)) if spaces else NO_VECTORS)
 
 
@@ -248,7 +254,9 @@ def _csv_vectors(spaces: dict[str, str], origins: dict[str, dict[str, Any]], whe
     for space, cell in spaces.items():
         at = f"{where}: vectors.{space}"
         try:
-            numbers: Sequence[float] | Any = read_json(cell) if cell.startswith("[") else np.frombuffer(unpacked(cell), "<f4")
+            numbers: Sequence[float] | Any = (
+                read_json(cell) if cell.startswith("[") else np.frombuffer(unpacked(cell), "<f4")
+            )
         except ValueError as error:
             raise ValidationError(f"{at}: expected base 64 of float32, or a JSON list: {error}") from None
         found[space] = _vector(numbers, origins.get(space, {}), at)
