@@ -1,7 +1,8 @@
 """The maker of the WordNet sample that ships with the package.
 
 It reads WordNet 3.0's own database files (`data.*`, `index.*` and `cntlist.rev`) from a folder, as the
-importer of WordNet does, and writes one gzip file of JSON lines, in order of id. The same folder and size always give the same bytes: nothing is random and no time is written.
+importer of WordNet does, and writes one gzip file of JSON lines, in order of id. The same folder and size
+always give the same bytes: nothing is random and no time is written.
 
 Which synsets are taken, by SemCor tag count (how often the sense was met in running text), ties by id:
 

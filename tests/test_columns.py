@@ -235,7 +235,7 @@ def test_whole_numbers_that_pandas_made_floats_are_whole_again(open_store: Calla
 
 def test_structures_come_in_from_arrow(open_store: Callable[..., vs.Store]) -> None:
     pairs = [{"source": "a", "target": "b", "confidence": 0.5}]
-    table = pa.table({"a": ["x", "y"], "concept_mappings": [pairs, None]})
+    table = pa.table({"source_domain": ["x", "y"], "target_domain": ["u", "v"], "concept_mappings": [pairs, None]})
     roles = pa.array([[("agent", "x")], None], pa.map_(pa.string(), pa.string()))
     times = pa.array([MOMENT, None], pa.timestamp("us", "Europe/Berlin"))
     store = open_store()
@@ -321,11 +321,11 @@ def test_each_space_may_have_a_column(open_store: Callable[..., vs.Store]) -> No
 
 def test_a_mapping_is_a_table_only_when_it_cannot_be_a_record(open_store: Callable[..., vs.Store]) -> None:
     store = open_store()
-    store.analogies.add({"tags": ["x", "y"]}, vectors=np.ones(2))
-    store.analogies.add({"tags": ["x", "y"], "concept_mappings": []}, vectors=np.ones(2))
+    store.analogies.add({"a": "one", "tags": ["x", "y"]}, vectors=np.ones(2))
+    store.analogies.add({"a": "two", "tags": ["x", "y"], "concept_mappings": []}, vectors=np.ones(2))
     assert [analogy.tags for analogy in store.analogies.find()] == [("x", "y"), ("x", "y")]
-    store.analogies.add({"tags": [["x"], []], "a": ("one", "two")}, vectors=np.ones((2, 2)))
-    assert [analogy.a for analogy in store.analogies.find()] == [None, None, "one", "two"]
+    store.analogies.add({"tags": [["x"], []], "a": ("three", "four")}, vectors=np.ones((2, 2)))
+    assert [analogy.a for analogy in store.analogies.find()] == ["one", "two", "three", "four"]
     with pytest.raises(vs.ValidationError, match=re.escape("analogies.b: 3 values, and a has 2")):
         store.analogies.add({"a": ["x", "y"], "b": [1, 2, 3]})
     with pytest.raises(vs.ValidationError, match=re.escape("analogies.b: expected a sequence, one value a record")):

@@ -124,7 +124,11 @@ def test_a_stream_of_100_000_holds_one_batch_in_memory() -> None:
     rows = 100_000
     with vs.open(":memory:", embedder=None) as store:
         columns = {"id": [f"a{n}" for n in range(rows)], "a": ["x" * 50] * rows}
-        columns |= {"source_domain": ["royal", "magic"] * (rows // 2), "quality": [n % 10 / 10 for n in range(rows)]}
+        columns |= {
+            "source_domain": ["royal", "magic"] * (rows // 2),
+            "target_domain": ["war"] * rows,
+            "quality": [n % 10 / 10 for n in range(rows)],
+        }
         store.analogies.add(columns)
         peaks = []
         for wanted in (20_000, 100_000):

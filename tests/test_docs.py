@@ -27,11 +27,15 @@ def paste(block: str, folder: Path) -> str:
 
 
 def test_the_readmes_examples_work_when_pasted_one_after_another_and_again(tmp_path: Path) -> None:
-    tour, ways, kinds = BLOCKS
+    tour, ways, knowledge, kinds = BLOCKS
     for _ in range(2):  # pasted again, in the folder that the first time left
         shown = paste(tour, tmp_path)
         assert shown.startswith("queen ") and "['king', 'queen']" in shown and "() 3" in shown
         assert "On kings" in paste(kinds, tmp_path)
+    mapping, completed, mapped, odd, related, analogous, *_ = paste(knowledge, tmp_path).splitlines()
+    assert mapping.startswith("[('planet', 'electron'), ('sun', 'nucleus')] 0.")
+    assert completed == "nucleus" and mapped == "[('atom', 'nucleus')]" and odd == "electron"
+    assert related == "['sun']" and analogous.startswith("[('atomic', 0.")
     scores, facets, reason, delivered = paste(ways, tmp_path).splitlines()
     assert scores == str(sorted(json.loads(scores), reverse=True)) and json.loads(scores)[-1] >= 0.3
     assert facets.startswith("{'royalty': 2, 'military': 1} [")

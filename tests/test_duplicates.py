@@ -350,7 +350,7 @@ def test_large_calls_leave_no_file_of_what_was_rejected(open_store: Callable[...
         records, vectors=np.concatenate([data, data]), duplicates=vs.Duplicates(0.999999, "reject"), source="mine"
     )
     assert ids == [f"c{n % 1500}" for n in range(3000)]
-    assert len(store.concepts) == 1500 == len(store.concepts.decisions())
+    assert len(store.concepts) == 1500 == store.concepts.decisions().total
     assert len(list((tmp_path / "kb" / "embeddings" / "concepts").glob("*.npz"))) == 1
     assert store.concepts.vector_info("c7").source == "mine"
     assert store.check().findings == () and store.check().litter == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -84,6 +85,8 @@ def fill(store: vs.Store, clock: Clock) -> None:
             c="queen",
             d="woman",
             context="science",
+            source_domain="rule",
+            target_domain="sex",
             concept_mappings=[{"source": "a", "target": "b"}],
         ),
         vectors={"relation": np.arange(1.0, 6.0)[None]},
@@ -164,6 +167,115 @@ def test_what_was_loaded_is_searched_written_and_saved_again(
     for path in snapshot.iterdir():
         if path.name != "manifest.json":
             assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+def fits(store: vs.Store, name: str) -> dict[str, Any]:
+    """All that can be known of a fit, but for what belongs to one store (commits, files)."""
+    ids = [one.id for one in store.concepts]
+    state = store.clusters.state(name)
+    return {
+        "line": store.clusters.lines(),
+        "state": dataclasses.replace(state, stale_since=None),
+        "stale": state.stale_since is not None,
+        "memberships": {one: store.clusters.memberships(one, name) for one in ids},
+        "membership": {one: store.clusters.membership(one, name) for one in ids},
+        "members": {one.id: list(store.clusters.members(one.id)) for one in store.clusters.stream({"model": name})},
+        "drift": store.clusters.drift(name),
+        "predicted": store.clusters.predict(np.eye(4, dtype=np.float32), name),
+    }
+
+
+def test_fits_of_clusters_come_along(tmp_path: Path, clock: Clock) -> None:
+    random = np.random.default_rng(0)
+    points = (random.normal(size=(60, 4)) * 0.1 + np.eye(4)[random.integers(3, size=60)]).astype(np.float32)
+    with vs.open(tmp_path / "kb", embedder=None, clock=clock, auto_publish=False) as store:
+        store.contexts.add([{"name": "science"}, {"name": "art"}])
+        names = [
+            {"name": f"c{n}", "context": "science" if n % 4 else "art", "definition": f"word{n % 3}"} for n in range(60)
+        ]
+        store.concepts.add(names[:50], vectors=points[:50])
+        for context, name in (("science", "planets"), ("art", "styles")):
+            store.clusters.fit("concepts", "kmeans", 3, name=name, context=context)
+        store.clusters.fit("concepts", "kmeans", 2, name="planets", context="science")  # version 2, ids continued
+        store.fields.discover("planets", min_coherence=0.1)
+        store.concepts.add(names[50:], vectors=points[50:])
+        store.clusters.assign(["science:c51"], name="planets")
+        changed = next(one for one in store.concepts.stream({"context": "science"}))
+        store.concepts.update(
+            {"id": changed.id, "pos": "noun"}, vectors=points[0][None] + 1
+        )  # seen with another vector
+        store.concepts.delete("science:c2")
+        report = store.contexts.save("science", tmp_path / "shot")
+        assert report.fits == 1
+        store.concepts.delete(where={"context": "art"})
+        wanted, fields = fits(store, "planets"), [one.model_dump() for one in store.fields]
+    with vs.open(tmp_path / "other", embedder=None, clock=clock, auto_publish=False) as store:
+        assert store.contexts.load(tmp_path / "shot").fits == 1
+        assert store.check().findings == ()
+        wanted["line"] = ["planets"]
+        found = fits(store, "planets")
+        assert found == wanted
+        assert [one.model_dump() for one in store.fields] == fields
+        assert store.clusters.model("planets").predict(points[:1]).shape == (1,)
+        before = {one.id for one in store.clusters.stream({"model": "planets"})}
+        refitted = store.clusters.refit("planets")
+        assert refitted.version == 3 and before & set(refitted.clusters)
+    with vs.open(tmp_path / "third", embedder=None, clock=clock, auto_publish=False) as store:
+        store.concepts.add([{"name": f"x{n}"} for n in range(9)], vectors=points[:9])
+        store.clusters.fit("concepts", "kmeans", 2, name="planets")
+        files = sorted(path.name for path in (tmp_path / "third" / "models").iterdir())
+        with pytest.raises(vs.ConflictError, match="'planets:0' exists already"):
+            store.contexts.load(tmp_path / "shot")
+        store.clusters.delete(where={"model": "planets"})
+        store.clusters.purge()
+        with pytest.raises(vs.ConflictError, match="'planets' is there already"):
+            store.contexts.load(tmp_path / "shot")
+        assert not store.concepts.count({"context": "science"}) and store.check().findings == ()
+        assert sorted(path.name for path in (tmp_path / "third" / "models").iterdir()) == files
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda line: line["members"], "is no model"),
+        (lambda line: line.update(dim=5), "is no model"),
+        (lambda line: line["details"].pop("reach"), "is no model"),
+        (lambda line: line["recipe"].update(method="magic"), "is no model"),
+        (lambda line: line["ids"].append("science:c1"), "is no model"),
+        (lambda line: line["numbers"].__setitem__(0, 77), "is no model"),
+        (lambda line: line["clusters"][0].update(number=-5), "is no model"),
+        (lambda line: line["strengths"].__setitem__(0, float("nan")), "is no model"),
+        (lambda line: line["ids"].__setitem__(0, "science:nobody"), "a member 'science:nobody'"),
+        (lambda line: line.update(space="analogies"), "not in the snapshot"),
+        (lambda line: line.update(kind="analogies"), "not in the snapshot"),
+    ],
+)
+def test_a_false_fit_changes_nothing(
+    tmp_path: Path, clock: Clock, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    points = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]] + 0.01
+    with vs.open(tmp_path / "kb", embedder=None, clock=clock, auto_publish=False) as store:
+        store.contexts.add({"name": "science"})
+        store.concepts.add([{"name": f"c{n}", "context": "science"} for n in range(4)], vectors=points)
+        store.clusters.fit("concepts", "kmeans", 2, context="science")
+        store.contexts.save("science", tmp_path / "shot")
+    lines = (tmp_path / "shot" / "models.jsonl").read_text().splitlines()
+    line = json.loads(lines[0])
+    try:
+        change(line)
+    except KeyError:
+        line["surplus"] = 1
+    body = (json.dumps(line) + "\n").encode()
+    (tmp_path / "shot" / "models.jsonl").write_bytes(body)
+    manifest = json.loads((tmp_path / "shot" / "manifest.json").read_text())
+    manifest.pop("sha256")
+    manifest["models"].update(size=len(body), sha256=hashlib.sha256(body).hexdigest())
+    manifest["sha256"] = Manifest.model_validate(manifest).digest()
+    (tmp_path / "shot" / "manifest.json").write_text(json.dumps(manifest))
+    with vs.open(tmp_path / "other", embedder=None, clock=clock, auto_publish=False) as store:
+        with pytest.raises(vs.CorruptError, match=message):
+            store.contexts.load(tmp_path / "shot")
+        assert len(store.concepts) == 0 and store.clusters.lines() == [] and store.check().findings == ()
 
 
 def test_parents_can_be_saved_with_it_and_the_default_context_too(tmp_path: Path, clock: Clock) -> None:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from vectorstore.embedders import EmbedderIdentity as EmbedderIdentity
     from vectorstore.embedders import HashEmbedder as HashEmbedder
     from vectorstore.embedders import SentenceEmbedder as SentenceEmbedder
+    from vectorstore.errors import AmbiguousName as AmbiguousName
+    from vectorstore.errors import BrokenPromise as BrokenPromise
     from vectorstore.errors import ConflictError as ConflictError
+    from vectorstore.errors import ContractViolation as ContractViolation
     from vectorstore.errors import CorruptError as CorruptError
     from vectorstore.errors import CycleError as CycleError
     from vectorstore.errors import DerivedError as DerivedError
@@ -57,13 +60,38 @@ if TYPE_CHECKING:
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.metrics import Operation as Operation
+    from vectorstore.protocols import KnowledgeStore as KnowledgeStore
+    from vectorstore.protocols import Readable as Readable
+    from vectorstore.protocols import Records as Records
+    from vectorstore.protocols import Searchable as Searchable
+    from vectorstore.protocols import Writable as Writable
+    from vectorstore.reason.analogies import Analogies as Analogies
+    from vectorstore.reason.clusters import Member as Member
+    from vectorstore.reason.clusters import Membership as Membership
+    from vectorstore.reason.completing import Completion as Completion
+    from vectorstore.reason.completing import Offset as Offset
     from vectorstore.reason.concepts import Related as Related
+    from vectorstore.reason.fields import FieldReport as FieldReport
+    from vectorstore.reason.fitting import FitReport as FitReport
     from vectorstore.reason.frames import ElementOf as ElementOf
     from vectorstore.reason.instances import Analogous as Analogous
     from vectorstore.reason.instances import Role as Role
     from vectorstore.reason.manifest import SnapshotReport as SnapshotReport
+    from vectorstore.reason.models import ModelInfo as ModelInfo
+    from vectorstore.reason.relating import Mapped as Mapped
+    from vectorstore.reason.relating import RelateReport as RelateReport
+    from vectorstore.reason.retrieving import Analogue as Analogue
+    from vectorstore.reason.trials import FitTrials as FitTrials
+    from vectorstore.reason.watching import ClusterState as ClusterState
+    from vectorstore.reason.watching import Drift as Drift
+    from vectorstore.reason.wordfiles import read_word_vectors as read_word_vectors
+    from vectorstore.reason.words import Evaluation as Evaluation
+    from vectorstore.reason.words import Words as Words
     from vectorstore.recipes import Auto as Auto
     from vectorstore.recipes import IndexRecipe as IndexRecipe
+    from vectorstore.records.analogies import Analogy as Analogy
+    from vectorstore.records.analogies import Evidence as Evidence
     from vectorstore.records.axioms import Axiom as Axiom
     from vectorstore.records.fields import SemanticField as SemanticField
     from vectorstore.records.frames import Binding as Binding
@@ -71,7 +99,6 @@ if TYPE_CHECKING:
     from vectorstore.records.frames import FrameElement as FrameElement
     from vectorstore.records.frames import FrameInstance as FrameInstance
     from vectorstore.records.frames import FrameRelation as FrameRelation
-    from vectorstore.records.kinds import Analogy as Analogy
     from vectorstore.records.kinds import Cluster as Cluster
     from vectorstore.records.kinds import Concept as Concept
     from vectorstore.records.kinds import Context as Context
@@ -100,6 +127,8 @@ if TYPE_CHECKING:
     from vectorstore.storage.decisions import Decision as Decision
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
+    from vectorstore.sync.trail import TrailReport as TrailReport
+    from vectorstore.trail import TrailEntry as TrailEntry
 
 _WHERE: dict[str, str] = {
     "ClusterRecipe": "clusters.recipes",
@@ -111,7 +140,10 @@ _WHERE: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
+            "AmbiguousName",
+            "BrokenPromise",
             "ConflictError",
+            "ContractViolation",
             "CorruptError",
             "CycleError",
             "InstanceError",
@@ -145,15 +177,29 @@ _WHERE: dict[str, str] = {
         ),
         "errors",
     ),
+    "Analogies": "reason.analogies",
+    **dict.fromkeys(("Member", "Membership"), "reason.clusters"),
+    **dict.fromkeys(("Completion", "Offset"), "reason.completing"),
+    "FieldReport": "reason.fields",
+    "FitReport": "reason.fitting",
+    "ModelInfo": "reason.models",
+    **dict.fromkeys(("Mapped", "RelateReport"), "reason.relating"),
+    "Analogue": "reason.retrieving",
+    "FitTrials": "reason.trials",
+    **dict.fromkeys(("ClusterState", "Drift"), "reason.watching"),
+    "read_word_vectors": "reason.wordfiles",
+    **dict.fromkeys(("Evaluation", "Words"), "reason.words"),
     "Auto": "recipes",
     "IndexRecipe": "recipes",
+    **dict.fromkeys(("Analogy", "Evidence"), "records.analogies"),
+    **dict.fromkeys(("KnowledgeStore", "Readable", "Records", "Searchable", "Writable"), "protocols"),
     "Related": "reason.concepts",
     "ElementOf": "reason.frames",
     **dict.fromkeys(("Analogous", "Role"), "reason.instances"),
     "SnapshotReport": "reason.manifest",
     "Axiom": "records.axioms",
     **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
-    **dict.fromkeys(("Analogy", "Cluster", "Concept", "Context"), "records.kinds"),
+    **dict.fromkeys(("Cluster", "Concept", "Context"), "records.kinds"),
     **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "UNIQUE", "Listed", "Ref"), "records.markers"),
     "Mapping": "records.names",
     "Relation": "records.relations",
@@ -167,7 +213,10 @@ _WHERE: dict[str, str] = {
     "Pair": "search.duplicates",
     "Recommend": "search.recommend",
     "Snippets": "search.snippets",
+    "Operation": "metrics",
     **dict.fromkeys(("Store", "open"), "store"),
+    "TrailEntry": "trail",
+    "TrailReport": "sync.trail",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -16,7 +16,7 @@ from vectorstore.ids import to_micros
 from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import And, Node, Term, says_nothing, with_ids
 from vectorstore.removing import Remover
-from vectorstore.results import Page, VectorInfo, as_cursor, from_cursor
+from vectorstore.results import Page, VectorInfo, from_cursor
 from vectorstore.search import Id, Request, SearchVerbs
 from vectorstore.search.auditing import audit, history
 from vectorstore.storage import RecordTable
@@ -239,13 +239,15 @@ class Collection(SearchVerbs[R], Tabular[R]):
                 return 0
         return self._remover.purge(node, progress)
 
-    def decisions(self, id: str | None = None) -> list[Decision]:
-        """What was decided about near-duplicates at write, oldest first: all, or those that name an id.
+    def decisions(self, id: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[Decision]:
+        """One page of what was decided about near-duplicates at write, oldest first: all, or what names an id.
 
         An action of "link" is an edge between the two records.
         """
+        cursor = from_cursor(after)
         with self._sync.catalog.read() as connection:
-            return decisions_of(connection, self.name, id)
+            found = decisions_of(connection, self.name, id, limit + 1, 0 if cursor is None else cursor[1])
+        return Page.of(*found, limit)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -286,8 +288,6 @@ class Collection(SearchVerbs[R], Tabular[R]):
             limit: 1..10,000 records.
             after: the `next` of the page before.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
-            raise ValidationError(f"limit: expected a whole number in 1..10000, got {limit!r}")
         node = self._parse(where)
         descending = order is not None and order.startswith("-")
         column = None
@@ -300,15 +300,10 @@ class Collection(SearchVerbs[R], Tabular[R]):
             found = self._table.page(
                 connection, node, order=column, descending=descending, limit=limit + 1, after=from_cursor(after)
             )
-        more = len(found) > limit
-        found = found[:limit]
-        last = as_cursor(found[-1][1], found[-1][0]) if more else None
-        return Page(tuple(record for _, _, record in found), total, last)
+        return Page.of([(value, number, record) for number, value, record in found], total, limit)
 
     def stream(self, where: Where | None = None, *, batch_size: int = 1000) -> Iterator[R]:
         """All matching records in order of arrival; memory holds one batch, and no lock is held between batches."""
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= 100_000:
-            raise ValidationError(f"batch_size: expected a whole number in 1..100000, got {batch_size!r}")
         return self._stream(self._parse(where), batch_size)
 
     def _stream(self, node: Node | None, batch_size: int) -> Iterator[R]:
@@ -354,15 +349,13 @@ class Collection(SearchVerbs[R], Tabular[R]):
 
         Cost: `sample` exact searches.
         """
-        if isinstance(sample, bool) or not isinstance(sample, int) or sample < 10:
-            raise ValidationError(f"sample: expected a whole number of at least 10, got {sample!r}")
         request = Request.checked(self._table, k, where, recall, exact=False)
         asked = None if queries is None else self._searcher(space).queries.many(queries)[0]
         return audit(self._sync, self._table, self.kind.space_name(space), request, where, asked, sample)
 
-    def audits(self, limit: int = 100, space: str | None = None) -> list[Audit]:
-        """What audits found so far, newest first."""
-        return history(self._sync, self.kind.space_name(space), limit)
+    def audits(self, limit: int = 100, space: str | None = None, *, after: str | None = None) -> Page[Audit]:
+        """One page of what audits found so far, newest first."""
+        return history(self._sync, self.kind.space_name(space), limit, after)
 
     def __len__(self) -> int:
         return self.count()

@@ -115,7 +115,7 @@ def as_items(records: Any, kind: type[Record]) -> Iterable[Any]:
     if isinstance(records, Mapping):
         return [records]
     if isinstance(records, str | bytes) or not hasattr(records, "__iter__"):
-        raise ValidationError(f"expected records, mappings or a table, got {type(records).__name__}")
+        raise ValidationError(f"{kind.table}: expected records, mappings or a table, got {type(records).__name__}")
     return records  # type: ignore[no-any-return]
 
 

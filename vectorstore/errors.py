@@ -1,15 +1,18 @@
 """Every error a user can meet, in one tree.
 
     VectorstoreError
-    ├── ValidationError (ValueError)      the caller's data is wrong; nothing was written
-    │   ├── DimensionError                a vector has another length than its space
-    │   ├── WhereError                    a filter names an unknown field, operator or value
-    │   ├── InstanceError                 a frame's instance does not fit; several kinds of problems at once
-    │   │   ├── UnknownFrame              there is no such frame
-    │   │   ├── UnknownConcept            a bound concept is not there
-    │   │   ├── MissingElement            a core element is bound to nothing
-    │   │   └── UndeclaredElement         the frame has no such element
-    │   └── RecipeError                   a recipe has unknown keys or impossible values
+    ├── ContractViolation                 one side broke the contract of a verb; has field, value and rule
+    │   ├── ValidationError (ValueError)  a precondition: the caller's data is wrong; nothing was written
+    │   │   ├── DimensionError            a vector has another length than its space
+    │   │   ├── AmbiguousName             a name that several records have
+    │   │   ├── WhereError                a filter names an unknown field, operator or value
+    │   │   ├── InstanceError             a frame's instance does not fit; several kinds of problems at once
+    │   │   │   ├── UnknownFrame          there is no such frame
+    │   │   │   ├── UnknownConcept        a bound concept is not there
+    │   │   │   ├── MissingElement        a core element is bound to nothing
+    │   │   │   └── UndeclaredElement     the frame has no such element
+    │   │   └── RecipeError               a recipe has unknown keys or impossible values
+    │   └── BrokenPromise (RuntimeError)  a postcondition or invariant: the store did not do what it says
     ├── NotFound (KeyError)               no such record, kind, context or space
     ├── ConflictError (ValueError)        the catalog already holds something in the way
     │   ├── DuplicateId                   that id is taken
@@ -37,17 +40,60 @@ Messages say what, where and how to mend.
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+_UNKNOWN: Any = object()
+_PLACE = re.compile(r"([\w.*\[\]-]{1,120})(?:: |=)(.*)", re.DOTALL)
+_GOT = re.compile(r",? got .*", re.DOTALL)
+
 
 class VectorstoreError(Exception):
     """Base of every error this package raises on purpose."""
 
 
-class ValidationError(VectorstoreError, ValueError):
+class ContractViolation(VectorstoreError):
+    """The contract of a verb was broken, by its caller or by the store; never a matter of disks, locks or files.
+
+    Args:
+        message: `field: rule, got value`, from which field and rule are read when they are not given.
+        field: what is wrong: an argument (`limit`) or a place in one (`concepts[17].quality`); "" if it is the call.
+        value: what was there.
+        rule: what was demanded of it.
+    """
+
+    def __init__(self, message: str = "", *, field: str | None = None, value: Any = _UNKNOWN, rule: str | None = None):
+        super().__init__(message)
+        place = _PLACE.match(message)
+        self.field = field if field is not None else place[1] if place else ""
+        self.rule = rule if rule is not None else _GOT.sub("", place[2] if place else message)
+        self.value = None if value is _UNKNOWN else value
+        self.valued = value is not _UNKNOWN
+        """Whether `value` is known: it may be None."""
+        self.declared = False
+        """Whether the rule is one of the declared contracts, and so holds nothing of the caller's data."""
+        self.parameters: tuple[str, ...] = ()
+        """The arguments that the verb takes."""
+
+
+class ValidationError(ContractViolation, ValueError):
     """The data handed in is wrong; nothing was written."""
+
+
+class BrokenPromise(ContractViolation, RuntimeError):
+    """A result or a state that the store says cannot be: a defect of the store, or damage done to it from outside."""
 
 
 class DimensionError(ValidationError):
     """A vector has another number of dimensions than its space."""
+
+
+class AmbiguousName(ValidationError):
+    """Several records have the name; `candidates` are their ids."""
+
+    def __init__(self, message: str, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.candidates = candidates
 
 
 class WhereError(ValidationError):
@@ -59,7 +105,7 @@ class InstanceError(ValidationError):
 
     def __init__(self, message: str, problems: tuple[InstanceError, ...] = ()) -> None:
         super().__init__(message)
-        self.problems = problems or (self,)
+        self.problems: tuple[InstanceError, ...] = problems or (self,)
 
 
 class UnknownFrame(InstanceError):

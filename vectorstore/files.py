@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vectorstore.errors import CorruptError
 
@@ -43,6 +43,7 @@ class FileInfo:
     stat: str
 
 
+@runtime_checkable
 class Folder(Protocol):
     """A flat folder of write-once files."""
 

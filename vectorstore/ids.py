@@ -5,6 +5,7 @@ Owns: ULIDs, the check of ids, the folding of names, UTC microseconds. Pure func
 
 from __future__ import annotations
 
+import hashlib
 import os
 import unicodedata
 from collections.abc import Callable
@@ -63,6 +64,20 @@ def fold(name: str) -> str:
     if name.isascii():
         return " ".join(name.lower().split())
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def id_of_parts(*parts: str) -> str:
+    """An id that no other parts lead to: they themselves with colons between, and a digest where that may not do.
+
+    They may not do when folding or shortening changes them, or when they hold colons.
+    """
+    folded = [id_part(part) for part in parts]
+    text = ":".join(folded)
+    if folded == list(parts) and text.count(":") == len(parts) - 1 and len(text) <= MAX_ID and text.isprintable():
+        return text
+    digest = hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    readable = "".join(letter if letter.isprintable() else "_" for letter in text)
+    return f"{readable[: MAX_ID - 17]}:{digest}"
 
 
 def id_part(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
@@ -11,8 +12,10 @@ from typing import Any
 
 from vectorstore.errors import DerivedError, RecipeError, VectorstoreError
 from vectorstore.recipes import DEFAULT, FALLBACKS
-from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, SpaceRow
+from vectorstore.records.codecs import choices
+from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, RecordTable, SpaceRow, trail
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.models import CURRENT, RETIRED, models_of
 from vectorstore.sync import Sync, flush, refresh, snapshot, wants_index
 
 FLUSH_ROWS = 4096
@@ -114,9 +117,15 @@ def statistics(sync: Sync) -> dict[str, Any]:
             entry: dict[str, Any] = {
                 "records": live,
                 "deleted": table.count(connection, None, deleted=None) - live,
-                "contexts": table.by_context(connection),
+                "expired": len(table.due(connection, sync.catalog.now())),
+                "contexts": table.by_value(connection, "context"),
+                "statuses": _statuses(connection, table),
                 "means": table.means(connection),
                 "vectors": 0,
+                "pending": 0,
+                "segments": 0,
+                "segment_bytes": 0,
+                "index": None,
             }
             if name in spaces:
                 entry |= _space(sync, connection, spaces[name])
@@ -124,14 +133,29 @@ def statistics(sync: Sync) -> dict[str, Any]:
             entry["spaces"] = {space.name: _space(sync, connection, space) for space in further}
             kinds[name] = entry
         seq = sync.catalog.seq(connection)
+        entries, _ = trail.head(connection)
+        models = collections.Counter(row.status for row in models_of(connection))
     return {
         "path": ":memory:" if sync.catalog.root is None else str(sync.catalog.root),
         "format": FORMAT,
         "sqlite": SQLITE_VERSION,
         "seq": seq,
         "bytes": _bytes(sync.catalog.root),
+        "trail": entries,
+        "models": {status: models[status] for status in (CURRENT, RETIRED)},
         "kinds": kinds,
     }
+
+
+def _statuses(connection: Connection, table: RecordTable[Any]) -> dict[str, dict[str, int]]:
+    """Field that has named choices -> how many live records have each, those that none has too."""
+    found = {}
+    for column in table.schema.columns:
+        allowed = choices(table.schema.kind.model_fields[column.name].annotation) if column.type == "text" else ()
+        if allowed:
+            counts = table.by_value(connection, column.name)
+            found[column.name] = {name: counts.get(name, 0) for name in allowed}
+    return found
 
 
 def _space(sync: Sync, connection: Connection, space: SpaceRow) -> dict[str, Any]:

@@ -230,5 +230,9 @@ def as_recipe(value: IndexRecipe | Auto | str | Path) -> IndexRecipe | Auto:
         return BUILTIN_RECIPES[value]
     path = Path(value)
     if path.suffix != ".toml":
-        raise RecipeError(f"{value}: no such recipe; use auto, {', '.join(BUILTIN_RECIPES)} or a path to a .toml file")
+        raise RecipeError(
+            f"{value}: no such recipe; use auto, {', '.join(BUILTIN_RECIPES)} or a path to a .toml file",
+            field="recipe",
+            value=value,
+        )
     return load_recipe(path)

@@ -60,11 +60,14 @@ def make_contexts(sync: Sync, transaction: Transaction, names: Iterable[str]) ->
         if name not in existing or existing[name][1]
     ]
     stamped = [(*row[:_CREATED], transaction.now, transaction.now, *row[_DELETED:]) for row in encoded]
-    table.insert(connection, table.next_row(connection), [row for row in stamped if row[0] not in existing])
+    first, new = table.next_row(connection), [row for row in stamped if row[0] not in existing]
+    table.insert(connection, first, new)
     gone = [(existing[str(row[0])][0], row) for row in stamped if row[0] in existing]
     if gone:
         versions = table.stamps(connection, [number for number, _ in gone])
         table.replace(connection, [(n, (*row[:_VERSION], versions[n][0] + 1, *row[_VERSION + 1 :])) for n, row in gone])
+    if stamped:
+        transaction.record("add", table.name, [*range(first, first + len(new)), *(number for number, _ in gone)])
 
 
 def _pointed_at(column: Column, rows: Sequence[Row], at: int, offset: int) -> Iterable[tuple[str, int]]:

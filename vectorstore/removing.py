@@ -70,6 +70,7 @@ class Remover(Generic[R]):
         except IntegrityError as error:
             raise conflict(self._table, error) from error
         refuse_ownerless(self._sync, transaction, self._table, numbers)
+        transaction.record("restore", self._table.name, numbers)
         for space in self._spaces(transaction):
             self._revive(transaction, space, numbers)
         for other, back in returning(self._sync, transaction, self._table, former):
@@ -142,6 +143,8 @@ class Remover(Generic[R]):
         self._forget(transaction, table.name, numbers, ids, words)
         details = {"kind": table.name, "operation": "purge", "records": len(numbers), "vectors": 0}
         transaction.notes.append(("commit", details))
+        if numbers:
+            transaction.record("purge", table.name, numbers)
 
     def _forget(
         self, transaction: Transaction, kind: str, numbers: Sequence[int], ids: Sequence[str], words: set[str]

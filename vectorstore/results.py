@@ -236,14 +236,16 @@ class Hits(Sequence[Hit[R]]):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Page(Sequence[R]):
     """One page of records in a stable order.
 
     Attributes:
         records: the records of this page.
         total: how many match in all, whatever the limit.
-        next: hand it to `find(after=...)` for the next page; None on the last.
+        next: hand it back as `after=` for the next page; None on the last.
+
+    It equals a list or tuple of the same records.
     """
 
     records: tuple[R, ...]
@@ -262,6 +264,26 @@ class Page(Sequence[R]):
 
     def __iter__(self) -> Iterator[R]:
         return iter(self.records)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Page):
+            return (self.records, self.total, self.next) == (other.records, other.total, other.next)
+        return list(self.records) == list(other) if isinstance(other, list | tuple) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[Any, int, R]], total: int, limit: int) -> Page[R]:
+        """The page of what was found.
+
+        Args:
+            found: (sort value, number, record), one more than the limit if there are more.
+            total: how many there are in all.
+            limit: of the page.
+        """
+        shown = found[:limit]
+        last = as_cursor(shown[-1][0], shown[-1][1]) if len(found) > limit else None
+        return cls(tuple(record for _, _, record in shown), total, last)
 
 
 @dataclass(frozen=True)

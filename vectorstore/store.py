@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from vectorstore.collection import Collection
+from vectorstore.contracts import keep, switched_on
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
-from vectorstore.errors import NotFound, SpaceMismatch, StoreError, ValidationError
-from vectorstore.ids import Clock, from_micros, new_id, utc_now
+from vectorstore.errors import NotFound, StoreError
+from vectorstore.ids import Clock, utc_now
 from vectorstore.interchange import Exchange
 from vectorstore.maintenance import Maintainer, statistics
-from vectorstore.reason import Models, Shelves, collection_of
+from vectorstore.metrics import Operation
+from vectorstore.opening import declare, metrics_of
+from vectorstore.promises import UNCOUNTED, VERBS
+from vectorstore.reason import REASONERS, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
-from vectorstore.records import BUILTIN, Context, Record, generic_kind, schema_of
+from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
 from vectorstore.search.across import SearchAcross
-from vectorstore.storage import Catalog, RecordTable, SpaceRow, Transaction, declared_kinds
+from vectorstore.storage import Catalog, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
     CheckReport,
@@ -44,7 +48,7 @@ from vectorstore.sync import (
     sweep,
     wants_index,
 )
-from vectorstore.vectors import METRICS
+from vectorstore.trail import Trail, actor_of
 
 R = TypeVar("R", bound=Record)
 Event = Literal["commit", "publish", "rebuild", "fit", "persist"]
@@ -70,6 +74,9 @@ class Store(Shelves, SearchAcross, Exchange):
         clock: Clock = utc_now,
         timeout: float = 30.0,
         verify: bool = False,
+        actor: str | None = None,
+        trail: bool = True,
+        contracts: bool | None = None,
     ) -> None:
         root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
@@ -81,11 +88,14 @@ class Store(Shelves, SearchAcross, Exchange):
         self._catalog = Catalog(root, read_only=read_only, timeout=timeout, clock=clock, create=create)
         try:
             self._sync = Sync(self._catalog)
+            self._sync.watch.contracts = switched_on(contracts)
+            self._sync.watch.commits = self._commits
+            self.trail = Trail(self._sync, actor_of(actor), write=trail)
             self.models = Models(self._sync)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
-            self._declare(wanted, asked)
+            declare(self._sync, wanted, asked)
             self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))
-            metrics = self._metrics(metric)
+            metrics = metrics_of(self._sync, metric)
             self._collections: dict[str, Collection[Any]] = {
                 name: collection_of(name, self._sync, table, self._embedding, metrics[name], self.collection)
                 for name, table in self._sync.tables.items()
@@ -98,81 +108,6 @@ class Store(Shelves, SearchAcross, Exchange):
         except BaseException:
             self._catalog.close()
             raise
-
-    # -- opening ---------------------------------------------------------------------------------------------------
-
-    def _declare(self, wanted: Mapping[str, type[Record]], tokenizer: str | None) -> None:
-        """Register kinds: make tables for new ones, add new optional fields, take over kinds found in the store.
-
-        Full text that was made with another tokenizer than the declared one is made anew, in the same transaction.
-        """
-        with self._catalog.read() as connection:
-            stored = declared_kinds(connection)
-            named = [space.name.partition(".") for space in rows.all_spaces(connection)]
-        classes = {
-            **{
-                name: generic_kind(name, columns, tuple(space for kind, _, space in named if kind == name and space))
-                for name, columns in stored.items()
-                if name not in wanted
-            },
-            **wanted,
-        }
-        if self.read_only:  # a store that was made before some kinds came along
-            ours = {kind.table for kind in BUILTIN}
-            classes = {name: kind for name, kind in classes.items() if name in stored or name not in ours}
-        self._sync.tables = {name: RecordTable(schema_of(kind)) for name, kind in classes.items()}
-        with self._catalog.read() as connection:
-            todo = {name: table.pending_fields(connection) for name, table in self._sync.tables.items()}
-            other = {name for name, table in self._sync.tables.items() if table.settle_tokenizer(connection, tokenizer)}
-            unlisted = {name for name, table in self._sync.tables.items() if table.pending_lists(stored.get(name))}
-        lacking = [name for name, fields in todo.items() if fields != [] or name in other | unlisted]
-        if not lacking:
-            return
-        if self.read_only:
-            what = (
-                "another tokenizer than the store's" if lacking[0] in other else "fields or lists that the store lacks"
-            )
-            raise StoreError(f"{self.path}: {lacking[0]} has {what}; open it once for writing")
-        if self.path is not None and any(todo.values()):
-            self._catalog.backup(self.path / f"catalog.kinds.{new_id(self._catalog.clock())}.backup.sqlite")
-        with self._catalog.write() as transaction:
-            stored = declared_kinds(transaction.connection)
-            for name, table in self._sync.tables.items():
-                new = table.pending_fields(transaction.connection)
-                if new is None:
-                    table.create(transaction.connection)
-                    if name == Context.table:
-                        self._first_context(transaction, table)
-                elif new:
-                    table.add_fields(transaction.connection, new)
-                if not new and table.pending_lists(stored.get(name)):
-                    table.make_lists(transaction.connection)
-                if table.settle_tokenizer(transaction.connection, tokenizer):
-                    table.make_text(transaction.connection)
-                    log.info("%s: the full text was made anew with the tokenizer %s", name, table.tokenizer)
-
-    def _first_context(self, transaction: Transaction, table: RecordTable[Any]) -> None:
-        moment = from_micros(transaction.now)
-        home = Context(id="default", name="default", created_at=moment, updated_at=moment)
-        table.insert(transaction.connection, 1, [table.schema.encode(home, "contexts")])
-
-    def _metrics(self, asked: str | Mapping[str, str] | None) -> dict[str, str]:
-        """The metric of each kind's space: the stored one; for spaces to come the one asked for, else cosine."""
-        wanted = (
-            {} if asked is None else dict.fromkeys(self._sync.tables, asked) if isinstance(asked, str) else dict(asked)
-        )
-        for name, metric in wanted.items():
-            self._sync.table(name)
-            if metric not in METRICS:
-                raise ValidationError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
-        with self._catalog.read() as connection:
-            spaces = {space.kind: space.metric for space in rows.all_spaces(connection)}
-        for name, metric in spaces.items():
-            if wanted.get(name, metric) != metric:
-                raise SpaceMismatch(
-                    f"{name}: the space was made with metric {metric}, not {wanted[name]}; leave metric= out"
-                )
-        return {name: spaces.get(name, wanted.get(name, "cosine")) for name in self._sync.tables}
 
     # -- kinds -----------------------------------------------------------------------------------------------------
 
@@ -210,8 +145,11 @@ class Store(Shelves, SearchAcross, Exchange):
 
         Reads and searches of this thread inside see its own changes; other writers wait meanwhile.
         """
-        with self._catalog.write():
-            yield self
+        try:
+            with self._catalog.write():
+                yield self
+        finally:
+            self.trail.flush()
 
     def on(self, event: Event, hook: Hook) -> Callable[[], None]:
         """Call a function after each commit, publish, rebuild, fit or persist; returns what takes it off again.
@@ -219,8 +157,6 @@ class Store(Shelves, SearchAcross, Exchange):
         The hook gets a mapping with what happened, after the commit, in order, in the thread that committed. A hook
         that raises is logged and kept in `hook_failures`; nothing is lost by it.
         """
-        if event not in EVENTS:
-            raise ValidationError(f"event: expected one of {', '.join(EVENTS)}, got {event!r}")
         self._hooks[event].append(hook)
         return lambda: self._hooks[event].remove(hook)
 
@@ -313,6 +249,20 @@ class Store(Shelves, SearchAcross, Exchange):
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
         return statistics(self._sync)
 
+    def metrics(self, *, reset: bool = False) -> dict[str, Operation]:
+        """Calls, failures and seconds of each operation ("concepts.search", "store.compact") of this open store.
+
+        Args:
+            reset: begin again from zero, after this answer.
+        """
+        return self._sync.watch.metrics.read(reset=reset)
+
+    def _commits(self) -> int | None:
+        if self._catalog.in_transaction:
+            return None
+        with self._catalog.read() as connection:
+            return self._catalog.seq(connection)
+
     def context_info(self, name: str) -> dict[str, Any]:
         """A context's own record and how many live records of each kind are in it.
 
@@ -335,6 +285,7 @@ class Store(Shelves, SearchAcross, Exchange):
         try:
             if not self.read_only and not self._catalog.in_transaction and not self._catalog.inherited:
                 self._maintainer.flush_on_close()
+                self.trail.flush()
         finally:
             self._catalog.close()
             self._sync.close()
@@ -362,6 +313,9 @@ def open(
     clock: Clock = utc_now,
     timeout: float = 30.0,
     verify: bool = False,
+    actor: str | None = None,
+    trail: bool = True,
+    contracts: bool | None = None,
 ) -> Store:
     """Open the store at a path, made if absent; ":memory:" is a scratch one that leaves no file.
 
@@ -379,6 +333,9 @@ def open(
         clock: returns the time now, with a zone; for tests and replays.
         timeout: seconds to wait for another writer.
         verify: check everything before returning.
+        actor: who acts, for the trail; None for VECTORSTORE_ACTOR in the environment, else the system's user.
+        trail: keep an account of every change and every refused call: `store.trail`.
+        contracts: check what verbs demand and promise; None for VECTORSTORE_CONTRACTS in the environment, else yes.
 
     Raises:
         NotAStore, NewerFormat, CorruptError, StoreError: the path was left untouched.
@@ -399,4 +356,10 @@ def open(
         clock=clock,
         timeout=timeout,
         verify=verify,
+        actor=actor,
+        trail=trail,
+        contracts=contracts,
     )
+
+
+keep((Store, Collection, Models, *REASONERS.values()), VERBS, UNCOUNTED)

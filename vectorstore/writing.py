@@ -254,11 +254,11 @@ class Batch(Generic[R]):
             Raced: prepare again.
         """
         with self._sync.catalog.write(undo=self.discard) as transaction:
-            self._write(transaction, operation, versions)
-            self._note(transaction, operation)
+            numbers = self._write(transaction, operation, versions)
+            self._note(transaction, operation, numbers)
         return len(self.ids)
 
-    def _note(self, transaction: Transaction, operation: str) -> None:
+    def _note(self, transaction: Transaction, operation: str, numbers: list[int]) -> None:
         count = sum(len(places) for part in self._parts for places, _ in part.staged)
         details: dict[str, object] = {
             "kind": self._table.name,
@@ -266,8 +266,10 @@ class Batch(Generic[R]):
             "records": len(self.ids),
         }
         transaction.notes.append(("commit", {**details, "vectors": count}))
+        if numbers:
+            transaction.record(operation, self._table.name, numbers, vectors=count)
 
-    def _write(self, transaction: Transaction, operation: str, versions: Mapping[str, int] | None) -> None:
+    def _write(self, transaction: Transaction, operation: str, versions: Mapping[str, int] | None) -> list[int]:
         table, connection = self._table, transaction.connection
         expire(self._sync, transaction, table)
         existing = table.existing(connection, self.ids)
@@ -297,6 +299,7 @@ class Batch(Generic[R]):
             written += numbers
         if guard is not None:
             guard.after(transaction, written)
+        return written
 
     @contextlib.contextmanager
     def _forward_references(self, transaction: Transaction) -> Iterator[None]:

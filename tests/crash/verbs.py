@@ -232,6 +232,9 @@ VERBS: dict[str, Verb] = {
     ),
     "purge members": Verb([*A_FEW, fit(38)], [delete(names("a", 3)), purge(names("a", 3))]),
     "repair a model": Verb([*A_FEW, fit(3)], [upkeep(_mend)], spoil=_lose_models, again=_mend),
+    "rotate the trail": Verb(
+        A_FEW, [upkeep(lambda store: store.trail.rotate(1)), add(["r"]), upkeep(lambda store: store.trail.rotate())]
+    ),
     "close": Verb(A_FEW, [add(names("w", 700))]),
 }
 

@@ -122,7 +122,7 @@ def litter(store: vs.Store, root: Path) -> list[str]:
         found = connection.execute(
             "SELECT 'embeddings/' || s.name || '/' || f.file FROM segments f JOIN spaces s ON s.id = f.space "
             "UNION SELECT 'indexes/' || s.name || '/' || f.file FROM artifacts f JOIN spaces s ON s.id = f.space "
-            "UNION SELECT 'models/' || file FROM models WHERE file IS NOT NULL"
+            "UNION SELECT 'models/' || file FROM models WHERE file IS NOT NULL UNION SELECT 'trail/' || file FROM trail_files"
         ).fetchall()
     named = {name for (name,) in found}
     named |= {"store.lock", "catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"}

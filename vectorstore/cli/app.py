@@ -17,7 +17,9 @@ from typer.core import TyperGroup
 
 import vectorstore as vs
 from vectorstore.errors import (
+    BrokenPromise,
     ConflictError,
+    ContractViolation,
     CorruptError,
     DerivedError,
     EmbedderError,
@@ -25,7 +27,6 @@ from vectorstore.errors import (
     SchemaChangedError,
     SpaceMismatch,
     StoreError,
-    ValidationError,
     VectorstoreError,
 )
 
@@ -36,7 +37,8 @@ FINDINGS = 1
 INTERRUPTED = 130
 UNFORESEEN = 70
 EXIT_CODES: tuple[tuple[type[VectorstoreError], int], ...] = (
-    (ValidationError, 2),
+    (BrokenPromise, 6),
+    (ContractViolation, 2),
     (NotFound, 3),
     (ConflictError, 4),
     (SchemaChangedError, 5),

@@ -206,8 +206,18 @@ def compact(
             opened.collection(kind)
         reports = opened.compact(kind)
     if as_json:
-        say_json([dataclasses.asdict(report) for report in reports])
+        say_json([{**dataclasses.asdict(report), "bytes_saved": report.bytes_saved} for report in reports])
         return
-    header = ["kind", "removed", "kept", "segments before", "after"]
-    rows = [(r.space, r.vectors_removed, r.vectors_kept, r.segments_before, r.segments_after) for r in reports]
-    typer.echo(table(header, rows, right=[1, 2, 3, 4]) if rows else "nothing to do")
+    header = ["kind", "removed", "kept", "segments before", "after", "saved"]
+    rows = [
+        (
+            r.space,
+            r.vectors_removed,
+            r.vectors_kept,
+            r.segments_before,
+            r.segments_after,
+            size_of(max(0, r.bytes_saved)),
+        )
+        for r in reports
+    ]
+    typer.echo(table(header, rows, right=[1, 2, 3, 4, 5]) if rows else "nothing to do")

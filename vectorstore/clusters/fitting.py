@@ -21,8 +21,6 @@ from vectorstore.vectors.native import has_faiss, kmeans
 MOST_CLUSTERS = 256
 """The rule of thumb never gives more."""
 
-_UNIT_BLOCK = 8_192
-
 
 @dataclass(frozen=True, eq=False)
 class Partition:
@@ -49,12 +47,7 @@ class Partition:
 
 def prepared(vectors: Matrix, metric: str) -> Matrix:
     """The rows as they are clustered: of length one under cosine, as they are otherwise."""
-    if metric != "cosine":
-        return np.ascontiguousarray(vectors, dtype=np.float32)
-    out = np.empty(vectors.shape, dtype=np.float32)
-    for start in range(0, len(vectors), _UNIT_BLOCK):
-        out[start : start + _UNIT_BLOCK] = as_unit(vectors[start : start + _UNIT_BLOCK])
-    return out
+    return as_unit(vectors) if metric == "cosine" else np.ascontiguousarray(vectors, dtype=np.float32)
 
 
 def fit(rows: Matrix, recipe: ClusterRecipe, clusters: int | None, seed: int) -> Partition:

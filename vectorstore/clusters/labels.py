@@ -15,14 +15,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 TERMS = 8
+LONGEST = 100
+"""Longer runs of letters are sequences, keys and the like; they name nothing."""
+
 _WORD = re.compile(r"[^\W\d_][\w'-]*[^\W_]")
 
 
 def words(text: str) -> list[str]:
-    """Words of two letters or more, case-folded, without English function words."""
+    """Words of two to a hundred letters, case-folded, without English function words."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    return [word for word in _WORD.findall(text.casefold()) if word not in ENGLISH_STOP_WORDS]
+    found = _WORD.findall(text.casefold())
+    return [word for word in found if len(word) <= LONGEST and word not in ENGLISH_STOP_WORDS]
 
 
 def terms(texts: Sequence[Sequence[str]], count: int = TERMS) -> list[tuple[str, ...]]:

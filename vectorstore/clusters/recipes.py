@@ -150,7 +150,7 @@ BUILTIN_CLUSTER_RECIPES: dict[str, ClusterRecipe] = {
             "agglomerative",
             "agglomerative",
             options={"linkage": "ward", "max_rows": 15_000},
-            when="up to 15,000 rows (1 GB); often the best, and the same whatever the seed",
+            when="up to 15,000 rows (2 GB of memory); the same whatever the seed",
         ),
     )
 }

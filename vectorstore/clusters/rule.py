@@ -83,13 +83,17 @@ class Rule:
                 strengths[start:stop][far] = 0.0
         return numbers, strengths
 
-    def strengths(self, rows: Matrix, places: Numbers) -> Strengths:
-        """(n,) membership of each row in the cluster at a given place; 0 where the place is NOISE."""
-        out = np.empty(len(rows), dtype=np.float64)
+    def strengths(self, rows: Matrix, places: Numbers) -> tuple[Strengths, Strengths]:
+        """((n,) membership of each row in the cluster at a given place, (n,) squared distance); 0 and 0 for NOISE."""
+        out = np.zeros(len(rows), dtype=np.float64)
+        apart = np.zeros(len(rows), dtype=np.float64)
         for start, squared in self.distances(rows):
-            own = places[start : start + len(squared)]
-            out[start : start + len(squared)] = np.where(own == NOISE, 0.0, _own(squared, own, self.spread))
-        return out
+            stop = start + len(squared)
+            own = places[start:stop]
+            inside = np.flatnonzero(own != NOISE)
+            apart[start:stop][inside] = squared[inside, own[inside]]
+            out[start:stop][inside] = _own(squared, own, self.spread)[inside]
+        return out, apart
 
 
 def _softmax(squared: Matrix, spread: float) -> Strengths:

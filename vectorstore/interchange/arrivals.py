@@ -1,4 +1,4 @@
-"""Records of one kind that come in from elsewhere: what is there already is met by a rule, vectors come with them or not.
+"""Records of one kind that come in from elsewhere: what is there already is met by a rule, vectors come or are made.
 
 Chunks are prepared without a lock; their rows wait in a nameless temporary file and their vectors in segments, so that
 memory holds one chunk and the ids.
@@ -336,8 +336,8 @@ class Arrivals(Import[R]):
         made_by = EmbedderIdentity.from_dict(json.loads(wanted.model))
         if made_by != self._embedding.embedder.identity:
             raise SpaceMismatch(
-                f"{wanted.name}: the vectors in {self._source.path} belong with {made_by.model!r}, the store embeds with "
-                f"{self._embedding.embedder.identity.model!r}; open the store with the first, or import without vectors"
+                f"{wanted.name}: the vectors in {self._source.path} belong with {made_by.model!r}, the store embeds "
+                f"with {self._embedding.embedder.identity.model!r}; open the store with the first, or import without vectors"
             )
 
     def _stage_texts(self, part: Any, records: list[R], ids: list[str], progress: Any) -> None:

@@ -71,7 +71,9 @@ def read_chroma(path: Path, kind: str | None = None, collection: str | None = No
         with foreign(path / FILE) as database:
             for each in found:
                 prefix = f"{each.name}:" if len(found) > 1 else ""
-                for place, item in enumerate(_items(database, each, path, kind or "concepts", prefix, source), place + 1):
+                for place, item in enumerate(
+                    _items(database, each, path, kind or "concepts", prefix, source), place + 1
+                ):
                     yield item._replace(place=place)
 
     source.read = items
@@ -93,9 +95,7 @@ def _collections(database: Foreign) -> list[_Collection]:
     ]
 
 
-def _items(
-    database: Foreign, each: _Collection, path: Path, kind: str, prefix: str, source: Source
-) -> Iterator[Item]:
+def _items(database: Foreign, each: _Collection, path: Path, kind: str, prefix: str, source: Source) -> Iterator[Item]:
     vectors = _vectors(database, each, path)
     said: dict[int, dict[str, Any]] = {}
     names: dict[int, str] = {}
@@ -134,7 +134,9 @@ def _record(full: str, name: str, domain: str, said: dict[str, Any], number: int
     except ValueError:  # an id with a slash, or a long one
         extra["chroma_id"] = name
         full = f"chroma:{domain[:200].replace('/', '_').replace('..', '_')}:#{number}"
-    title = next((extra.pop(key) for key in ("name", "title") if isinstance(extra.get(key), str) and extra[key].strip()), name)
+    title = next(
+        (extra.pop(key) for key in ("name", "title") if isinstance(extra.get(key), str) and extra[key].strip()), name
+    )
     record = {"id": full, "name": title[:1000], "domain": domain, "extra": extra}
     document = said.get(_DOCUMENT)
     return record if document is None else {**record, "definition": document}

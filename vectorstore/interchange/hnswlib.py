@@ -41,7 +41,9 @@ def read_graph(folder: Path, dim: int) -> dict[int, npt.NDArray[np.float32]]:
         raise ValidationError(f"{header}: is cut short")
     version, _, _, count, width, label_at, vector_at = _HEADER.unpack_from(head)
     if version != 1 or vector_at + 4 * dim > label_at or label_at + 8 > width or count * width > size:
-        raise ValidationError(f"{header}: says {count} elements of {width} bytes and dimension {dim}; its data has {size}")
+        raise ValidationError(
+            f"{header}: says {count} elements of {width} bytes and dimension {dim}; its data has {size}"
+        )
     if not count:
         return {}
     raw = np.memmap(data, dtype=np.uint8, mode="r")[: count * width].reshape(count, width)
@@ -62,7 +64,9 @@ def read_labels(path: Path) -> dict[str, int]:
     try:
         said = _read(path.read_bytes())
         labels = said["id_to_label"]
-        if not isinstance(labels, dict) or not all(isinstance(k, str) and isinstance(v, int) for k, v in labels.items()):
+        if not isinstance(labels, dict) or not all(
+            isinstance(k, str) and isinstance(v, int) for k, v in labels.items()
+        ):
             raise ValueError("id_to_label is no mapping from texts to numbers")
     except (ValueError, KeyError, IndexError, TypeError, struct.error, UnicodeDecodeError) as error:
         raise ValidationError(f"{path}: is not what Chroma writes beside an index: {error}") from None
@@ -73,7 +77,7 @@ class _Class:
     """Stands for a class that a pickle names; it is not looked up."""
 
 
-def _read(data: bytes) -> Mapping[str, Any]:  # noqa: PLR0915 - a table of instructions
+def _read(data: bytes) -> Mapping[str, Any]:
     """The value of a pickle of numbers, texts and mappings, perhaps within one object."""
     stack: list[Any] = []
     marks: list[int] = []

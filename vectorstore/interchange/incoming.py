@@ -28,8 +28,7 @@ Others = Callable[[str], Collection[Any]]
 
 @dataclass(frozen=True)
 class Wishes:
-    """How items are to be brought in: the rule for ids that are there, with vectors or not, a context for records that
-    name none."""
+    """How items are to be brought in: the rule for ids that are there, vectors or not, a context for who names none."""
 
     rule: str = "error"
     vectors: bool = True

@@ -1,4 +1,4 @@
-"""Files that come in, opened with suspicion: plain files only, lines of bounded length, archives that do not explode."""
+"""Files that come in, opened with suspicion: plain files, lines of bounded length, archives that do not explode."""
 
 from __future__ import annotations
 

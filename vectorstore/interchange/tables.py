@@ -15,7 +15,7 @@ from vectorstore.errors import NewerFormat, ValidationError
 from vectorstore.interchange.cells import rows_of
 from vectorstore.interchange.formats import Format, guessed
 from vectorstore.interchange.items import NO_VECTORS, Item, Source, Vector
-from vectorstore.interchange.lines import FORMAT, JsonError, parsed, unpacked, check_vector, from_space
+from vectorstore.interchange.lines import FORMAT, JsonError, check_vector, from_space, parsed, unpacked
 from vectorstore.interchange.opened import plain_file
 from vectorstore.records import Record
 from vectorstore.records.schema import schema_of

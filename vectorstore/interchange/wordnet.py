@@ -278,7 +278,12 @@ def parse_line(line: str) -> Entry:
         gloss=gloss,
         pointers=pointers,
     )
-    if not offset.isdigit() or not entry.words or synset_type not in PARTS_OF_SPEECH or not DOMAINS[entry.domain_number]:
+    if (
+        not offset.isdigit()
+        or not entry.words
+        or synset_type not in PARTS_OF_SPEECH
+        or not DOMAINS[entry.domain_number]
+    ):
         raise ValueError(f"no synset: {line[:60]!r}")
     return entry
 

@@ -2,6 +2,6 @@
 
 from vectorstore.reason.models import Models
 from vectorstore.reason.reasoner import Reasoner
-from vectorstore.reason.shelves import Shelves, collection_of
+from vectorstore.reason.shelves import REASONERS, Shelves, collection_of
 
-__all__ = ["Models", "Reasoner", "Shelves", "collection_of"]
+__all__ = ["REASONERS", "Models", "Reasoner", "Shelves", "collection_of"]

@@ -22,7 +22,7 @@ from vectorstore.reason.trials import FitTrials, try_seeds
 from vectorstore.reason.versions import Versioned
 from vectorstore.reason.watching import ClusterState, Drift, drift_of, state_of
 from vectorstore.records import Where
-from vectorstore.results import Page, as_cursor, from_cursor
+from vectorstore.results import Page, from_cursor
 from vectorstore.storage import Members, ModelRow, RecordTable
 from vectorstore.storage import models as registry
 from vectorstore.sync import models
@@ -125,6 +125,9 @@ class Clusters(Versioned):
             NotFound: no such line. Otherwise as `fit`.
         """
         row = self._row(name)
+        for what, value in (("min_changed", min_changed), ("min_shift", min_shift)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
+                raise ValidationError(f"{what}: expected a number of at least 0, got {value!r}")
         if min_changed is not None or min_shift is not None:
             drift = drift_of(self._sync, self._table_of(row), row, rule_of(row))
             enough = min_changed is not None and drift.changed >= min_changed
@@ -168,31 +171,40 @@ class Clusters(Versioned):
             How many records were given to a cluster, or found to be noise.
 
         Raises:
-            NotFound: no such line.
+            NotFound: no such line, or no such record.
         """
+        if ids is not None:
+            ids = [ids] if isinstance(ids, str) else list(ids)
         row = self._row(name)
         rule, table = rule_of(row), self._table_of(row)
-        known = self._members(row)
-        wanted = None
-        if ids is not None:
+        if ids is None:
+            due = self._members(row).due
+        else:
             with self._sync.catalog.read() as connection:
-                found = table.existing(connection, [ids] if isinstance(ids, str) else list(ids))
-            wanted = np.array([number for number, gone in found.values() if not gone], dtype=np.int64)
+                found = table.existing(connection, ids)
+            for each in ids:
+                if each not in found or found[each][1]:
+                    raise NotFound(f"{table.name}: no record with id {each!r}; nothing was written")
+            wanted = np.array([number for number, _ in found.values()], dtype=np.int64)
 
-        def among(records: Vids, vids: Vids) -> Any:
-            return known.due(records, vids) if wanted is None else np.isin(records, wanted)
+            def due(records: Vids, vids: Vids, *, since_fit: bool = False) -> Any:
+                return np.isin(records, wanted)
 
-        gathered = models.gather(self._sync, table, str(row.space), Scope.of(row).node(table), among)
-        if not len(gathered.records) or not len(rule.numbers):
+        gathered = models.gather(self._sync, table, str(row.space), Scope.of(row).node(table), due)
+        if not len(gathered.records):
             return 0
-        numbers, strengths = rule.assign(engine.prepared(gathered.vectors, gathered.metric))
+        numbers, strengths = np.full(len(gathered.records), NOISE), np.zeros(len(gathered.records))
+        if len(rule.numbers):
+            numbers, strengths = rule.assign(engine.prepared(gathered.vectors, gathered.metric))
         with self._sync.catalog.write() as transaction:
             current = registry.model_of(transaction.connection, name)
             there = registry.all_there(transaction.connection, gathered.vids)
-            if current is None or current.id != row.id or not there:
+            same = current is not None and (current.id, current.centroids) == (row.id, row.centroids)
+            if not same or not there:
                 return self.assign(ids, name)  # fitted again, or some were erased, meanwhile
             place = (gathered.records, gathered.vids, numbers, strengths)
             registry.put_assigned(transaction.connection, row.id, *place)
+            transaction.record("assign", table.name, gathered.records.tolist(), name=name, version=row.version)
         return len(gathered.records)
 
     def predict(self, vectors: Any, name: str = "concepts") -> list[str | None]:
@@ -250,18 +262,13 @@ class Clusters(Versioned):
         Raises:
             NotFound: no such cluster.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
-            raise ValidationError(f"limit: expected a whole number in 1..10000, got {limit!r}")
         row, number = self._cluster(cluster)
         table = self._table_of(row)
         with self._sync.catalog.read() as connection:
             where = (connection, row.id, number, table.live, table.table)
             found = registry.page_of_members(*where, limit=limit + 1, after=from_cursor(after))
             total = registry.count_members(*where)
-        more = len(found) > limit
-        found = found[:limit]
-        last = as_cursor(found[-1][2], found[-1][0]) if more else None
-        return Page(tuple(Member(name, strength) for _, name, strength in found), total, last)
+        return Page.of([(strength, n, Member(name, strength)) for n, name, strength in found], total, limit)
 
     def neighbours(self, id: str, k: int = 10, name: str = "concepts") -> list[Member]:
         """The records of its own cluster that are nearest to a record, itself left out, nearest first.
@@ -272,8 +279,6 @@ class Clusters(Versioned):
         Raises:
             NotFound: no such line, or no such record with a vector.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValidationError(f"k: expected a whole number of at least 1, got {k!r}")
         row = self._row(name)
         table = self._table_of(row)
         own = self._others(table.name).vectors([id], space=_short(row))[0]
@@ -282,18 +287,17 @@ class Clusters(Versioned):
             found = registry.membership(connection, row.id, record)
         if found is None or found[1] is None:
             return []
-        members = self._members(row)
-        mates = members.records[(members.numbers == found[1]) & (members.records != record)]
-        gathered = models.gather(self._sync, table, str(row.space), None, lambda records, _: np.isin(records, mates))
-        scores = final_scores(own, gathered.vectors, gathered.metric)
-        best = np.lexsort((gathered.records, -scores))[:k]
         with self._sync.catalog.read() as connection:
-            records = table.by_rows(connection, gathered.records[best].tolist())
-        return [
-            Member(records[int(gathered.records[place])].id, float(scores[place]))
-            for place in best
-            if int(gathered.records[place]) in records
-        ]
+            where = (connection, row.id, found[1], table.live, table.table)
+            mates = {mate: name for mate, name, _ in registry.page_of_members(*where, limit=-1, after=None)}
+        mates.pop(record, None)
+        stored = self._others(table.name)._searcher(_short(row)).queries.stored(list(mates.values()))
+        near = [(mate, name) for mate, name in mates.items() if name in stored]
+        if not near:
+            return []
+        scores = final_scores(own, np.stack([stored[name] for _, name in near]), row.details["metric"])
+        best = np.lexsort((np.array([mate for mate, _ in near]), -scores))[:k]
+        return [Member(near[place][1], float(scores[place])) for place in best.tolist()]
 
     # -- watching --------------------------------------------------------------------------------------------------
 

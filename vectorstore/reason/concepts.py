@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from vectorstore.errors import NotFound, ValidationError
+from vectorstore.errors import NotFound
 from vectorstore.ids import fold
 from vectorstore.reason.named import Named
 from vectorstore.records import Concept, Relation, Where, parse
@@ -35,10 +35,10 @@ class Related:
 
 
 class Concepts(Named[Concept]):
-    """Things one can think of, each in one sense."""
+    """Things one can think of, each in one sense. `vs.Words(store.concepts)` asks them with gensim's words."""
 
     def senses(self, name: str, context: str | None = None) -> list[Concept]:
-        """All concepts that a name stands for: those called so, and those with such a lemma.
+        """All concepts that a name stands for: those called so, then those with such a lemma.
 
         Args:
             name: compared in folded form.
@@ -66,10 +66,6 @@ class Concepts(Named[Concept]):
             context: None for all, else this one and what it inherits from.
             limit: at most so many.
         """
-        if by not in get_args(By):
-            raise ValidationError(f"by: expected one of {', '.join(get_args(By))}, got {by!r}")
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
-            raise ValidationError(f"limit: expected a whole number in 1..10000, got {limit!r}")
         if by == "exact":
             return self.senses(text, context)[:limit]
         where: Where | None = None if context is None else {"context__in": self._chain(context)}
@@ -107,11 +103,6 @@ class Concepts(Named[Concept]):
 
         Cost: one query a step of depth and direction; no concept is visited twice.
         """
-        if direction not in get_args(Direction):
-            raise ValidationError(f"direction: expected one of {', '.join(get_args(Direction))}, got {direction!r}")
-        for name, value in (("depth", depth), ("limit", limit)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValidationError(f"{name}: expected a whole number of at least 1, got {value!r}")
         node = self._edge_filter(type, where)
         edges = self._sync.table(Relation.table)
         with self._sync.catalog.read() as connection:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vectorstore import clusters as engine
 from vectorstore.clusters import NOISE
-from vectorstore.errors import ValidationError
+from vectorstore.errors import Superseded, ValidationError
 from vectorstore.reason.centroids import Centroids
 from vectorstore.reason.clusters import Clusters, rule_of
 from vectorstore.reason.fitting import Scope, own_words
@@ -66,6 +66,7 @@ class Fields(Centroids[SemanticField]):
 
         Raises:
             NotFound: no such line of fits: store.clusters.fit(...) first.
+            Superseded: the line was fitted again or rolled back meanwhile; nothing was written.
             ValidationError: a bound that cannot be.
 
         Cost: the memberships of all records, O(n k d).
@@ -86,24 +87,31 @@ class Fields(Centroids[SemanticField]):
         for place, known in enumerate(row.clusters):
             if known["size"] < min_members:
                 passed_over[cluster_id(name, known["number"])] = f"{known['size']} members"
-            elif known["coherence"] is None or known["coherence"] < min_coherence:
-                passed_over[cluster_id(name, known["number"])] = f"coherence {known['coherence'] or 0:.3f}"
+            elif known["coherence"] is None:
+                passed_over[cluster_id(name, known["number"])] = "one member has no coherence"
+            elif known["coherence"] < min_coherence:
+                passed_over[cluster_id(name, known["number"])] = f"coherence {known['coherence']:.3f}"
             else:
                 places.append(place)
-        found = self._who(row, places, core, related)
+        found = self._who(row, places, core, related) if places else {}
         with self._sync.catalog.write() as transaction:
-            old = {record.id: record for record in self.find({"model": name}, limit=10_000)}
-            now = [cluster_id(name, row.clusters[place]["number"]) for place in places]
+            now = clusters._row(name)
+            if (now.id, now.centroids) != (row.id, row.centroids):
+                raise Superseded(f"{name}: the line was fitted again or rolled back meanwhile; discover again")
+            old = {record.id: record for record in self.stream({"model": name})}
+            fields = [cluster_id(name, row.clusters[place]["number"]) for place in places]
             if places:
                 vectors = self.directed(transaction, models.centroids_of(row)[places])
                 records = [
-                    _record(row, place, old.get(field), *found[place]) for place, field in zip(places, now, strict=True)
+                    _record(row, place, old.get(field), *found[place])
+                    for place, field in zip(places, fields, strict=True)
                 ]
                 self.upsert(records, vectors=vectors, source="centroid")
-            gone = sorted(old.keys() - set(now))
+            gone = sorted(old.keys() - set(fields))
             if gone:
                 self.delete(gone)
-        return FieldReport(tuple(now), tuple(field for field in now if field not in old), tuple(gone), passed_over)
+        new = tuple(field for field in fields if field not in old)
+        return FieldReport(tuple(fields), new, tuple(gone), passed_over)
 
     def _who(
         self, row: ModelRow, places: list[int], core: float, related: float

@@ -31,7 +31,7 @@ log = logging.getLogger("vectorstore")
 KEPT = 3
 """So many retired versions of a line can be rolled back to; of older ones only the record stays."""
 
-_TEXTS = 20_000
+_TEXTS = 8_000
 """Labels are made from the strongest members' texts, so many in all and 200 of a cluster at most."""
 
 
@@ -188,7 +188,7 @@ def learn(
     old = np.full(len(found.records), NOISE) if before is None else _numbers_before(before, found)
     numbers = engine.continued(old, partition.labels, count, first)
     rule = Rule(partition.rule.centroids, numbers, partition.rule.spread, partition.rule.reach)
-    strengths = rule.strengths(prepared, partition.labels) if count else np.zeros(len(found.records))
+    strengths, apart = rule.strengths(prepared, partition.labels) if count else (np.zeros(len(found.records)),) * 2
     numbered = np.append(numbers, NOISE)[partition.labels]  # the label NOISE takes the last place
     members = Members(found.records, found.vids, numbered, strengths, found.vids)
     shape = engine.shape(prepared, partition.labels, rule.centroids)
@@ -206,7 +206,6 @@ def learn(
         for place, number in enumerate(numbers)
     ]
     inside = partition.labels != NOISE
-    apart = prepared[inside] - rule.centroids[partition.labels[inside]] if count else np.zeros((0, 1))
     details = {
         "metric": found.metric,
         "where": scope.where,
@@ -218,7 +217,7 @@ def learn(
         "spread": rule.spread,
         "dimensions": partition.dimensions,
         "reach": None if rule.reach is None else [float(value) for value in rule.reach],
-        "distance": float(np.einsum("ij,ij->i", apart, apart).mean()) if inside.any() else 0.0,
+        "distance": float(apart[inside].mean()) if inside.any() else 0.0,
         "coherence": engine.mean_coherence(shape),
         "silhouette": engine.silhouette(prepared, partition.labels, seed),
         "fitted_by": partition.library,
@@ -304,6 +303,7 @@ def commit(clusters: Centroids[Cluster], learned: Learned) -> FitReport:
         thin(sync, transaction, scope.name)
         note = {"name": scope.name, "version": made.version, "kind": scope.kind, "rows": made.rows}
         transaction.notes.append(("fit", {**note, "clusters": len(rule.numbers)}))
+        transaction.record("fit", scope.kind, name=scope.name, version=made.version, clusters=len(rule.numbers))
     details = learned.details
     return FitReport(
         name=scope.name,

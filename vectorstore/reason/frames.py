@@ -60,8 +60,14 @@ class Frames(Named[Frame]):
         return list(known[id].values())
 
     def ancestors(self, id: str) -> list[str]:
-        """The ids of the frames that a frame inherits from, directly or not, nearest first."""
+        """The ids of the frames that a frame inherits from, directly or not, nearest first.
+
+        Raises:
+            NotFound: no such frame.
+        """
         with self._sync.catalog.read() as connection:
+            if id not in self._table.by_ids(connection, [id]):
+                raise NotFound(f"{self.name}: no record with id {id!r}")
             return list(ancestors_of(self._sync, connection, [id])[id])
 
 

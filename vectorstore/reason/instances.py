@@ -91,20 +91,19 @@ class Instances(Reasoner[FrameInstance]):
 
         Raises:
             UnknownFrame, UnknownConcept, MissingElement, UndeclaredElement: nothing was written.
+            ValidationError: an argument of another type. DuplicateId: another writer made a missing concept meanwhile.
         """
         if missing not in ("refuse", "create"):
             raise ValidationError(f"missing: expected 'refuse' or 'create', got {missing!r}")
+        pairs = _pairs(frame, bindings)
         chosen = self._id_of(Frame.table, frame, context)
-        pairs = [
-            (element, name)
-            for element, each in bindings.items()
-            for name in ([each] if isinstance(each, str) else each)
-        ]
         ids = {name: self._id_of(Concept.table, name, context) for _, name in pairs}
         absent = [name for name, found in ids.items() if found is None] if missing == "create" else []
+        first = {fold(name): name for name in reversed(absent)}  # in whatever case, one name is one concept
         made = self._others(Concept.table)._batch(None)
-        made.prepare([{"name": name, "context": context} for name in absent], None)  # embeds, before any lock
-        ids.update(zip(absent, made.ids, strict=True))
+        made.prepare([{"name": name, "context": context} for name in first.values()], None)  # embeds, before any lock
+        new = dict(zip(first, made.ids, strict=True))
+        ids.update({name: new[fold(name)] for name in absent})
         bound = [{"element": element, "concept": ids[name] or name} for element, name in pairs]
         record = {**fields, "context": context, "frame": chosen or frame, "bindings": bound}
         with self._sync.catalog.write():
@@ -151,10 +150,6 @@ class Instances(Reasoner[FrameInstance]):
 
         Cost: reads every instance that matches, and compares those whose structure alone does not rule them out.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValidationError(f"k: expected a whole number of at least 1, got {k!r}")
-        if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not 0 <= min_score <= 1:
-            raise ValidationError(f"min_score: expected 0..1, got {min_score!r}")
         asked = self.get(id)
         if asked is None:
             raise NotFound(f"{self.name}: no record with id {id!r}")
@@ -253,6 +248,21 @@ def _problems(
         element: FrameElement = known.element
         if element.type == "core" and key not in bound:
             yield MissingElement(f"{at}.bindings: the core element {element.name!r} of {instance.frame!r} is not bound")
+
+
+def _pairs(frame: str, bindings: Mapping[str, str | Iterable[str]]) -> list[tuple[str, str]]:
+    """(element, concept) of what a caller handed to `bind`."""
+    if not isinstance(frame, str):
+        raise ValidationError(f"frame: expected a name or an id, got {frame!r}")
+    if not isinstance(bindings, Mapping):
+        raise ValidationError(f"bindings: expected a mapping from elements to concepts, got {type(bindings).__name__}")
+    pairs = []
+    for element, each in bindings.items():
+        for name in [each] if isinstance(each, str) or not isinstance(each, Iterable) else each:
+            if not isinstance(name, str):
+                raise ValidationError(f"bindings[{element!r}]: expected names or ids of concepts, got {name!r}")
+            pairs.append((element, name))
+    return pairs
 
 
 def _parts(instance: FrameInstance) -> Parts:

@@ -15,12 +15,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class SnapshotReport:
-    """What was saved or loaded: the folder, its contexts, records by kind, vectors by space."""
+    """What was saved or loaded: the folder, its contexts, records by kind, vectors by space, fits of clusters."""
 
     path: Path
     contexts: tuple[str, ...]
     records: dict[str, int]
     vectors: dict[str, int]
+    fits: int = 0
 
 
 class _Plain(pydantic.BaseModel):
@@ -67,6 +68,7 @@ class Manifest(_Plain):
     seq: int
     saved_at: str
     kinds: dict[str, KindFiles]
+    models: File | None = None
 
     def digest(self) -> str:
         """Over everything it says."""
@@ -78,4 +80,5 @@ class Manifest(_Plain):
         spaces = [space for kind in self.kinds.values() for space in kind.spaces]
         records = {name: kind.file.rows for name, kind in self.kinds.items()}
         vectors = {space.name: sum(file.rows for file in space.files) for space in spaces}
-        return SnapshotReport(path, tuple(self.contexts), records, vectors)
+        fits = 0 if self.models is None else self.models.rows
+        return SnapshotReport(path, tuple(self.contexts), records, vectors, fits)

@@ -16,6 +16,7 @@ from typing import Any
 
 from vectorstore.errors import ConflictError, NotFound, ValidationError
 from vectorstore.ids import check_id, from_micros
+from vectorstore.results import Page, from_cursor
 from vectorstore.storage import ModelRow, Transaction
 from vectorstore.storage import models as registry
 from vectorstore.sync import Sync, models
@@ -120,7 +121,9 @@ class Models:
                 at=transaction.now,
                 seconds=0.0,
             )
-            return registry.model_at(transaction.connection, row).version
+            version = registry.model_at(transaction.connection, row).version
+            transaction.record("put", kind, name=name, version=version, bytes=info.size)
+            return version
 
     def get(self, name: str, version: int | None = None) -> bytes:
         """The bytes of a version, None for the current one, checked against their digest.
@@ -143,10 +146,14 @@ class Models:
         models.bytes_of(self._sync, row)
         return root / models.FOLDER / str(row.file)
 
-    def list(self, name: str | None = None) -> tuple[ModelInfo, ...]:
-        """All versions of all models, or of one; by name and version."""
+    def list(self, name: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[ModelInfo]:
+        """One page of the versions of all models, or of one; by name and version."""
+        cursor = from_cursor(after)
+        start = None if cursor is None else (str(cursor[0]), cursor[1])
         with self._sync.catalog.read() as connection:
-            return tuple(_info(row) for row in registry.models_of(connection, name))
+            found = registry.models_of(connection, name)
+        left = [row for row in found if start is None or (row.name, row.version) > start][: limit + 1]
+        return Page.of([(row.name, row.version, _info(row)) for row in left], len(found), limit)
 
     def delete(self, name: str, version: int | None = None) -> int:
         """Remove a version of a blob, or all of them, for good; returns how many.
@@ -164,6 +171,7 @@ class Models:
             if chosen[0].type != registry.BLOB:
                 raise ValidationError(f"{name!r} is a line of fits: store.clusters.drop({name!r})")
             self._forget(transaction, chosen)
+            transaction.record("drop", chosen[0].kind, name=name, versions=len(chosen))
             left = [row for row in found if row not in chosen]
             if left and not any(row.status == registry.CURRENT for row in left):
                 registry.promote(transaction.connection, left[-1].id)

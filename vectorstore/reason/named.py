@@ -32,13 +32,16 @@ class Named(Reasoner[R]):
         return found[0]
 
     def _called(self, name: str, context: str | None) -> list[R]:
-        """All records of a name: everywhere in order of arrival, or as seen from a context, nearest first."""
+        """All records of a name: everywhere, or as seen from a context, nearest first.
+
+        In the order of the filters that find them, each in order of arrival.
+        """
         chain = None if context is None else self._chain(context)
         among: Where = {} if chain is None else {"context__in": chain}
         with self._sync.catalog.read() as connection:
             # One filter after the other: SQLite would read all rows for both in one OR.
             found = [self._table.matching(connection, self._parse({**of, **among})) for of in self._name_filters(name)]
-            numbers = sorted({row for rows in found for row in rows.tolist()})
+            numbers = list(dict.fromkeys(row for rows in found for row in sorted(rows.tolist())))
             records = self._table.by_rows(connection, numbers)
         ordered = [records[row] for row in numbers]
         return ordered if chain is None else visible(ordered, chain, self._hides)

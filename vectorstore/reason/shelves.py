@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore.collection import Collection
 from vectorstore.embedding import Embedding
+from vectorstore.reason.analogies import Analogies
 from vectorstore.reason.clusters import Clusters
 from vectorstore.reason.concepts import Concepts
 from vectorstore.reason.contexts import Contexts
@@ -31,6 +32,7 @@ from vectorstore.sync import Sync
 REASONERS: dict[str, type[Reasoner[Any]]] = {
     Context.table: Contexts,
     Concept.table: Concepts,
+    Analogy.table: Analogies,
     Frame.table: Frames,
     FrameRelation.table: FrameRelations,
     FrameInstance.table: Instances,
@@ -64,7 +66,7 @@ class Shelves:
         return self.collection(Concept)  # type: ignore[no-any-return]
 
     @property
-    def analogies(self) -> Collection[Analogy]:
+    def analogies(self) -> Analogies:
         """Domain mappings and proportions."""
         return self.collection(Analogy)  # type: ignore[no-any-return]
 

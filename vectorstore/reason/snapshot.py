@@ -4,6 +4,7 @@
       manifest.json            format, contexts; of each kind fields, count and spaces; size and digest of each file
       <kind>.jsonl             one record a line, in order of arrival, as `model_dump(mode="json")` gives it
       <space>.<part>.npz       ids, vectors, and where each vector comes from; no pickle
+      models.jsonl             the current fits of clusters, with their members by id (`carried.py`)
 
 Saving writes a temporary folder and renames it when all of it is on disk. Loading trusts nothing: names, sizes and
 digests are checked before anything is parsed, every record is validated, and one commit writes all or nothing.
@@ -20,6 +21,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from graphlib import CycleError as GraphCycle
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -32,6 +34,7 @@ from vectorstore.errors import CorruptError, NewerFormat, NotFound, SchemaChange
 from vectorstore.exporting import vectors_of_rows
 from vectorstore.files import TEMPORARY, Buffer, DiskFolder, make_folder, publish_folder, sha256
 from vectorstore.importing import Brought, Import, Space
+from vectorstore.reason import carried
 from vectorstore.reason.manifest import FORMAT, File, KindFiles, Manifest, SnapshotReport, SpaceFiles
 from vectorstore.records import Context, Schema
 from vectorstore.records.where import Node, Term
@@ -42,6 +45,7 @@ from vectorstore.sync import SnapshotMoved, Sync
 from vectorstore.vectors import Live, as_matrix, rows_per_segment
 
 MANIFEST = "manifest.json"
+MODELS = "models.jsonl"
 MAX_MANIFEST = 16 * 1024 * 1024
 _PAGE = 1000
 Others = Callable[[str], Collection[Any]]
@@ -94,6 +98,7 @@ class _Saving:
 
 def _write(saving: _Saving, contexts: Sequence[str], known: Sequence[str], path: Path) -> SnapshotReport:
     kinds: dict[str, KindFiles] = {}
+    held: dict[str, dict[int, str]] = {}
     for name, table in saving.sync.tables.items():
         columns = table.schema.by_name
         node: Node = Term(columns["context"], (), "in", tuple(contexts))
@@ -109,14 +114,33 @@ def _write(saving: _Saving, contexts: Sequence[str], known: Sequence[str], path:
             for space in rows.spaces_of(saving.connection, name)
             if saving.lives[space.name] is not None
         ]
+        held[name] = dict(zip(numbers, ids, strict=True))
         file = File(name=info.name, size=info.size, sha256=info.sha256, rows=len(ids))
         kinds[name] = KindFiles(fields=table.schema.signature(), file=file, spaces=spaces)
     store, seq = saving.connection.execute("SELECT store, seq FROM state").fetchone()
     now = saving.sync.catalog.clock().isoformat()
-    manifest = Manifest(format=FORMAT, contexts=list(contexts), store=store, seq=seq, saved_at=now, kinds=kinds)
+    fits = _fits(saving, contexts, held)
+    manifest = Manifest(
+        format=FORMAT, contexts=list(contexts), store=store, seq=seq, saved_at=now, kinds=kinds, models=fits
+    )
     body = {**manifest.model_dump(), "sha256": manifest.digest()}
     saving.folder.publish(MANIFEST, [json.dumps(body, indent=1).encode()])
     return manifest.report(path)
+
+
+def _fits(saving: _Saving, contexts: Sequence[str], held: dict[str, dict[int, str]]) -> File | None:
+    """Write the current fits of clusters, one at a time; None when there is none."""
+    names: list[str] = []
+
+    def lines() -> Iterator[bytes]:
+        for name, line in carried.lines_of(saving.connection, contexts, held):
+            names.append(name)
+            yield line
+
+    if not any(carried.rows_of(saving.connection, contexts)):
+        return None
+    info = saving.folder.publish(MODELS, lines())
+    return File(name=info.name, size=info.size, sha256=info.sha256, rows=len(names))
 
 
 def _lines(saving: _Saving, table: RecordTable[Any], node: Node, numbers: list[int], ids: list[str]) -> Iterator[bytes]:
@@ -188,7 +212,7 @@ def load(sync: Sync, others: Others, path: Path) -> SnapshotReport:
         NewerFormat: it was written by a newer vectorstore.
         NotFound, SchemaChangedError: a kind of it is not registered here, or has other fields.
         SpaceMismatch: its vectors are not comparable with the store's.
-        DuplicateId: a record is there already.
+        DuplicateId: a record is there already. ConflictError: so are fits of clusters of that name.
         ValidationError: a record is not valid, or points to one that is neither here nor there.
     """
     path = path.absolute()
@@ -197,6 +221,7 @@ def load(sync: Sync, others: Others, path: Path) -> SnapshotReport:
     tables = {name: _table(sync, name, kind) for name, kind in manifest.kinds.items()}
     imports: list[Import[Any]] = []
     try:
+        fits = _read_fits(folder, manifest.models)
         for name in in_order([table.schema for table in tables.values()]):
             kind, collection = manifest.kinds[name], others(name)
             brought = [_read_space(folder, space, name) for space in kind.spaces]
@@ -204,9 +229,12 @@ def load(sync: Sync, others: Others, path: Path) -> SnapshotReport:
             imports.append(each)
             lines = list(_read_lines(folder, kind.file))
             each.prepare(unspoken(sync, lines) if name == Context.table else lines, None)
-        with sync.catalog.write():
+        infos = carried.publish(sync, fits)
+        with sync.catalog.write(undo=partial(carried.discard, sync, infos)) as transaction:
             for each in imports:
                 each.commit("upsert" if each.kind == Context.table else "add")
+            for fit, info in zip(fits, infos, strict=True):
+                carried.insert(sync, transaction, fit, info)
     except BaseException:
         for each in imports:
             each.discard()
@@ -291,6 +319,12 @@ def _read_lines(folder: DiskFolder, file: File) -> Iterator[dict[str, Any]]:
         yield record
     if count != file.rows:
         raise CorruptError(f"{folder.path / file.name} has {count} records, the manifest says {file.rows}")
+
+
+def _read_fits(folder: DiskFolder, file: File | None) -> list[carried.Carried]:
+    where = folder.path / MODELS
+    lines = [] if file is None else enumerate(_read_lines(folder, file), 1)
+    return carried.read((f"{where}: line {number}", line) for number, line in lines)
 
 
 def unspoken(sync: Sync, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

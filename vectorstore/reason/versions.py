@@ -10,7 +10,7 @@ from vectorstore.errors import NotFound, ValidationError
 from vectorstore.ids import from_micros
 from vectorstore.reason.centroids import Centroids
 from vectorstore.reason.fitting import show
-from vectorstore.records import Cluster
+from vectorstore.records import Cluster, SemanticField
 from vectorstore.storage import ModelRow
 from vectorstore.storage import models as registry
 from vectorstore.sync import models
@@ -99,10 +99,11 @@ class Versioned(Centroids[Cluster]):
             show(self, transaction, row, current)
             note = {"name": name, "version": version, "kind": row.kind, "rows": row.rows, "clusters": len(row.clusters)}
             transaction.notes.append(("fit", {**note, "rollback": True}))
+            transaction.record("rollback", row.kind, name=name, version=version)
         return tuple(cluster_id(name, known["number"]) for known in row.clusters)
 
     def drop(self, name: str) -> int:
-        """Remove a line for good: all its versions, files and memberships; its Cluster records are deleted.
+        """Remove a line for good: its versions, files and memberships; records of its clusters and fields are deleted.
 
         Returns:
             How many versions there were.
@@ -116,7 +117,9 @@ class Versioned(Centroids[Cluster]):
             for version in found:
                 registry.forget_model(transaction.connection, version.id)
                 models.remove_after(self._sync, transaction, version.file)
+            transaction.record("drop", row.kind, name=name, versions=len(found))
             self.delete([cluster_id(name, known["number"]) for known in row.clusters])
+            self._others(SemanticField.table).delete(where={"model": name})
         return len(found)
 
     def model(self, name: str = "concepts", version: int | None = None) -> Any:
@@ -138,5 +141,7 @@ class Versioned(Centroids[Cluster]):
             row = registry.model_of(connection, name)
         if row is None or row.type != registry.CLUSTER:
             known = ", ".join(self.lines()) or "none yet"
-            raise NotFound(f"no line of fits {name!r}; there are: {known}; fit it first: store.clusters.fit({name!r})")
+            raise NotFound(
+                f"no line of fits {name!r}; there are: {known}; fit it first: store.clusters.fit(..., name={name!r})"
+            )
         return row

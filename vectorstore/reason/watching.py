@@ -93,7 +93,7 @@ def state_of(sync: Sync, table: RecordTable[Any], row: ModelRow) -> ClusterState
         records, vids = rows.live_map(connection, space.id)
         keep = np.isin(records, table.matching(connection, Scope.of(row).node(table)))
     records, vids = records[keep], vids[keep]
-    took_part = members.records[members.fitted > 0]
+    took_part = members.records[members.fitted != 0]
     known = np.isin(records, took_part)
     new, changed = int((~known).sum()), int((known & members.due(records, vids, since_fit=True)).sum())
     removed = row.rows - int(known.sum())

@@ -1,10 +1,11 @@
 """Records: what a kind declares and what follows from it. Knows no engine."""
 
+from vectorstore.records.analogies import Analogy, Evidence
 from vectorstore.records.axioms import Axiom
 from vectorstore.records.codecs import Value
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Binding, Frame, FrameElement, FrameInstance, FrameRelation
-from vectorstore.records.kinds import BUILTIN, Analogy, Cluster, Concept, Context
+from vectorstore.records.kinds import BUILTIN, Cluster, Concept, Context
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, UNIQUE, Listed, Ref
 from vectorstore.records.names import Mapping
 from vectorstore.records.record import Count, Extra, Record, Tag, Unit, UtcTime
@@ -27,6 +28,7 @@ __all__ = [
     "Concept",
     "Context",
     "Count",
+    "Evidence",
     "Extra",
     "Frame",
     "FrameElement",

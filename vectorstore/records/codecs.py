@@ -29,6 +29,18 @@ def without_none(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
+def choices(hint: Any) -> tuple[str, ...]:
+    """The texts that a hint allows, if it names them: of a Literal or an enum of texts; else none."""
+    bare = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+    if get_origin(bare) in (Union, types.UnionType):
+        return next((found for part in get_args(bare) if (found := choices(part))), ())
+    if get_origin(bare) is Literal:
+        return tuple(value for value in get_args(bare) if isinstance(value, str))
+    if isinstance(bare, type) and issubclass(bare, enum.Enum) and issubclass(bare, str):
+        return tuple(str(member.value) for member in bare)
+    return ()
+
+
 def codec(hint: Any) -> tuple[str, Callable[[Any], Value], Callable[[Any], Any] | None]:
     """(column type, encoder, decoder) of a hint; no decoder where the stored value is the value."""
     bare = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
@@ -111,14 +123,23 @@ def _to_json(value: Any, adapter: pydantic.TypeAdapter[Any] | None = None) -> st
         return "{}"
     if adapter is not None:
         value = adapter.dump_python(value, mode="json")
-    return _ENCODER.encode(value)
+    return _without_surrogates(_ENCODER.encode(value))
 
 
 def plain_text(value: str) -> str:
     """The text itself, if SQLite can keep all of it."""
     if "\x00" in value:
         raise ValueError("text with a NUL character (U+0000)")
-    return value
+    return _without_surrogates(value)
+
+
+def _without_surrogates(text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"text with a lone surrogate ({text[error.start]!r})") from None
+    return text
 
 
 def _small_integer(value: int) -> int:

@@ -149,6 +149,10 @@ def checked(schema: Schema[R], columns: Mapping[str, list[Any]], count: int, hol
                 values[name] = [_default(field)() for _ in range(count)]
     except (pydantic.ValidationError, Missing):
         return None
+    incomplete = schema.kind.incomplete
+    looks = incomplete.__func__ is not Record.incomplete.__func__  # type: ignore[attr-defined]
+    if looks and any(incomplete(dict(zip(values, row, strict=True))) for row in zip(*values.values(), strict=True)):
+        return None
     return Valid(schema, values, count)
 
 

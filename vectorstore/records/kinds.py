@@ -1,7 +1,7 @@
 """The kinds that ship with the store. Each is a declaration; no kind has SQL of its own.
 
-Concept, Analogy and Cluster follow the field lists of the knowledge systems that this store succeeds; Context is the
-namespace that every record lives in.
+Concept, Analogy (in `analogies.py`) and Cluster follow the field lists of the knowledge systems that this store
+succeeds; Context is the namespace that every record lives in.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import Annotated
 from pydantic import Field
 
 from vectorstore.ids import id_part
+from vectorstore.records.analogies import Analogy
 from vectorstore.records.axioms import Axiom
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Frame, FrameInstance, FrameRelation
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, Ref
-from vectorstore.records.names import Mapping, Name
+from vectorstore.records.names import Name
 from vectorstore.records.record import Count, Record, Unit
 from vectorstore.records.relations import Relation
 
@@ -60,36 +61,6 @@ class Concept(Record, table="concepts"):
         """`lemma, lemma: definition`, the form that dictionaries use and sentence models read well."""
         names = ", ".join(self.lemmas) if self.lemmas else self.name
         return f"{names}: {self.definition}" if self.definition else names
-
-
-class Analogy(Record, table="analogies", spaces=("relation",)):
-    """An analogy in either shape: a mapping between two domains, or `a : b :: c : d`, or both at once.
-
-    Beside its text it has a relation space: what leads from a to b, as a vector that the caller brings.
-    """
-
-    source_domain: Annotated[str | None, INDEXED, EMBEDDED] = None
-    target_domain: Annotated[str | None, INDEXED, EMBEDDED] = None
-    a: Annotated[str | None, EMBEDDED] = None
-    b: Annotated[str | None, EMBEDDED] = None
-    c: Annotated[str | None, EMBEDDED] = None
-    d: Annotated[str | None, EMBEDDED] = None
-    setting: str = ""
-    reasoning: Annotated[str, EMBEDDED] = ""
-    concept_mappings: tuple[Mapping, ...] = ()
-    frame_mappings: tuple[Mapping, ...] = ()
-    quality: Annotated[Unit | None, INDEXED] = None
-
-    def embedding_text(self) -> str:
-        """`a is to b as c is to d; source domain, target domain; source-target pairs; reasoning`."""
-        terms = [term for term in (self.a, self.b, self.c, self.d) if term]
-        whole = f"{self.a} is to {self.b} as {self.c} is to {self.d}"
-        parts = [whole if len(terms) == 4 else ", ".join(terms)]
-        domains = [domain for domain in (self.source_domain, self.target_domain) if domain]
-        parts.append(" and ".join(domains))
-        parts.append(", ".join(f"{pair.source} is like {pair.target}" for pair in self.concept_mappings))
-        parts.append(self.reasoning)
-        return "; ".join(part for part in parts if part)
 
 
 class Cluster(Record, table="clusters"):

@@ -45,6 +45,7 @@ class Ref:
 class Listed:
     """A list whose values have a table of their own, so that `has`, `has_any` and `has_all` use an index.
 
+    A text counts as a list of one: there `eq` and `in` use it, which costs records without that text nothing.
     Without keys the elements are texts; with keys they are objects, and the values are what stands under those keys
     (`Listed("source", "target")` finds a mapping by either side). With FOLDED beside it values are compared as names.
     With `ref` each value is the id of a record of that kind, which must be there and cannot be purged before.

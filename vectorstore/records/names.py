@@ -16,6 +16,6 @@ class Mapping(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str
-    target: str
+    source: Name
+    target: Name
     confidence: Unit = 1.0

@@ -77,6 +77,7 @@ _RESERVED = frozenset(
     {
         *("row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"),
         *("audits", "decisions", "models", "memberships"),
+        *("trail", "trail_head", "trail_files", "erased_rows"),
     }
 )
 
@@ -111,6 +112,8 @@ class Record(pydantic.BaseModel):
             super().__init__(**fields)
         except pydantic.ValidationError as error:
             raise readable(error, type(self).__name__) from error
+        if (problem := self.incomplete(self.__dict__)) is not None:
+            raise ValidationError(f"{type(self).__name__}.{problem}")
 
     def __init_subclass__(
         cls, *, table: str = "", spaces: tuple[str, ...] = (), tokenizer: str | None = None, **keywords: Any
@@ -169,6 +172,9 @@ class Record(pydantic.BaseModel):
         except ValidationError as error:
             if isinstance(error.__cause__, pydantic.ValidationError):
                 raise readable(error.__cause__, where) from None
+            own = f"{cls.__name__}."
+            if str(error).startswith(own):
+                raise ValidationError(f"{where}.{str(error).removeprefix(own)}") from None
             raise
 
     @classmethod
@@ -184,6 +190,14 @@ class Record(pydantic.BaseModel):
             known = ", ".join((TEXT_SPACE, *cls.spaces))
             raise NotFound(f"{cls.table}: no vector space {space!r}; it has: {known}")
         return f"{cls.table}.{space}"
+
+    @classmethod
+    def incomplete(cls, fields: Mapping[str, Any]) -> str | None:
+        """What is missing beside what is given, as `field: why`; None when the record is whole.
+
+        For what no single hint can say. Each field is valid by itself; one that is absent has its default.
+        """
+        return None
 
     def derived_id(self) -> str | None:
         """The id that follows from the record's own fields, or None for a ULID."""
@@ -207,13 +221,13 @@ def check_tokenizer(name: object, where: str) -> str:
 
 def readable(error: pydantic.ValidationError, where: str) -> ValidationError:
     """Our error for pydantic's: `concepts[17].quality: expected 0..1, got 7.5`, one line a problem."""
-    lines = []
-    for problem in error.errors(include_url=False, include_context=True):
+    lines, problems = [], error.errors(include_url=False, include_context=True)
+    for problem in problems:
         path = where
         for part in problem["loc"]:
             path += f"[{part}]" if isinstance(part, int) else f".{part}"
         lines.append(f"{path}: {_expectation(problem)}")
-    return ValidationError("\n".join(lines))
+    return ValidationError("\n".join(lines), value=problems[0]["input"])
 
 
 def _expectation(problem: Any) -> str:

@@ -61,8 +61,10 @@ class Column:
         return f"{self.name}_key" if self.folded and self.listed is None else self.name
 
     def values_of(self, stored: Value) -> list[str]:
-        """What the table of a listed field holds of one stored list: its values, each once, names in folded form."""
-        found = from_json(str(stored)) if stored is not None else []
+        """What the table of a listed field holds of one stored list or text: its values, each once, names folded."""
+        if stored is None:
+            return []
+        found: list[Any] = from_json(str(stored)) if self.type == "json" else [stored]
         if self.listed:
             found = [item[key] for item in found for key in self.listed if item[key] is not None]
         return list(dict.fromkeys(map(fold, found) if self.folded else found))
@@ -241,7 +243,7 @@ def _read_hints(kind: Any) -> Schema[Any]:
 
 
 def _check_listed(kind: Any, name: str, hint: Any, listed: Listed) -> None:
-    """A listed field is a list of texts, or of objects whose keys hold texts."""
+    """A listed field is a text, a list of texts, or one of objects whose keys hold texts."""
     bare = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
     if bare == pydantic.JsonValue:  # a kind whose class is not at hand
         return
@@ -251,9 +253,9 @@ def _check_listed(kind: Any, name: str, hint: Any, listed: Listed) -> None:
     if listed.keys:
         good = all(key in fields and is_text(without_none(fields[key].annotation)[0]) for key in listed.keys)
     else:
-        good = inner is not None and is_text(inner)
+        good = is_text(bare) or (inner is not None and is_text(inner))
     if not good:
-        wanted = f"objects with the text fields {', '.join(listed.keys)}" if listed.keys else "texts"
+        wanted = f"objects with the text fields {', '.join(listed.keys)}" if listed.keys else "texts, or a text"
         raise ValidationError(f"{kind.__name__}.{name}: LISTED needs a list of {wanted}")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from vectorstore.errors import ValidationError
 from vectorstore.ids import to_micros
 from vectorstore.records import Where
+from vectorstore.results import Page, from_cursor
 from vectorstore.search.searcher import Request
 from vectorstore.storage import RecordTable
 from vectorstore.storage import spaces as rows
@@ -89,14 +90,18 @@ def audit(
             made = rows.space_by_name(transaction.connection, space)
             assert made is not None  # it has vectors
             record_audit(transaction.connection, made.id, result, to_micros(result.at))
+            transaction.record("audit_recall", table.name, space=space, delivered=delivered)
     return result
 
 
-def history(sync: Sync, space: str, limit: int) -> list[Audit]:
-    """The newest audits of a space, newest first."""
+def history(sync: Sync, space: str, limit: int, after: str | None) -> Page[Audit]:
+    """One page of a space's audits, newest first."""
+    cursor = from_cursor(after)
     with sync.catalog.read() as connection:
         made = rows.space_by_name(connection, space)
-        return [] if made is None else audits_of(connection, made.id, limit)
+        if made is None:
+            return Page((), 0, None)
+        return Page.of(*audits_of(connection, made.id, limit + 1, None if cursor is None else cursor[1]), limit)
 
 
 def _queries(live: Live, count: int) -> Matrix:

@@ -1,12 +1,13 @@
 """Storage: SQLite and nothing else. The one door to the catalog."""
 
-from vectorstore.storage.catalog import CATALOG, LOCK, Catalog, Transaction
+from vectorstore.storage.catalog import CATALOG, LOCK, Catalog
 from vectorstore.storage.connection import SQLITE_VERSION, Connection, IntegrityError, SqliteError
 from vectorstore.storage.declared import declared_kinds
 from vectorstore.storage.migrations import FORMAT
 from vectorstore.storage.models import Members, ModelRow
 from vectorstore.storage.spaces import ArtifactRow, SegmentRow, SpaceRow
 from vectorstore.storage.tables import RecordTable
+from vectorstore.storage.transaction import Done, Transaction
 
 __all__ = [
     "CATALOG",
@@ -16,6 +17,7 @@ __all__ = [
     "ArtifactRow",
     "Catalog",
     "Connection",
+    "Done",
     "IntegrityError",
     "Members",
     "ModelRow",

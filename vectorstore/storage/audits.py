@@ -69,11 +69,15 @@ def record_audit(connection: Connection, space: int, audit: Audit, now: int) -> 
     connection.execute(f"INSERT INTO audits(space, {_COLUMNS}) VALUES ({marks})", (space, *values))
 
 
-def audits_of(connection: Connection, space: int, limit: int) -> list[Audit]:
-    """The newest audits of a space, newest first."""
+def audits_of(
+    connection: Connection, space: int, limit: int, before: int | None = None
+) -> tuple[list[tuple[None, int, Audit]], int]:
+    """(None, number, audit) of a space, newest first, those below a number; and how many there are in all."""
+    total = connection.execute("SELECT count(*) FROM audits WHERE space = ?", (space,)).fetchone()[0]
     found = connection.execute(
-        f"SELECT {_COLUMNS} FROM audits WHERE space = ? ORDER BY id DESC LIMIT ?", (space, limit)
+        f"SELECT id, {_COLUMNS} FROM audits WHERE space = ? AND id < ? ORDER BY id DESC LIMIT ?",
+        (space, 1 << 62 if before is None else before, limit),
     ).fetchall()
     fields = [field.name for field in dataclasses.fields(Audit)]
-    rows = (dict(zip(fields, row, strict=True)) for row in found)
-    return [Audit(**{**row, "at": from_micros(row["at"])}) for row in rows]
+    rows = ((number, dict(zip(fields, row, strict=True))) for number, *row in found)
+    return [(None, number, Audit(**{**row, "at": from_micros(row["at"])})) for number, row in rows], total

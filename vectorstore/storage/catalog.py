@@ -13,7 +13,6 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +43,11 @@ from vectorstore.storage.connection import (
 )
 from vectorstore.storage.lock import WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS
+from vectorstore.storage.transaction import Transaction
 
 log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
 LOCK = "store.lock"
-
-
-@dataclass
-class Transaction:
-    """A running write transaction. `after` runs once the commit is durable; `undo` when it did not happen."""
-
-    connection: Connection
-    seq: int
-    now: int
-    after: list[Callable[[], None]] = field(default_factory=list)
-    undo: list[Callable[[], None]] = field(default_factory=list)
-    notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
 
 class Catalog:
@@ -71,6 +59,7 @@ class Catalog:
         self.clock = clock
         self.created = False
         self.migrated_from: int | None = None
+        self.before_commit: Callable[[Transaction], None] | None = None
         self.on_commit: Callable[[Transaction], None] | None = None
         self._timeout = timeout
         self._process = os.getpid()
@@ -235,12 +224,13 @@ class Catalog:
         return Reading(self._reader_connection(), self.root)
 
     @contextlib.contextmanager
-    def write(self, undo: Callable[[], None] | None = None) -> Iterator[Transaction]:
+    def write(self, undo: Callable[[], None] | None = None, *, aside: bool = False) -> Iterator[Transaction]:
         """A write transaction; nested calls of the same thread join it. Commits on leaving, rolls back on error.
 
         Args:
             undo: takes back what was prepared outside (files that no row names yet). Called when the transaction
                 certainly did not happen, and never when it did or when nobody knows.
+            aside: for what no reader of the store depends on: `seq` stays, and other writers are not waited for.
 
         Raises:
             ReadOnlyStore, StoreBusy, StoreGone, StoreClosed: nothing was written.
@@ -254,7 +244,7 @@ class Catalog:
                 yield self._current
             return
         try:
-            transaction = self._begin()
+            transaction = self._begin(aside)
         except BaseException:
             if undo is not None:
                 undo()
@@ -265,6 +255,8 @@ class Catalog:
             try:
                 with translated(self.root):
                     yield transaction
+                    if self.before_commit is not None:
+                        self.before_commit(transaction)
                 self.guard()
             except BaseException:
                 self._rollback()
@@ -286,23 +278,23 @@ class Catalog:
     @contextlib.contextmanager
     def _nested(self, transaction: Transaction) -> Iterator[None]:
         """A savepoint: a failed call inside a bigger transaction leaves nothing of itself."""
-        undo, after, notes = len(transaction.undo), len(transaction.after), len(transaction.notes)
+        mark = transaction.mark()
         transaction.connection.execute("SAVEPOINT nested")
         try:
             yield
         except BaseException:
             transaction.connection.execute("ROLLBACK TO nested")
             transaction.connection.execute("RELEASE nested")
-            _run(transaction.undo[undo:])
-            del transaction.undo[undo:], transaction.after[after:], transaction.notes[notes:]
+            _run(transaction.undo[mark[0] :])
+            transaction.back_to(mark)
             raise
         transaction.connection.execute("RELEASE nested")
 
-    def _begin(self) -> Transaction:
+    def _begin(self, aside: bool) -> Transaction:
         self.guard()
         if self.read_only:
             raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
-        self._lock.acquire()
+        self._lock.acquire(0 if aside else None)
         try:
             connection = self._writer_connection()
             with translated(self.root):
@@ -310,7 +302,8 @@ class Catalog:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
                     raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
-                seq = connection.execute("UPDATE state SET seq = seq + 1 RETURNING seq").fetchone()[0]
+                raised = "SELECT seq FROM state" if aside else "UPDATE state SET seq = seq + 1 RETURNING seq"
+                seq = connection.execute(raised).fetchone()[0]
         except BaseException:
             self._rollback()
             self._lock.release()

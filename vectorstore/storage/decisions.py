@@ -46,17 +46,29 @@ def record_decisions(
     )
 
 
-def decisions_of(connection: Connection, kind: str, name: str | None) -> list[Decision]:
-    """The decisions of a kind in which an id takes part on either side; None for all; oldest first."""
+def decisions_of(
+    connection: Connection, kind: str, name: str | None, limit: int, after: int = 0
+) -> tuple[list[tuple[None, int, Decision]], int]:
+    """(None, number, decision) of a kind, oldest first, and how many there are in all.
+
+    Args:
+        connection: of a read transaction.
+        kind: whose decisions.
+        name: only those in which this id takes part on either side.
+        limit: how many.
+        after: only those with a higher number.
+    """
     where, values = ("", ()) if name is None else (" AND (record = ? OR other = ?)", (name, name))
+    of = f"FROM decisions WHERE kind = ?{where}"
+    total = connection.execute(f"SELECT count(*) {of}", (kind, *values)).fetchone()[0]
     found = connection.execute(
-        f"SELECT record, other, similarity, action, seq, at FROM decisions WHERE kind = ?{where} ORDER BY id",
-        (kind, *values),
-    ).fetchall()
+        f"SELECT id, record, other, similarity, action, seq, at {of} AND id > ? ORDER BY id LIMIT ?",
+        (kind, *values, after, limit),
+    )
     return [
-        Decision(record, other, similarity, action, seq, from_micros(at))
-        for record, other, similarity, action, seq, at in found
-    ]
+        (None, number, Decision(record, other, similarity, action, seq, from_micros(at)))
+        for number, record, other, similarity, action, seq, at in found
+    ], total
 
 
 def forget_decisions(connection: Connection, kind: str, table: str, rows: Sequence[int]) -> None:

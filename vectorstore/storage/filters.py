@@ -31,7 +31,7 @@ def compile_where(node: Node | None, table: str) -> tuple[str, list[Value]]:
 
 
 def _term(term: Term, table: str) -> tuple[str, list[Value]]:
-    if term.column.listed is not None and not term.path:
+    if term.column.listed is not None and not term.path and (term.column.type == "json" or _looks_up(term)):
         return _listed(term, table)
     if term.path:
         target = f"json_extract({table}.{quote(term.column.name)}, ?)"
@@ -39,7 +39,8 @@ def _term(term: Term, table: str) -> tuple[str, list[Value]]:
         if term.operator in ("has", "has_any", "has_all"):
             return _elements(f"{table}.{quote(term.column.name)}, ?", first, term)
     else:
-        target = f"{table}.{quote(term.column.key)}"
+        own = f"{table}.{quote(term.column.key)}"
+        target = f"fold({own})" if term.column.folded and term.column.listed is not None else own
         first = []
         if term.operator in ("has", "has_any", "has_all"):
             return _elements(target, first, term)
@@ -83,6 +84,12 @@ def _elements(target: str, first: list[Value], term: Term) -> tuple[str, list[Va
     return " AND ".join([f"EXISTS ({each} = ?)"] * len(wanted)), values
 
 
+def _looks_up(term: Term) -> bool:
+    """Whether a filter on a listed text asks for values that its table can have."""
+    wanted = term.value if isinstance(term.value, tuple) else (term.value,)
+    return term.operator in ("eq", "in") and None not in wanted
+
+
 def _listed(term: Term, table: str) -> tuple[str, list[Value]]:
     """Listed fields have a table of their own, so that a filter on a value uses its index."""
     name = term.column.name
@@ -91,7 +98,7 @@ def _listed(term: Term, table: str) -> tuple[str, list[Value]]:
     kind = table.strip('"')
     own = f"{table}.row IN (SELECT row FROM {list_table(kind, name)} WHERE {value_column(name)}"
     wanted = term.value if isinstance(term.value, tuple) else (term.value,)
-    if term.operator == "has_any":
+    if term.operator in ("has_any", "in"):
         return f"{own} IN (SELECT value FROM json_each(?)))", [json.dumps(wanted)]
     if not wanted:
         return "1", []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vectorstore.errors import ValidationError
-from vectorstore.storage.connection import Connection, DatabaseError, file_uri, sqlite3
+from vectorstore.storage.connection import Connection, DatabaseError, file_uri
 from vectorstore.storage.filters import quote
 
 _PAGE = 2000
@@ -24,7 +24,9 @@ class Foreign:
         self._connection = connection
         found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
         # A view or a virtual table could run what the file says.
-        self.tables = {name for name, sql in found if _NAME.fullmatch(name) and not str(sql).upper().startswith("CREATE V")}
+        self.tables = {
+            name for name, sql in found if _NAME.fullmatch(name) and not str(sql).upper().startswith("CREATE V")
+        }
 
     def columns(self, table: str) -> list[str]:
         """The columns of a table; none when there is no such table."""
@@ -67,7 +69,9 @@ def foreign(path: Path) -> Iterator[Foreign]:
     """
     wal = path.with_name(path.name + "-wal")
     if wal.exists() and wal.stat().st_size > 0:
-        raise ValidationError(f"{wal} holds commits that are not in {path.name} yet; open and close it with its program")
+        raise ValidationError(
+            f"{wal} holds commits that are not in {path.name} yet; open and close it with its program"
+        )
     connection = None
     try:
         connection = sqlite3.connect(file_uri(path, "immutable"), uri=True, isolation_level=None)

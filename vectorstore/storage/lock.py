@@ -25,23 +25,27 @@ class WriteLock:
         self._threads = threading.Lock()
         self._handle: int | None = None
 
-    def acquire(self) -> None:
+    def acquire(self, wait: float | None = None) -> None:
         """Wait for the turn.
 
+        Args:
+            wait: seconds; None for the lock's own timeout.
+
         Raises:
-            StoreBusy: the holder did not finish within the timeout.
+            StoreBusy: the holder did not finish within that time.
         """
-        deadline = time.monotonic() + self._timeout
-        if not self._threads.acquire(timeout=self._timeout):
-            raise StoreBusy(f"another thread held the write lock for {self._timeout:g} s; retry, or raise timeout=")
+        limit = self._timeout if wait is None else wait
+        deadline = time.monotonic() + limit
+        if not self._threads.acquire(timeout=limit):
+            raise StoreBusy(f"another thread held the write lock for {limit:g} s; retry, or raise timeout=")
         try:
             if self._path is not None:
-                self._acquire_file(deadline)
+                self._acquire_file(deadline, limit)
         except BaseException:
             self._threads.release()
             raise
 
-    def _acquire_file(self, deadline: float) -> None:
+    def _acquire_file(self, deadline: float, limit: float) -> None:
         if self._handle is None:
             self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # type: ignore[arg-type]
         pause = 0.0002
@@ -52,7 +56,7 @@ class WriteLock:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StoreBusy(
-                        f"another process held {self._path} for {self._timeout:g} s; retry, or raise timeout="
+                        f"another process held {self._path} for {limit:g} s; retry, or raise timeout="
                     ) from None
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,56 @@ def records_of(connection: Connection, vids: Sequence[int]) -> dict[int, int]:
     """Vid -> the row of the record that it belongs to."""
     found = connection.execute(
         "SELECT v.vid, v.record FROM json_each(?) j CROSS JOIN vectors v ON v.vid = j.value", (json.dumps(list(vids)),)
+    )
+    return dict(found.fetchall())
+
+
+class Named(NamedTuple):
+    """A live record, by what it is called; `key` is its folded name."""
+
+    row: int
+    id: str
+    context: str
+    key: str
+    name: str
+    domain: str | None
+
+
+def named(connection: Connection, table: RecordTable[Any], ids: Sequence[str], keys: Sequence[str]) -> list[Named]:
+    """Live records with one of these ids, and those with one of these folded names, in order of arrival.
+
+    The name of a kind is its first FOLDED field; without one only ids are found, with empty names.
+    """
+    schema = table.schema
+    own = schema.folded[0] if schema.folded else None
+    key, name = (quote(own.key), quote(own.name)) if own is not None else ("''", "''")
+    domain = "domain" if "domain" in schema.by_name else "NULL"
+    select = f"SELECT row, id, context, {key}, {name}, {domain} FROM {table.table} WHERE {table.live} AND"
+    found = connection.execute(f"{select} id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)).fetchall()
+    keys = [*keys, *(row[3] for row in found)]
+    if own is not None:
+        found += connection.execute(f"{select} {key} IN (SELECT value FROM json_each(?))", (json.dumps(keys),))
+    return sorted({row[0]: Named(*row) for row in found}.values())
+
+
+def names_in_space(connection: Connection, table: RecordTable[Any], space: int) -> tuple[Rows, list[str]]:
+    """((n,) vids, names) of the live records with a vector in a space, in order of arrival."""
+    name = quote(table.schema.folded[0].name)
+    found = connection.execute(
+        f"SELECT v.vid, {table.table}.{name} FROM {table.table} CROSS JOIN vectors v "
+        f"ON v.record = {table.table}.row AND v.space = ? AND v.retired IS NULL WHERE {table.live} "
+        f"ORDER BY {table.table}.row",
+        (space,),
+    ).fetchall()
+    return np.array([vid for vid, _ in found], dtype=np.int64), [name for _, name in found]
+
+
+def sources_of(connection: Connection, space: int, rows: Sequence[int]) -> dict[int, str]:
+    """Row -> where its live vector in a space comes from, for those that have one."""
+    found = connection.execute(
+        "SELECT v.record, v.source FROM json_each(?) j CROSS JOIN vectors v "
+        "ON v.record = j.value AND v.space = ? AND v.retired IS NULL",
+        (json.dumps(list(rows)), space),
     )
     return dict(found.fetchall())
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
+from vectorstore.storage import trail
+
 APPLICATION_ID = 0x76735354  # "vsST"
 MIGRATIONS = Migrations("vectorstore")
 
@@ -222,5 +224,11 @@ def m003_models(db: Database) -> None:
     db.execute("CREATE INDEX memberships_record ON memberships(record)")
 
 
-FORMAT = 3
+@MIGRATIONS()
+def m004_work(db: Database) -> None:
+    """The trail of what was done."""
+    trail.create_tables(db)
+
+
+FORMAT = 4
 """The user_version that this code reads and writes: the number of migrations above."""

@@ -118,16 +118,19 @@ def model_at(connection: Connection, row: int) -> ModelRow:
     return _row(connection.execute(f"SELECT {_LISTED} FROM models WHERE id = ?", (row,)).fetchone())
 
 
-def insert_model(connection: Connection, info: FileInfo | None, **fields: Any) -> int:
+def insert_model(connection: Connection, info: FileInfo | None, *, version: int | None = None, **fields: Any) -> int:
     """Make this the line's newest version, and its current one; returns its row.
 
     Args:
         connection: of a running transaction.
         info: its published file.
+        version: of a line that is not there yet; None for the next one.
         fields: of `ModelRow`, without those that follow from the rest.
     """
     name = fields["name"]
-    version = (connection.execute("SELECT max(version) FROM models WHERE name = ?", (name,)).fetchone()[0] or 0) + 1
+    if version is None:
+        newest = connection.execute("SELECT max(version) FROM models WHERE name = ?", (name,)).fetchone()[0]
+        version = (newest or 0) + 1
     connection.execute("UPDATE models SET status = 'retired' WHERE name = ?", (name,))
     file = {} if info is None else {"file": info.name, "size": info.size, "sha256": info.sha256, "stat": info.stat}
     values = {**fields, **file, "version": version, "status": CURRENT}
@@ -140,12 +143,16 @@ def insert_model(connection: Connection, info: FileInfo | None, **fields: Any) -
 
 
 def make_current(connection: Connection, row: ModelRow, instead: ModelRow) -> None:
-    """A version is its line's current one again, and numbers that were given since are not given again."""
+    """A version is its line's current one again, and numbers that were given since are not given again.
+
+    Whichever version was current when the space changed has remembered it: the first such commit after this fit counts.
+    """
     details = {**row.details, "next_number": max(row.details["next_number"], instead.details["next_number"])}
     connection.execute("UPDATE models SET status = 'retired' WHERE name = ?", (row.name,))
     connection.execute(
-        "UPDATE models SET status = 'current', details = ?, stale = coalesce(stale, ?) WHERE id = ?",
-        (json.dumps(details), instead.seq, row.id),
+        "UPDATE models SET status = 'current', details = ?, stale = coalesce(stale, "
+        "(SELECT min(other.stale) FROM models other WHERE other.name = ? AND other.stale > ?)) WHERE id = ?",
+        (json.dumps(details), row.name, row.seq, row.id),
     )
 
 
@@ -209,7 +216,7 @@ class Members:
         vids: (n,) the vectors that were looked at.
         numbers: (n,) cluster numbers, NOISE for none.
         strengths: (n,) 0..1.
-        fitted: (n,) the vectors that took part in the fit, 0 for those that came later.
+        fitted: (n,) the vectors that took part in the fit; 0 for records that came later, -1 where it was left behind.
     """
 
     records: Vids
@@ -217,6 +224,10 @@ class Members:
     numbers: Vids
     strengths: npt.NDArray[np.float64]
     fitted: Vids
+
+    def at(self, places: Vids) -> Members:
+        """Those at some places."""
+        return Members(*(getattr(self, field.name)[places] for field in dataclasses.fields(self)))
 
     def due(self, records: Vids, vids: Vids, *, since_fit: bool = False) -> npt.NDArray[np.bool_]:
         """Which of the live (records, vids) were not looked at yet, or took no part in the fit, as they are now."""
@@ -242,7 +253,7 @@ def put_fitted(connection: Connection, model: int, members: Members) -> None:
             "vid": members.vids.tolist(),
             "number": [None if number == NOISE else number for number in members.numbers.tolist()],
             "strength": members.strengths.tolist(),
-            "fitted": members.fitted.tolist(),
+            "fitted": [vid or None for vid in members.fitted.tolist()],
         },
     )
 
@@ -294,7 +305,7 @@ def page_of_members(
         number: which cluster; None for those that are in none.
         live: the condition under which a record is live, over the kind's table.
         table: the quoted name of the kind's table.
-        limit: how many at most.
+        limit: how many at most, -1 for all.
         after: (strength, record) of the last one before.
     """
     step = ""

@@ -23,6 +23,7 @@ from vectorstore.storage.connection import Connection
 from vectorstore.storage.declared import UNDELETED, DeclaredTable
 from vectorstore.storage.filters import compile_where, quote
 from vectorstore.storage.remembered import Remembered
+from vectorstore.storage.trail import highest_erased, note_erased
 
 R = TypeVar("R", bound=Record)
 Rows = npt.NDArray[np.int64]
@@ -43,9 +44,9 @@ class RecordTable(DeclaredTable[R]):
         return [*self.schema.names, *(column.key for column in self.schema.folded), "digest"]
 
     def next_row(self, connection: Connection) -> int:
-        """The row number after the highest one."""
-        highest = connection.execute(f"SELECT max(row) FROM {self.table}").fetchone()[0]
-        return (highest or 0) + 1
+        """The row number after the highest one that ever was: a number names one record for ever, erased or not."""
+        highest = connection.execute(f"SELECT max(row) FROM {self.table}").fetchone()[0] or 0
+        return max(int(highest), highest_erased(connection, self.name)) + 1
 
     def insert(self, connection: Connection, first: int, rows: Sequence[Row]) -> None:
         """Insert rows numbered from `first` on, with their full text and the values of their lists."""
@@ -66,13 +67,14 @@ class RecordTable(DeclaredTable[R]):
         where = "row IN (SELECT value FROM json_each(?))"
         if text_changed:
             self._unindex_text(connection, where, (numbers,))
+        for listed in self.lists:
+            listed.delete(connection, numbers)
         assignments = ", ".join(f"{quote(name)} = ?" for name in self._written)
         connection.executemany(
             f"UPDATE {self.table} SET {assignments} WHERE row = ?",
             ((*row, *folded_values(self.schema, row), digest(row), number) for number, row in rows),
         )
         for listed in self.lists:
-            listed.delete(connection, where, (numbers,))
             listed.insert(connection, rows)
         if text_changed:
             self._index_text(connection, where, (numbers,))
@@ -83,7 +85,8 @@ class RecordTable(DeclaredTable[R]):
         where = "row IN (SELECT value FROM json_each(?))"
         self._unindex_text(connection, where, (numbers,))
         for listed in self.lists:
-            listed.delete(connection, where, (numbers,))
+            listed.delete(connection, numbers)
+        note_erased(connection, self.name, max(rows, default=0))
         connection.execute(f"DELETE FROM {self.table} WHERE {where}", (numbers,))
 
     @functools.cached_property
@@ -291,10 +294,12 @@ class RecordTable(DeclaredTable[R]):
         found = connection.execute(f"SELECT {listed} FROM {self.table} WHERE {self.live}").fetchone()
         return dict(zip(reals, found, strict=True))
 
-    def by_context(self, connection: Connection) -> dict[str, int]:
-        """Live records by context."""
+    def by_value(self, connection: Connection, name: str) -> dict[Value, int]:
+        """Live records by the value of a plain field."""
         return dict(
-            connection.execute(f"SELECT context, count(*) FROM {self.table} WHERE {self.live} GROUP BY 1 ORDER BY 1")
+            connection.execute(
+                f"SELECT {quote(name)}, count(*) FROM {self.table} WHERE {self.live} GROUP BY 1 ORDER BY 1"
+            )
         )
 
     def all_rows(self, connection: Connection) -> Iterator[tuple[int, bytes, list[Value]]]:

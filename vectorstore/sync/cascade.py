@@ -50,6 +50,7 @@ def delete_rows(sync: Sync, transaction: Transaction, table: RecordTable[Any], d
     """Delete live rows, retire their vectors, and delete what belongs to them."""
     stamp(transaction, table, deleted)
     retire_rows(transaction, table, list(deleted))
+    transaction.record("delete", table.name, deleted)
     delete_dependents(sync, transaction, table, deleted)
 
 

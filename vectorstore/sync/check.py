@@ -23,6 +23,8 @@ from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.models import models_of
+from vectorstore.storage.trail import files_of
+from vectorstore.sync import trail
 from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
@@ -109,6 +111,8 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             step()
         findings += [Finding("models", *problem) for problem in problems_of(sync, connection)]
         totals["models"] = len(models_of(connection))
+        broken = trail.verified(sync, connection).findings
+        findings += [Finding("trail", trail.FOLDER, each, "restore a backup") for each in broken]
         litter, lost = _files(sync, connection, spaces)
         findings += lost
     if not sync.catalog.read_only:
@@ -342,6 +346,8 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
                     yield what, space_name, name
     models = {row.file for row in models_of(connection)}
     yield from ((FOLDER, "", name) for name in files(sync).names() if name not in models)
+    rotated = {file.file for file in files_of(connection)}
+    yield from ((trail.FOLDER, "", name) for name in sync.folder(trail.FOLDER, "").names() if name not in rotated)
     if root is not None:  # backups that were cut short lie beside the catalog
         yield from (("", "", name) for name in sync.folder("", "").names() if TEMPORARY in name)
 

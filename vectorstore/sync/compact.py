@@ -52,6 +52,13 @@ class CompactReport:
     vectors_kept: int
     segments_before: int
     segments_after: int
+    bytes_before: int = 0
+    bytes_after: int = 0
+
+    @property
+    def bytes_saved(self) -> int:
+        """Of segments, index and vectors that waited in the catalog; below 0 when a new index is bigger than that."""
+        return self.bytes_before - self.bytes_after
 
 
 def compact(
@@ -76,6 +83,7 @@ def compact(
 
     Cost: writers go on meanwhile; if they change the segments under it three times, they wait for the fourth attempt.
     """
+    size = _bytes_of(sync, space_name)
     for attempt in range(_ATTEMPTS + 1):
         with contextlib.nullcontext() if attempt < _ATTEMPTS else sync.catalog.write():
             before = snapshot(sync, space_name)
@@ -89,8 +97,22 @@ def compact(
             report = _attempt(sync, space_name, live, also, progress, doomed, recipe)
             if report is not None:
                 dropped = 0 if before is None else max(0, before.rows - live.rows)
-                return replace(report, vectors_removed=report.vectors_removed + dropped)
+                removed = report.vectors_removed + dropped
+                now = _bytes_of(sync, space_name)
+                return replace(report, vectors_removed=removed, bytes_before=size, bytes_after=now)
     raise AssertionError("nobody else can write while this holds the write lock")
+
+
+def _bytes_of(sync: Sync, space_name: str) -> int:
+    """Bytes of a space's files, and of its vectors that wait in the catalog."""
+    with sync.catalog.read() as connection:
+        space = rows.space_by_name(connection, space_name)
+        if space is None:
+            return 0
+        artifact = rows.artifact_of(connection, space.id, INDEX)
+        waiting = rows.pending_count(connection, space.id) * space.dim * 4
+        files = sum(segment.size for segment in rows.segments_of(connection, space.id))
+    return waiting + files + (0 if artifact is None else artifact.size)
 
 
 def _attempt(
@@ -158,6 +180,7 @@ def _attempt(
             rows.touch_layout(transaction.connection, space.id, transaction.seq)
             transaction.after += [partial(folder.remove, segment.file) for segment in old]
             transaction.notes.append(("persist", {"space": space_name, "rows": sum(s.rows for s in segments)}))
+            transaction.record("compact", space.kind, space=space_name, removed=len(gone))
         else:
             gone = np.empty(0, np.int64)
     return CompactReport(space_name, len(gone), live.live_rows, len(live.segments) - 1, len(kept) + len(written))

@@ -14,10 +14,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from vectorstore.contracts import Watch
 from vectorstore.errors import CorruptError, DerivedError, LibraryMissing, NotFound
 from vectorstore.files import Buffer, DiskFolder, Folder, MemoryFolder, sha256
 from vectorstore.recipes import IndexRecipe
@@ -38,6 +39,7 @@ class SnapshotMoved(Exception):
     """A newer commit than this reader's snapshot is loaded, or has replaced its files; begin the read again."""
 
 
+@runtime_checkable
 class Guard(Protocol):
     """What a kind demands of its records beyond their own fields; asked inside the transaction that writes them."""
 
@@ -55,6 +57,7 @@ class Sync:
         self.catalog = catalog
         self.tables: dict[str, RecordTable[Any]] = {}
         self.guards: dict[str, Guard] = {}
+        self.watch = Watch()
         self._folders: dict[tuple[str, str], Folder] = {}
         self._states: dict[str, SpaceState] = {}
         self._lock = threading.Lock()
@@ -71,7 +74,7 @@ class Sync:
             raise NotFound(f"no kind {kind!r}; the kinds are: {', '.join(sorted(self.tables))}") from None
 
     def folder(self, what: str, space: str) -> Folder:
-        """The folder `embeddings` or `indexes` of a space; `models` has no spaces, its name is ""."""
+        """The folder `embeddings` or `indexes` of a space; `models` and `trail` have no spaces, the name is ""."""
         with self._lock:
             found = self._folders.get((what, space))
             if found is None:
@@ -88,7 +91,7 @@ class Sync:
 
     def unnamed_since(self, what: str, file: str) -> bool:
         """Whether a file of an older snapshot has no name in the newest commit: it was replaced, and is not lost."""
-        table = {"embeddings": "segments", "indexes": "artifacts", "models": "models"}[what]
+        table = {"embeddings": "segments", "indexes": "artifacts", "models": "models", "trail": "trail_files"}[what]
         return self.catalog.newest(f"SELECT 1 FROM {table} WHERE file = ?", (file,)) is None
 
     def state(self, space: str) -> SpaceState:

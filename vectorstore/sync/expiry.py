@@ -34,4 +34,5 @@ def expire(sync: Sync, transaction: Transaction, table: RecordTable[Any]) -> int
     delete_dependents(sync, transaction, table, {number: int(row[_EXPIRES] or 0) for number, row in due})
     details = {"kind": table.name, "operation": "expire", "records": len(due), "vectors": 0}
     transaction.notes.append(("commit", details))
+    transaction.record("expire", table.name, [number for number, _ in due])
     return len(due)

@@ -222,6 +222,7 @@ def write_again(sync: Sync, file: str) -> None:
     with sync.catalog.write(undo=partial(files(sync).remove, info.name)) as transaction:
         still_there(sync, info)
         registry.set_file(transaction.connection, row.id, info, modelfiles.library())
+        transaction.record("repair", row.kind, model=row.name, version=row.version)
         remove_after(sync, transaction, file)
 
 

@@ -26,6 +26,7 @@ def publish(sync: Sync, space_name: str, recipe: IndexRecipe, live: Live, progre
         with sync.catalog.write() as transaction:
             retire_index(sync, transaction, space_name)
             transaction.notes.append(("publish", {"space": space_name, "recipe": recipe.name, "rows": 0}))
+            transaction.record("publish", _kind(space_name), space=space_name, recipe=recipe.name, vectors=0)
         return
     segments = live.segments[:-1]
     started = time.perf_counter()
@@ -104,7 +105,14 @@ def commit_index(
         seconds=seconds,
     )
     rows.touch_layout(connection, space.id, transaction.seq)
+    transaction.record(
+        "publish", _kind(space_name), space=space_name, recipe=index.recipe.name, vectors=index.rows, sha256=info.sha256
+    )
     return {"space": space_name, "recipe": index.recipe.name, "rows": index.rows}
+
+
+def _kind(space_name: str) -> str:
+    return space_name.partition(".")[0]
 
 
 def retire_index(sync: Sync, transaction: Transaction, space_name: str) -> None:

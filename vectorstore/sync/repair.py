@@ -14,10 +14,9 @@ import numpy as np
 from vectorstore.errors import CorruptError, DerivedError
 from vectorstore.files import TEMPORARY
 from vectorstore.recipes import IndexRecipe
-from vectorstore.storage import SpaceRow
+from vectorstore.storage import SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
-from vectorstore.storage.catalog import Transaction
-from vectorstore.sync import models
+from vectorstore.sync import models, trail
 from vectorstore.sync.check import Finding, check, file_path, unnamed
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.expiry import expire
@@ -46,12 +45,16 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
             ours = TEMPORARY in name or match or what == "indexes" or None
             if what == models.FOLDER:
                 ours = TEMPORARY in name or models.NAME.fullmatch(name)
+            if what == trail.FOLDER:
+                ours = TEMPORARY in name or trail.NAME.fullmatch(name)
             if not ours:
                 continue
             with contextlib.suppress(FileNotFoundError):  # a write in progress has just given it its name
                 if folder.age(name) >= older_than:
                     folder.remove(name)
                     removed.append(file_path(what, space, name))
+        if removed:
+            transaction.record("sweep", files=len(removed))
     return removed
 
 
@@ -112,6 +115,7 @@ def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]]
 def _rebuild_text(sync: Sync, kind: str) -> None:
     with sync.catalog.write() as transaction:
         sync.table(kind).rebuild_text(transaction.connection)
+        transaction.record("repair", kind, derived="text")
 
 
 def _rebuild_index(sync: Sync, space_name: str) -> None:
@@ -122,6 +126,7 @@ def _rebuild_index(sync: Sync, space_name: str) -> None:
         return
     with sync.catalog.write() as transaction:
         retire_index(sync, transaction, space_name)
+        transaction.record("repair", space_name.partition(".")[0], space=space_name, derived="index")
     flush(sync, space_name)
     live = snapshot(sync, space_name)
     try:
@@ -146,6 +151,7 @@ def _replace_segment(sync: Sync, space_name: str, file: str, reembed: Callable[[
         retire_index(sync, transaction, space_name)
         rows.drop_segments(transaction.connection, [segment.id])
         rows.touch_layout(transaction.connection, space.id, transaction.seq)
+        transaction.record("repair", space.kind, space=space_name, lost=len(lost))
         reembed(space, lost)
         transaction.after.append(lambda: sync.folder("embeddings", space_name).remove(file))
 

@@ -201,4 +201,5 @@ def flush(sync: Sync, space_name: str) -> int:
                 name_segment(sync, transaction, space, int(keep.sum()), None, info)
             rows.touch_layout(transaction.connection, space.id, transaction.seq)
             transaction.notes.append(("persist", {"space": space_name, "rows": int(keep.sum())}))
+            transaction.record("flush", space.kind, space=space_name, vectors=int(keep.sum()))
         return len(vids)

@@ -14,6 +14,7 @@ Vids = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int64]
 METRICS = ("cosine", "ip", "l2")
 MAX_DIM = 65_536
+_BLOCK = 8_192
 
 
 def as_matrix(
@@ -72,4 +73,8 @@ def as_unit(vectors: Matrix) -> Matrix:
     """The rows scaled to length one; zero rows stay zero."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     norms[norms == 0] = 1
-    return np.ascontiguousarray(vectors / norms[:, None], dtype=np.float32)
+    scaled = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), _BLOCK):  # the quotients are of twice that size
+        part = slice(start, start + _BLOCK)
+        scaled[part] = vectors[part] / norms[part, None]
+    return scaled

@@ -1,5 +1,8 @@
-"""Vectors out of FAISS indexes that somebody else made. The file is not trusted: it is read behind FAISS's own limits
-(`native.py` sets them), must be one of a few kinds that keep their vectors whole, and must be as large as it says."""
+"""Vectors out of FAISS indexes that somebody else made.
+
+The file is not trusted: it is read behind FAISS's own limits (`native.py` sets them), must be one of a few kinds that
+keep their vectors whole, and must be as large as it says.
+"""
 
 from __future__ import annotations
 

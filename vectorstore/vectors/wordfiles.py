@@ -115,7 +115,9 @@ def _numbers(kept: list[list[bytes]], dim: int, path: Path, before: int, block: 
 def _binary(stream: BinaryIO, path: Path) -> Iterator[Block]:
     header = _header(stream.readline(64))
     if header is None or not 0 < header[1] <= MAX_DIM:
-        raise ValidationError(f"{path}: does not begin with the numbers of words and dimensions, as word2vec's files do")
+        raise ValidationError(
+            f"{path}: does not begin with the numbers of words and dimensions, as word2vec's files do"
+        )
     count, dim = header
     words: list[bytes] = []
     vectors: list[bytes] = []

@@ -1,0 +1,91 @@
+"""What opening a store settles before any collection is there: its kinds, their fields, and their spaces' metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from vectorstore.errors import SpaceMismatch, StoreError, ValidationError
+from vectorstore.ids import from_micros, new_id
+from vectorstore.records import BUILTIN, Context, Record, generic_kind, schema_of
+from vectorstore.storage import RecordTable, Transaction, declared_kinds
+from vectorstore.storage import spaces as rows
+from vectorstore.sync import Sync
+from vectorstore.vectors import METRICS
+
+log = logging.getLogger("vectorstore")
+
+
+def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | None) -> None:
+    """Register kinds: make tables for new ones, add new optional fields, take over kinds found in the store.
+
+    Full text that was made with another tokenizer than the declared one is made anew, in the same transaction.
+    """
+    with sync.catalog.read() as connection:
+        stored = declared_kinds(connection)
+        named = [space.name.partition(".") for space in rows.all_spaces(connection)]
+    classes = {
+        **{
+            name: generic_kind(name, columns, tuple(space for kind, _, space in named if kind == name and space))
+            for name, columns in stored.items()
+            if name not in wanted
+        },
+        **wanted,
+    }
+    if sync.catalog.read_only:  # a store that was made before some kinds came along
+        ours = {kind.table for kind in BUILTIN}
+        classes = {name: kind for name, kind in classes.items() if name in stored or name not in ours}
+    sync.tables = {name: RecordTable(schema_of(kind)) for name, kind in classes.items()}
+    with sync.catalog.read() as connection:
+        todo = {name: table.pending_fields(connection) for name, table in sync.tables.items()}
+        other = {name for name, table in sync.tables.items() if table.settle_tokenizer(connection, tokenizer)}
+        unlisted = {name for name, table in sync.tables.items() if table.pending_lists(stored.get(name))}
+    lacking = [name for name, fields in todo.items() if fields != [] or name in other | unlisted]
+    if not lacking:
+        return
+    if sync.catalog.read_only:
+        what = "another tokenizer than the store's" if lacking[0] in other else "fields or lists that the store lacks"
+        raise StoreError(f"{sync.catalog.root}: {lacking[0]} has {what}; open it once for writing")
+    if sync.catalog.root is not None and any(todo.values()):
+        sync.catalog.backup(sync.catalog.root / f"catalog.kinds.{new_id(sync.catalog.clock())}.backup.sqlite")
+    with sync.catalog.write() as transaction:
+        stored = declared_kinds(transaction.connection)
+        for name, table in sync.tables.items():
+            new = table.pending_fields(transaction.connection)
+            if new is None:
+                table.create(transaction.connection)
+                transaction.record("declare", name)
+                if name == Context.table:
+                    _first_context(transaction, table)
+            elif new:
+                table.add_fields(transaction.connection, new)
+                transaction.record("declare", name, fields=len(new))
+            if not new and table.pending_lists(stored.get(name)):
+                table.make_lists(transaction.connection)
+            if table.settle_tokenizer(transaction.connection, tokenizer):
+                table.make_text(transaction.connection)
+                log.info("%s: the full text was made anew with the tokenizer %s", name, table.tokenizer)
+
+
+def _first_context(transaction: Transaction, table: RecordTable[Any]) -> None:
+    moment = from_micros(transaction.now)
+    home = Context(id="default", name="default", created_at=moment, updated_at=moment)
+    table.insert(transaction.connection, 1, [table.schema.encode(home, "contexts")])
+
+
+def metrics_of(sync: Sync, asked: str | Mapping[str, str] | None) -> dict[str, str]:
+    """The metric of each kind's space: the stored one; for spaces to come the one asked for, else cosine."""
+    wanted = {} if asked is None else dict.fromkeys(sync.tables, asked) if isinstance(asked, str) else dict(asked)
+    for name, metric in wanted.items():
+        sync.table(name)
+        if metric not in METRICS:
+            raise ValidationError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
+    with sync.catalog.read() as connection:
+        spaces = {space.kind: space.metric for space in rows.all_spaces(connection)}
+    for name, metric in spaces.items():
+        if wanted.get(name, metric) != metric:
+            raise SpaceMismatch(
+                f"{name}: the space was made with metric {metric}, not {wanted[name]}; leave metric= out"
+            )
+    return {name: spaces.get(name, wanted.get(name, "cosine")) for name in sync.tables}
