@@ -337,7 +337,8 @@ class Arrivals(Import[R]):
         if made_by != self._embedding.embedder.identity:
             raise SpaceMismatch(
                 f"{wanted.name}: the vectors in {self._source.path} belong with {made_by.model!r}, the store embeds "
-                f"with {self._embedding.embedder.identity.model!r}; open the store with the first, or import without vectors"
+                f"with {self._embedding.embedder.identity.model!r}; open the store with the first, or "
+                "import without vectors"
             )
 
     def _stage_texts(self, part: Any, records: list[R], ids: list[str], progress: Any) -> None:

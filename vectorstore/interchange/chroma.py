@@ -71,9 +71,8 @@ def read_chroma(path: Path, kind: str | None = None, collection: str | None = No
         with foreign(path / FILE) as database:
             for each in found:
                 prefix = f"{each.name}:" if len(found) > 1 else ""
-                for place, item in enumerate(
-                    _items(database, each, path, kind or "concepts", prefix, source), place + 1
-                ):
+                for item in _items(database, each, path, kind or "concepts", prefix, source):
+                    place += 1
                     yield item._replace(place=place)
 
     source.read = items

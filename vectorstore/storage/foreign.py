@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the one SQLite of this process
+
 from vectorstore.errors import ValidationError
 from vectorstore.storage.connection import Connection, DatabaseError, file_uri
 from vectorstore.storage.filters import quote
@@ -67,11 +69,10 @@ def foreign(path: Path) -> Iterator[Foreign]:
         ValidationError: it is none, is damaged, or has commits that wait beside it in a write-ahead log: its own
             program writes them into it when it opens and closes it.
     """
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists() and wal.stat().st_size > 0:
-        raise ValidationError(
-            f"{wal} holds commits that are not in {path.name} yet; open and close it with its program"
-        )
+    for end in ("-wal", "-journal"):
+        beside = path.with_name(path.name + end)
+        if beside.exists() and beside.stat().st_size > 0:
+            raise ValidationError(f"{beside} holds what {path.name} lacks yet; open and close it with its own program")
     connection = None
     try:
         connection = sqlite3.connect(file_uri(path, "immutable"), uri=True, isolation_level=None)
