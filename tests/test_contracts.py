@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
+from tests import bad_interchange
 from vectorstore import contracts, promises
 from vectorstore.reason import REASONERS, Models
 from vectorstore.storage.catalog import Catalog
@@ -163,6 +164,7 @@ BAD: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str, Any]] = [
     ("store.models", "list", (3,), {}, "name", 3),
     ("store.models", "delete", ("net", 0), {}, "version", 0),
 ]
+BAD += bad_interchange.ROWS
 TAKES_NOTHING = {"Store.flush", "Store.stats", "Versioned.lines"}
 
 

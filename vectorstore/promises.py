@@ -141,6 +141,7 @@ _WRITE = {"source": TEXT, "progress": PROGRESS}
 _SEARCH = {"exact": FLAG, "space": SPACE}
 _FIT = {"kind": TEXT, "recipe": RECIPE, "where": or_none(WHERE), "context": or_none(TEXT), "space": SPACE}
 _LINE = {"name": TEXT}
+_TABLE = {"where": or_none(WHERE), "vectors": FLAG}
 _SEED = whole(0, 2**32 - 1)
 _EVENTS = ("commit", "publish", "rebuild", "fit", "persist")
 
@@ -183,6 +184,31 @@ VERBS: dict[str, Verb] = {
     "SearchAcross.search": Verb(
         {"where": or_none(WHERE), "exact": FLAG, "contexts": or_none(SOME_IDS)},
         _HITS,
+    ),
+    "Tabular.to_arrow": Verb(_TABLE),
+    "Tabular.to_pandas": Verb(_TABLE),
+    "Tabular.to_polars": Verb(_TABLE),
+    "Exchange.export": Verb(
+        {
+            "path": PATH,
+            "kinds": or_none(SOME_IDS),
+            "contexts": or_none(SOME_IDS),
+            "vectors": one_of("given", "all", "none"),
+            "deleted": FLAG,
+            "format": or_none(TEXT),
+            "progress": PROGRESS,
+        }
+    ),
+    "Exchange.import_": Verb(
+        {
+            "format": or_none(TEXT),
+            "kind": or_none(TEXT),
+            "context": or_none(TEXT),
+            "on_conflict": one_of("error", "overwrite", "merge", "skip"),
+            "vectors": FLAG,
+            "progress": PROGRESS,
+        },
+        writes=True,
     ),
     "Store.collection": Verb({"kind": KIND}, counted=False),
     "Store.on": Verb({"event": one_of(*_EVENTS), "hook": FUNCTION}, counted=False),
