@@ -184,7 +184,7 @@ class Arrivals(Import[R]):
 
     def _derived(self, named: Sequence[tuple[Item, dict[str, Any]]]) -> list[str]:
         kind, now = self._table.schema.kind, self._sync.catalog.clock()
-        if kind.derived_id is Record.derived_id:
+        if not named or kind.derived_id is Record.derived_id:
             return [new_id(now) for _ in named]
         try:
             records: Sequence[Record] = self._valid([record for _, record in named], 0).records
