@@ -1,7 +1,8 @@
 """CSV, in which a text and its absence are told apart: `""` is an empty text, an empty cell says nothing.
 
 Python's reader (3.11) gives the same for both, so records are cut here: what lies between an even number of quotes.
-Cells of fields that hold neither text, number nor time are JSON, vectors are base 64 of float32 or a JSON list.
+Cells of fields that hold neither text, number nor time are JSON, vectors are base 64 of float32 or a JSON list. What
+made them is not said: in a new store they count as the caller's own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def csv_chunks(form: Form, snapshot: Snapshot, node: Node | None, telling: Telli
         names += [name, *(f"{name}.{part}" for part in ORIGIN)]
     yield (",".join(map(_cell, names)) + "\n").encode()
     for rows in snapshot.pages(form.table, node):
-        lines = [[_cell(_text(column, row[at + 3])) for at, column in form.columns] for row in rows]
+        lines = [[_cell(_text(form, column, row[at + 3])) for at, column in form.columns] for row in rows]
         for space in form.spaces:
             held = snapshot.vectors(space, [row[0] for row in rows], brought=form.brought)
             known = dict(zip(held.numbers, zip(held.vectors, held.origins, strict=True), strict=True))
@@ -52,7 +53,14 @@ def _vector(numbers: Any, origin: Any) -> list[str]:
     return [packed, _cell(origin.source), repr(origin.confidence), str(origin.updates), text_hash]
 
 
-def _text(column: Column, value: Value) -> str | None:
+def _text(form: Form, column: Column, value: Value) -> str | None:
+    if value is None and column.default is not None:
+        if column.type in ("text", "time"):
+            raise ValidationError(
+                f"{form.table.name}.{column.name}: CSV cannot tell None from the default {column.default!r}; export to "
+                "Parquet or JSON lines"
+            )
+        return "null"
     if value is None or isinstance(value, str):
         return value
     if column.type == "time":

@@ -44,12 +44,17 @@ def read_table(path: Path, chosen: Format, kind: str | None, kind_of: KindOf) ->
         source.total = count
     name = _kind(path, kind, said)
     record = kind_of(name)
+    # In a table of ours a null is None; in anybody else's it says nothing, and the field has its default.
+    plain = {
+        column.name: None for column in schema_of(record).columns if column.nullable and column.default is not None
+    }
 
     def items() -> Iterator[Item]:
         place = 1
         with _arrow(path, chosen) as (_, _, batches):
             for batch in batches():
-                yield from table_items(batch, name, record, source, place)
+                found = table_items(batch, name, record, source, place)
+                yield from found if said is None else (_with(item, plain) for item in found)
                 place += batch.num_rows
 
     source.read = items
@@ -159,6 +164,10 @@ def _arrow(path: Path, chosen: Format) -> Iterator[tuple[Any, int | None, Callab
                 yield stream.schema, None, lambda: iter(stream)
     except (pa.ArrowException, OSError) as error:
         raise ValidationError(f"{path}: is no {chosen.name} file: {error}") from None
+
+
+def _with(item: Item, plain: dict[str, None]) -> Item:
+    return item._replace(record={**plain, **(item.record or {})}) if plain else item
 
 
 def table_items(table: Any, kind: str, record: type[Record], source: Source, first: int) -> Iterator[Item]:
