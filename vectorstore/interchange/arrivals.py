@@ -12,7 +12,8 @@ import marshal
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection as Ids
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, TypeVar, overload
 
 import numpy as np
@@ -112,7 +113,7 @@ class Arrivals(Import[R]):
         source: Source,
         *,
         rule: str,
-        doomed: Container[str] = (),
+        doomed: Ids[str] = (),
         deleting: bool = False,
     ) -> None:
         super().__init__(sync, table, embedding, metric, [])
@@ -123,6 +124,7 @@ class Arrivals(Import[R]):
         self._spool = Spool()
         self._stood: dict[str, int] = {}
         self._met: list[str] = []
+        self._damaged: set[str] = set()
         self._without: set[str] = set()
         self.places = array("q")
         self.counts: Counter[str] = Counter()
@@ -202,14 +204,15 @@ class Arrivals(Import[R]):
         ids = [str(record["id"]) for _, record in named]
         self._met += ids
         stored = self._stored(ids)
-        if not stored:
+        if not stored and not self._damaged:
             self.counts["added"] += len(named)
             return named
         kept = []
         for item, record in named:
             found = stored.get(str(record["id"]))
             if found is None or found[1].id in self._doomed:
-                self.counts["added" if found is None else "overwritten"] += 1
+                new = found is None and str(record["id"]) not in self._damaged
+                self.counts["added" if new else "overwritten"] += 1
                 kept.append((item, record))
                 continue
             number, here = found
@@ -233,7 +236,7 @@ class Arrivals(Import[R]):
                 try:
                     found |= self._table.by_ids(connection, [name])
                 except CorruptError:
-                    continue
+                    self._damaged.add(name)
         return found
 
     def _met_by(self, item: Item, record: dict[str, Any], number: int, here: R) -> tuple[str, dict[str, Any] | None]:
@@ -362,7 +365,8 @@ class Arrivals(Import[R]):
             Raced: another writer came between; prepare again.
         """
         existing = self._table.existing(transaction.connection, self._met)
-        live = {name: row for name, (row, gone) in existing.items() if not gone and name not in self._doomed}
+        free = self._damaged | set(self._doomed)
+        live = {name: row for name, (row, gone) in existing.items() if not gone and name not in free}
         stamps = self._table.stamps(transaction.connection, list(live.values()))
         if {name: stamps[row][0] for name, row in live.items()} != self._stood:
             raise Raced

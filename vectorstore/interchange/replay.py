@@ -50,6 +50,7 @@ class Replay:
         if name is None:
             return
         self._last.setdefault(item.kind, {})[name] = item.place
+        self._leave_owners((item.kind, name))
         for column, ref in self._owned.get(item.kind, ()):
             owner = item.record.get(column)
             if isinstance(owner, str):
@@ -59,10 +60,13 @@ class Replay:
     def _delete(self, key: Key) -> None:
         kind, name = key
         self._last.get(kind, {}).pop(name, None)
-        for owner in self._owners.pop(key, ()):
-            self._belongings.get(owner, set()).discard(key)
+        self._leave_owners(key)
         for belonging in self._belongings.pop(key, ()):
             self._delete(belonging)
+
+    def _leave_owners(self, key: Key) -> None:
+        for owner in self._owners.pop(key, ()):
+            self._belongings.get(owner, set()).discard(key)
 
     def name(self, item: Item) -> str | None:
         """The id of a record: its own, or the one that follows from its fields; None when it gets a new one."""
