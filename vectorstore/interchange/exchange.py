@@ -105,7 +105,7 @@ class Exchange:
 
         Args:
             source: a path, or a table (pandas, polars, Arrow) with `kind`.
-            format: jsonl, json, parquet, arrow, csv; wordnet, words, faiss, chroma, softlogic, lattice. None: as the
+            format: jsonl, json, parquet, arrow, csv; wordnet, words, faiss, chroma, softlogic. None: as the
                 name or the content says.
             kind: of the records, where the file does not say it.
             context: for records that name none.

@@ -57,7 +57,6 @@ FOREIGN: dict[str, str] = {
     "faiss": "indexes.read_index",
     "chroma": "chroma.read_chroma",
     "softlogic": "softlogic.read_softlogic",
-    "lattice": "lattice.read_lattice",
 }
 """Formats of other systems, and the function that reads each: `module.function` of this package."""
 NAMES = (*(each.name for each in FORMATS), *FOREIGN)
@@ -90,7 +89,7 @@ def _told(path: Path) -> str:
             return "wordnet"
         if "chroma.sqlite3" in names:
             return "chroma"
-        if names & {"contexts", "storage", "batch_storage"}:
+        if "contexts" in names or names & {"concepts.sqlite", "analogies.jsonl"}:
             return "softlogic"
         found = next((form for form in map(guessed, sorted(path.iterdir())) if form is not None and not form.log), None)
         if found is not None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from vectorstore.errors import ValidationError
 from vectorstore.vectors.arrays import MAX_DIM, Matrix
-from vectorstore.vectors.native import faiss
+from vectorstore.vectors.native import faiss, read_index
 
 _MAGIC = (b"IxF2", b"IxFI", b"IxFl", b"IxMp", b"IxM2", b"IwFl", b"IwFd", b"IHNf", b"IxPT")
 """Flat, id maps, inverted files of whole vectors, HNSW over whole vectors: FAISS's marks at the start of a file."""
@@ -32,7 +32,6 @@ def read_faiss(path: Path) -> tuple[Matrix, npt.NDArray[np.int64], str]:
 
     Memory: the file mapped, and a copy of the vectors.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
         mark = file.read(4)
     if mark not in _MAGIC:
@@ -43,7 +42,7 @@ def read_faiss(path: Path) -> tuple[Matrix, npt.NDArray[np.int64], str]:
     engine = faiss()
     data = np.memmap(path, dtype=np.uint8, mode="r")
     try:
-        index = engine.read_index(engine.ZeroCopyIOReader(engine.swig_ptr(data), size))
+        index = read_index(data)
         matrix, ids = _taken(engine, index, path)
     except RuntimeError as error:
         raise ValidationError(f"{path}: FAISS cannot read it: {str(error).splitlines()[-1][-200:]}") from None
@@ -58,8 +57,6 @@ def read_faiss(path: Path) -> tuple[Matrix, npt.NDArray[np.int64], str]:
 def _taken(engine: Any, index: Any, path: Path) -> tuple[Matrix, npt.NDArray[np.int64]]:
     index = engine.downcast_index(index)
     dim, count = int(index.d), int(index.ntotal)
-    if not 0 < dim <= MAX_DIM or count < 0 or count * dim * 4 > path.stat().st_size:
-        raise ValidationError(f"{path}: says that it holds {count} x {dim}, and has {path.stat().st_size} bytes")
     if isinstance(index, engine.IndexIDMap):
         matrix, inner = _taken(engine, index.index, path)
         numbers = engine.vector_to_array(index.id_map).astype(np.int64)
@@ -68,12 +65,16 @@ def _taken(engine: Any, index: Any, path: Path) -> tuple[Matrix, npt.NDArray[np.
         return matrix, numbers[inner] if len(inner) else numbers
     if isinstance(index, engine.IndexHNSW):
         return _taken(engine, index.storage, path)
+    if not isinstance(index, engine.IndexIVFFlat | engine.IndexFlat):
+        raise ValidationError(f"{path}: holds a {type(index).__name__}, which keeps no whole vectors")
+    if not 0 < dim <= MAX_DIM or count < 0 or count * dim * 4 > path.stat().st_size:
+        raise ValidationError(f"{path}: says that it holds {count} x {dim}, and has {path.stat().st_size} bytes")
     if isinstance(index, engine.IndexIVFFlat):
         return _lists(engine, index, path)
-    if isinstance(index, engine.IndexFlat):
-        flat = engine.rev_swig_ptr(index.get_xb(), count * dim) if count else np.empty(0, np.float32)
-        return np.array(flat, dtype=np.float32).reshape(count, dim), np.arange(count, dtype=np.int64)
-    raise ValidationError(f"{path}: holds a {type(index).__name__}, which keeps no whole vectors")
+    if index.codes.size() != count * dim * 4:
+        raise ValidationError(f"{path}: says that it holds {count} x {dim}, and has {index.codes.size()} bytes of them")
+    flat = engine.rev_swig_ptr(index.get_xb(), count * dim) if count else np.empty(0, np.float32)
+    return np.array(flat, dtype=np.float32).reshape(count, dim), np.arange(count, dtype=np.int64)
 
 
 def _lists(engine: Any, index: Any, path: Path) -> tuple[Matrix, npt.NDArray[np.int64]]:
