@@ -292,7 +292,7 @@ def test_a_promise_of_more_is_told(here: vs.Store, tmp_path: Path) -> None:
 
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "bad value": (concept("x", quality=7.5), vs.ValidationError, r"in.jsonl:2: concepts.quality: expected 0..1, got 7.5"),
-    "no name": ({"kind": "concepts", "record": {}}, vs.ValidationError, r"in.jsonl:2: concepts.name: is required|in.jsonl:2.*name.*is required"),
+    "no name": ({"kind": "concepts", "record": {}}, vs.ValidationError, r"in.jsonl:2: concepts.name: is required"),
     "NaN": ('{"kind": "concepts", "record": {"name": "x", "quality": NaN}}', vs.ValidationError, r"in.jsonl:2: is not JSON"),
     "a list": ([1, 2], vs.ValidationError, r"in.jsonl:2: expected a JSON object"),
     "no kind": ({"name": "x"}, vs.ValidationError, r"in.jsonl:2: expected \{\"kind\""),

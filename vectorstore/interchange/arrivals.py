@@ -191,10 +191,10 @@ class Arrivals(Import[R]):
         try:
             records: Sequence[Record] = self._valid([record for _, record in named], 0).records
         except ValidationError:  # say which
-            records = [kind.parse(record, self._source.at(item.place)) for item, record in named]
+            records = [kind.parse(record, self._source.within(item)) for item, record in named]
         pairs = zip(named, records, strict=True)
         return [
-            checked_id(record.derived_id(), self._source.at(item.place)) or new_id(now) for (item, _), record in pairs
+            checked_id(record.derived_id(), self._source.within(item)) or new_id(now) for (item, _), record in pairs
         ]
 
     # -- what is there already -------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ class Arrivals(Import[R]):
         bare = isinstance(here, Context) and is_bare(here)
         if self._keeps and not bare:
             return "skipped", None
-        coming: R = self._table.schema.kind.parse(record, self._source.at(item.place))
+        coming: R = self._table.schema.kind.parse(record, self._source.within(item))
         fields = type(here).model_fields
         if self._rule == "merge":
             default = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}

@@ -68,6 +68,10 @@ class Source:
         """How messages name a place."""
         return f"{self.path}:{place}" if self.unit == "line" else f"{self.path}: {self.unit} {place}"
 
+    def within(self, item: Item) -> str:
+        """How messages name the record of an item."""
+        return f"{self.at(item.place)}: {item.kind}"
+
     def note(self, text: str) -> None:
         """Say something once, however often it is read."""
         if text not in self.notes:

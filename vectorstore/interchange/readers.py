@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vectorstore.errors import ValidationError
+from vectorstore.importing import Space
 from vectorstore.interchange.formats import FORMATS, guessed
 from vectorstore.interchange.items import Source
 from vectorstore.interchange.lines import read_json, read_lines
-from vectorstore.interchange.tables import read_frame, read_table, read_tables
+from vectorstore.interchange.tables import read_frame, read_table, read_tables, table_spaces
 
 Collections = Callable[[Any], Any]
 
@@ -60,6 +61,16 @@ FOREIGN: dict[str, str] = {
 }
 """Formats of other systems, and the function that reads each: `module.function` of this package."""
 NAMES = (*(each.name for each in FORMATS), *FOREIGN)
+
+
+def spaces_of(path: Path) -> dict[str, Space]:
+    """The vector spaces that a file of ours names; none for anything else."""
+    found = guessed(path) if path.is_file() else None
+    if found is None:
+        return {}
+    if found.log:
+        return (read_lines(path) if found.lines else read_json(path)).spaces
+    return {} if found.name == "csv" else table_spaces(path, found)
 
 
 def _reader(name: str) -> Callable[..., Source]:

@@ -77,7 +77,7 @@ class Replay:
         schema = self._schemas.get(item.kind)
         if schema is None:
             return None
-        record: Record = schema.kind.parse(item.record, self._source.at(item.place))
+        record: Record = schema.kind.parse(item.record, self._source.within(item))
         return record.derived_id()
 
     def items(self) -> Iterator[Item]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vectorstore.columns import Columns, NullVector, as_columns, read_json
 from vectorstore.errors import NewerFormat, ValidationError
+from vectorstore.importing import Space
 from vectorstore.interchange.cells import rows_of
 from vectorstore.interchange.formats import Format, guessed
 from vectorstore.interchange.items import NO_VECTORS, Item, Source, Vector
@@ -59,6 +60,18 @@ def read_table(path: Path, chosen: Format, kind: str | None, kind_of: KindOf) ->
 
     source.read = items
     return source
+
+
+def table_spaces(path: Path, chosen: Format) -> dict[str, Space]:
+    """The vector spaces that a Parquet or Arrow file of ours names.
+
+    Raises:
+        ValidationError: it is no such file.
+    """
+    source = Source(path, lambda: iter(()))
+    with _arrow(path, chosen) as (schema, _, _):
+        _metadata(source, schema)
+    return source.spaces
 
 
 def read_tables(path: Path, kind_of: KindOf) -> Source:
