@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from test_cli import answer, kb, process, refused, run
 
 import vectorstore as vs
+from vectorstore import exporting
 
 __all__ = ["kb"]
 WORDNET = Path(__file__).parent / "data" / "wordnet" / "dict"
@@ -90,11 +92,15 @@ def test_export_says_what_is_wrong(kb: Path, tmp_path: Path) -> None:
         ("x.jsonl", ("--kind", "dreams"), 3),
         ("x.jsonl", ("--context", "nowhere"), 3),
         ("x.jsonl", ("--vectors", "some"), 2),
-        ("taken.jsonl/x.jsonl", (), 5),
+        ("taken.jsonl/x.jsonl", (), 2),
     ):
         found, message = refused("export", kb, tmp_path / target, *options)
         assert found == code, (target, message)
     assert (tmp_path / "taken.jsonl").read_text() == "mine"
+    with mock.patch.object(exporting, "sealed_rows", side_effect=OSError(28, "No space left on device")):
+        code, message = refused("export", kb, tmp_path / "full.jsonl")
+    assert code == 5 and "No space left on device; nothing was written" in message
+    assert not (tmp_path / "full.jsonl").exists()
 
 
 def test_convert(kb: Path, tmp_path: Path) -> None:
