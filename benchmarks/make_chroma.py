@@ -50,7 +50,10 @@ def main(out: Path) -> None:
         for name in ("birds", "plain"):
             found = client.get_collection(name).get(include=["embeddings", "documents", "metadatas"])
             parts = (found["ids"], found["documents"], found["metadatas"], found["embeddings"].tolist())
-            said[name] = [dict(zip(("id", "document", "metadata", "vector"), row, strict=True)) for row in zip(*parts)]
+            said[name] = [
+                dict(zip(("id", "document", "metadata", "vector"), row, strict=True))
+                for row in zip(*parts, strict=True)
+            ]
         out.mkdir(parents=True, exist_ok=True)
         (out / "expected.json").write_text(json.dumps({"chromadb": chromadb.__version__, "collections": said}))
         with zipfile.ZipFile(out / "folder.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:

@@ -445,7 +445,7 @@ def test_bad_questions_are_refused(open_store: Fill) -> None:
     for arguments, options, error, message in [
         (("man", "nobody", "woman"), {}, vs.NotFound, "b: no record of concepts has the id or the name 'nobody'"),
         (("man", vs.Id("king"), "woman"), {}, vs.NotFound, "b: no record of concepts has the id 'king'"),
-        (("man", "king", "woman"), {"method": "4cos"}, vs.ValidationError, "method: expected 3cosadd, 3cosmul or pair"),
+        (("man", "king", "woman"), {"method": "4cos"}, vs.ValidationError, "method: expected .*3cosadd, 3cosmul"),
         (("man", "man", "woman"), {"method": "pair"}, vs.ValidationError, "a and b have the same vector"),
         (("man", "king", "woman"), {"k": 0}, vs.ValidationError, "k: expected"),
         (("man", "king", [1.0, 2.0]), {}, vs.DimensionError, "c: expected 24 dimensions, got 2"),
@@ -606,7 +606,7 @@ def test_discovery_keeps_nothing_below_the_quality_or_when_not_asked_to(open_sto
         (("royalty", "royalty"), vs.ValidationError, "expected two domains"),
         (("royalty", "cooking"), vs.NotFound, "no record of concepts has the domain 'cooking'"),
         (("royalty", "military", 1.5), vs.ValidationError, "min_quality: expected 0..1, got 1.5"),
-        (("royalty", "military", True), vs.ValidationError, "min_quality: expected a finite number"),
+        (("royalty", "military", True), vs.ValidationError, "min_quality: expected 0..1, got True"),
     ]:
         with pytest.raises(error, match=message):
             store.analogies.discover(*arguments)  # type: ignore[arg-type]

@@ -8,164 +8,36 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import refused
+from refused.stores import OPENING
 
 import vectorstore as vs
-from tests import bad_interchange
 from vectorstore import contracts, promises
+from vectorstore.promises.rules import TEXT
 from vectorstore.reason import REASONERS, Models
 from vectorstore.storage.catalog import Catalog
+from vectorstore.trail import Trail
+from vectorstore.workflows import Workflows
 
 NAN = float("nan")
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, Models, *REASONERS.values())
+    for top in (vs.Store, vs.Collection, Models, Trail, Workflows, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }
 
-# (how to come to the object, verb, arguments, field, value); the value ... is not looked at
-CONCEPTS, STORE = "store.concepts", "store"
-BAD: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str, Any]] = [
-    (CONCEPTS, "add", ({"name": "x", "quality": 7.5},), {}, "concepts[0].quality", 7.5),
-    (CONCEPTS, "add", ([{"name": "x"}, {"name": "y", "quality": NAN}],), {}, "concepts[1].quality", NAN),
-    (CONCEPTS, "add", ([{"name": "x"}, {"name": "y", "quality": True}],), {}, "concepts[1].quality", True),
-    (CONCEPTS, "add", ({"name": ["x"], "quality": [7.5]},), {}, "concepts[0].quality", 7.5),
-    (CONCEPTS, "add", ([{"domain": "x"}],), {}, "concepts[0].name", {"domain": "x"}),
-    (CONCEPTS, "add", ([{"name": "x", "id": "../x"}],), {}, "concepts[0].id", "../x"),
-    (CONCEPTS, "add", (5,), {}, "concepts", 5),
-    (CONCEPTS, "add", ([{"name": "x"}],), {"confidence": 2}, "concepts.confidence", 2),
-    (CONCEPTS, "add", ([{"name": "x"}],), {"source": 3}, "source", 3),
-    (CONCEPTS, "add", ([{"name": "x"}],), {"progress": 3}, "progress", 3),
-    (CONCEPTS, "add", ([{"name": "x"}],), {"duplicates": 0.9}, "duplicates", 0.9),
-    (CONCEPTS, "add", ([{"name": "x"}], [[1.0, 2.0]]), {}, "concepts.vectors", [[1.0, 2.0]]),
-    (CONCEPTS, "upsert", ([{"name": 4}],), {}, "concepts[0].name", 4),
-    (CONCEPTS, "upsert", ([{"name": "x"}],), {"source": None}, "source", None),
-    (CONCEPTS, "update", ({"name": "x"},), {}, "concepts[0].id", {"name": "x"}),
-    (CONCEPTS, "update", ({"id": "default:king", "quality": -1},), {}, "concepts[0].quality", -1),
-    (CONCEPTS, "delete", (), {}, "concepts.delete", None),
-    (CONCEPTS, "delete", (), {"where": {}}, "concepts.delete", ...),
-    (CONCEPTS, "delete", (5,), {}, "ids", 5),
-    (CONCEPTS, "delete", ([1, 2],), {}, "ids", [1, 2]),
-    (CONCEPTS, "delete", ("default:king",), {"dry_run": 1}, "dry_run", 1),
-    (CONCEPTS, "delete", (), {"where": {"nothing": 1}}, "concepts.where.nothing", 1),
-    (CONCEPTS, "restore", (), {}, "concepts.restore", None),
-    (CONCEPTS, "restore", (b"x",), {}, "ids", b"x"),
-    (CONCEPTS, "purge", (3.5,), {}, "ids", 3.5),
-    (CONCEPTS, "purge", (), {"older_than": timedelta(-1)}, "older_than", timedelta(-1)),
-    (CONCEPTS, "purge", (), {"older_than": 30}, "older_than", 30),
-    (CONCEPTS, "purge", (), {"expired": "yes"}, "expired", "yes"),
-    (CONCEPTS, "decisions", (7,), {}, "id", 7),
-    (CONCEPTS, "decisions", (), {"limit": 0}, "limit", 0),
-    (CONCEPTS, "get", (7,), {}, "id", 7),
-    (CONCEPTS, "get", (None,), {}, "id", None),
-    (CONCEPTS, "get_many", ("default:king",), {}, "ids", "default:king"),
-    (CONCEPTS, "get_many", (["a", 1],), {}, "ids", ["a", 1]),
-    (CONCEPTS, "get_many", (["a"],), {"missing": "ignore"}, "missing", "ignore"),
-    (CONCEPTS, "find", (), {"limit": 0}, "limit", 0),
-    (CONCEPTS, "find", (), {"limit": 10_001}, "limit", 10_001),
-    (CONCEPTS, "find", (), {"limit": True}, "limit", True),
-    (CONCEPTS, "find", (), {"order": "nothing"}, "order", "nothing"),
-    (CONCEPTS, "find", (), {"after": "gibberish"}, "after", "gibberish"),
-    (CONCEPTS, "find", ("domain",), {}, "where", "domain"),
-    (CONCEPTS, "find", ({"quality__gte": "much"},), {}, "concepts.where.quality__gte", "much"),
-    (CONCEPTS, "stream", (), {"batch_size": 0}, "batch_size", 0),
-    (CONCEPTS, "stream", ({"quality__gte": "much"},), {}, "concepts.where.quality__gte", "much"),
-    (CONCEPTS, "stream", ([],), {}, "where", []),
-    (CONCEPTS, "count", (3,), {}, "where", 3),
-    (CONCEPTS, "audit_recall", (), {"sample": 9}, "sample", 9),
-    (CONCEPTS, "audit_recall", (), {"k": 0}, "k", 0),
-    (CONCEPTS, "audits", (), {"limit": -1}, "limit", -1),
-    (CONCEPTS, "search", ("x",), {"k": 0}, "k", 0),
-    (CONCEPTS, "search", ("x",), {"recall": 1.5}, "recall", 1.5),
-    (CONCEPTS, "search", ("x",), {"exact": "yes"}, "exact", "yes"),
-    (CONCEPTS, "search", ("x",), {"mode": "guess"}, "mode", "guess"),
-    (CONCEPTS, "search", ("x",), {"where": 1}, "where", 1),
-    (CONCEPTS, "search", ("x",), {"mmr": 2.0}, "mmr", 2.0),
-    (CONCEPTS, "search", ("x",), {"decay": 3}, "decay", 3),
-    (CONCEPTS, "search", (np.ones(3),), {}, "concepts.search", ...),
-    (CONCEPTS, "search_many", (["x"],), {"k": -1}, "k", -1),
-    (CONCEPTS, "search_many", (["x"],), {"exact": None}, "exact", None),
-    (CONCEPTS, "facets", (3,), {}, "field", 3),
-    (CONCEPTS, "facets", ("domain",), {"limit": 0}, "limit", 0),
-    (CONCEPTS, "search_range", ("x", "high"), {}, "min_score", "high"),
-    (CONCEPTS, "search_range", ("x", NAN), {}, "min_score", NAN),
-    (CONCEPTS, "duplicates", ("much",), {}, "threshold", "much"),
-    (CONCEPTS, "duplicates", (0.9,), {"where": 3}, "where", 3),
-    (CONCEPTS, "vectors", ("default:king",), {}, "ids", "default:king"),
-    (CONCEPTS, "vector_info", (1,), {}, "id", 1),
-    (CONCEPTS, "resolve", (None,), {}, "name", None),
-    (CONCEPTS, "senses", (3,), {}, "name", 3),
-    (CONCEPTS, "disambiguate", ("bank", 3), {}, "hint", 3),
-    (CONCEPTS, "lookup", ("king",), {"by": "sound"}, "by", "sound"),
-    (CONCEPTS, "lookup", ("king",), {"limit": 0}, "limit", 0),
-    (CONCEPTS, "related", ("default:king",), {"depth": 0}, "depth", 0),
-    (CONCEPTS, "related", ("default:king",), {"direction": "up"}, "direction", "up"),
-    (STORE, "search", ("x",), {"k": 0}, "k", 0),
-    (STORE, "search", ("x",), {"contexts": 3}, "contexts", 3),
-    (STORE, "search", ("x",), {"mode": "text"}, "mode", "text"),
-    (STORE, "collection", (5,), {}, "kind", 5),
-    (STORE, "on", ("sneeze", print), {}, "event", "sneeze"),
-    (STORE, "on", ("commit", "print"), {}, "hook", "print"),
-    (STORE, "publish", (5,), {}, "kind", 5),
-    (STORE, "rebuild", (5,), {}, "kind", 5),
-    (STORE, "rebuild", ("concepts",), {"progress": 5}, "progress", 5),
-    (STORE, "rebuild", ("concepts", "no such recipe"), {}, "recipe", "no such recipe"),
-    (STORE, "rebuild", ("concepts", 5), {}, "recipe", 5),
-    (STORE, "compact", (5,), {}, "kind", 5),
-    (STORE, "check", (5,), {}, "progress", 5),
-    (STORE, "repair", (), {"dry_run": "no"}, "dry_run", "no"),
-    (STORE, "sweep", (-1,), {}, "older_than", -1),
-    (STORE, "context_info", (1,), {}, "name", 1),
-    ("store.contexts", "chain", (1,), {}, "name", 1),
-    ("store.contexts", "within", (1,), {}, "name", 1),
-    ("store.contexts", "metadata", (1,), {}, "name", 1),
-    ("store.contexts", "axioms", (1,), {}, "name", 1),
-    ("store.contexts", "delete", (), {}, "contexts.delete", None),
-    ("store.contexts", "save", ("default", 3), {}, "path", 3),
-    ("store.contexts", "load", (3,), {}, "path", 3),
-    ("store.frames", "elements", (1,), {}, "id", 1),
-    ("store.frames", "ancestors", (1,), {}, "id", 1),
-    ("store.instances", "bind", ("f", ["x"]), {}, "bindings", ["x"]),
-    ("store.instances", "bind", ("f", {}), {"missing": "guess"}, "missing", "guess"),
-    ("store.instances", "bind", ("nothing", {"a": "default:king"}), {}, ..., ...),
-    ("store.instances", "roles_of", (3,), {}, "concept", 3),
-    ("store.instances", "analogous", ("x",), {"k": 0}, "k", 0),
-    ("store.instances", "analogous", ("x",), {"min_score": 2}, "min_score", 2),
-    ("store.clusters", "fit", (), {"n": 0}, "n", 0),
-    ("store.clusters", "fit", (), {"seed": -1}, "seed", -1),
-    ("store.clusters", "fit", (3,), {}, "kind", 3),
-    ("store.clusters", "refit", (), {"n": 0.5}, "n", 0.5),
-    ("store.clusters", "trials", (), {"n": 0}, "n", 0),
-    ("store.clusters", "assign", (5,), {}, "ids", 5),
-    ("store.clusters", "predict", ([[1.0]], 3), {}, "name", 3),
-    ("store.clusters", "memberships", (3,), {}, "id", 3),
-    ("store.clusters", "membership", (3,), {}, "id", 3),
-    ("store.clusters", "members", ("x",), {"limit": 0}, "limit", 0),
-    ("store.clusters", "neighbours", ("x",), {"k": 0}, "k", 0),
-    ("store.clusters", "state", (3,), {}, "name", 3),
-    ("store.clusters", "drift", (3,), {}, "name", 3),
-    ("store.clusters", "versions", (3,), {}, "name", 3),
-    ("store.clusters", "rollback", ("one",), {}, "version", "one"),
-    ("store.clusters", "drop", (3,), {}, "name", 3),
-    ("store.clusters", "model", (3,), {}, "name", 3),
-    ("store.clusters", "update", ({"name": "x"},), {}, "clusters[0].id", ...),
-    ("store.fields", "discover", (), {"core": 0.2}, "core", 0.2),
-    ("store.fields", "discover", (), {"min_members": 0}, "min_members", 0),
-    ("store.models", "put", (3, b""), {}, "name", 3),
-    ("store.models", "put", ("a/b", b""), {}, "models.put", ...),
-    ("store.models", "get", (3,), {}, "name", 3),
-    ("store.models", "path", (3,), {}, "name", 3),
-    ("store.models", "list", (3,), {}, "name", 3),
-    ("store.models", "delete", ("net", 0), {}, "version", 0),
-]
-BAD += bad_interchange.ROWS
-TAKES_NOTHING = {"Store.flush", "Store.stats", "Versioned.lines"}
+BAD = refused.every()
+TAKES_NOTHING = {
+    *("Store.flush", "Store.stats", "Versioned.lines", "Workflows.next", "Workflows.health"),
+    "Memories.ladder",
+    *("Trail.stream", "Trail.anchor", "Trail.flush"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -180,14 +52,20 @@ def same(found: object, expected: object) -> bool:
     return repr(found) == repr(expected)
 
 
+def reached(store: vs.Store, owner: str) -> Any:
+    """What a row names: properties of the store, or kinds that have none."""
+    target: Any = store
+    for name in owner.split(".")[1:]:
+        target = getattr(target, name) if hasattr(target, name) else target[name]
+    return target
+
+
 @pytest.mark.parametrize(("owner", "verb", "args", "options", "field", "value"), BAD)
 def test_bad_inputs_are_refused_at_the_call(
     owner: str, verb: str, args: Any, options: Any, field: Any, value: Any, kb: vs.Store
 ) -> None:
     seq, records = kb.stats()["seq"], list(kb.concepts)
-    target: Any = kb
-    for name in owner.split(".")[1:]:
-        target = getattr(target, name)
+    target = reached(kb, owner)
     with pytest.raises(vs.ContractViolation) as caught:
         getattr(target, verb)(*args, **options)  # nobody asks a stream for its first record here
 
@@ -196,6 +74,20 @@ def test_bad_inputs_are_refused_at_the_call(
     assert field is ... or error.field == field
     assert value is ... or same(error.value, value)
     assert kb.stats()["seq"] == seq and list(kb.concepts) == records, "nothing was written"
+
+
+@pytest.mark.parametrize(("options", "field"), OPENING)
+def test_bad_options_of_opening_are_refused_before_anything_is_made(
+    options: dict[str, Any], field: str, tmp_path: Path
+) -> None:
+    with pytest.raises(vs.ContractViolation) as caught:
+        vs.open(**{"path": tmp_path / "kb", "embedder": None, **options})
+    assert caught.value.field == field and not (tmp_path / "kb").exists()
+
+
+def test_every_option_of_opening_has_bad_inputs() -> None:
+    assert inspect.signature(vs.open).parameters.keys() == {field for _, field in OPENING}
+    assert inspect.signature(vs.open).parameters.keys() >= promises.OPENING.keys()
 
 
 def test_every_public_verb_has_a_contract_and_bad_inputs() -> None:
@@ -208,13 +100,11 @@ def test_every_public_verb_has_a_contract_and_bad_inputs() -> None:
     tried = set()
     with vs.open(":memory:", embedder=None) as store:
         for owner, verb, *_ in BAD:
-            target: Any = store
-            for name in owner.split(".")[1:]:
-                target = getattr(target, name)
+            target = reached(store, owner)
             where = next(cls for cls in type(target).__mro__ if verb in vars(cls))
             tried.add(f"{where.__name__}.{verb}")
 
-    assert public == promises.VERBS.keys()
+    assert public == promises.VERBS.keys() and len(promises.VERBS) == sum(len(each.VERBS) for each in promises.TABLES)
     assert public - tried == TAKES_NOTHING
 
 
@@ -224,7 +114,7 @@ def test_a_verb_named_by_no_class_is_noticed() -> None:
 
     Odd.__module__ = "vectorstore.odd"
     with pytest.raises(TypeError, match="the contract names"):
-        contracts.keep([Odd], {"Odd.verb": contracts.Verb({"unknown": promises.TEXT})}, set())
+        contracts.keep([Odd], {"Odd.verb": contracts.Verb({"unknown": TEXT})}, set())
 
 
 def test_wrapping_leaves_names_docs_and_signatures() -> None:
@@ -282,14 +172,14 @@ def test_contracts_can_be_switched_off_and_data_is_still_guarded(monkeypatch: py
             store.concepts.delete(where={})
         with pytest.raises(vs.WhereError):
             store.concepts.count({"nothing": 1})
-    for told, refused in (("off", False), ("0", False), ("on", True), ("1", True), (None, True)):
+    for told, checked in (("off", False), ("0", False), ("on", True), ("1", True), (None, True)):
         monkeypatch.delenv(contracts.SWITCH, raising=False)
         if told is not None:
             monkeypatch.setenv(contracts.SWITCH, told)
         with vs.open(":memory:", embedder=None) as store:
-            assert refuses(store) is refused
-        with vs.open(":memory:", embedder=None, contracts=not refused) as store:
-            assert refuses(store) is not refused, "the argument outweighs the environment"
+            assert refuses(store) is checked
+        with vs.open(":memory:", embedder=None, contracts=not checked) as store:
+            assert refuses(store) is not checked, "the argument outweighs the environment"
     monkeypatch.setenv(contracts.SWITCH, "perhaps")
     with pytest.raises(vs.ValidationError, match="VECTORSTORE_CONTRACTS: expected on or off"):
         vs.open(":memory:")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import vectorstore as vs
 from vectorstore import exporting
-from vectorstore.records import BUILTIN
+from vectorstore.records import BUILTIN, schema_of
 
 LOGS = ("jsonl", "jsonl.gz", "json", "json.gz", "ndjson")
 TABLES = ("parquet", "arrow", "csv")
@@ -100,6 +100,29 @@ def fill(store: vs.Store, clock: Clock) -> None:
         ],
         vectors={"image": np.array([[1e-30, 1], [3e18, -1]], dtype=np.float32)},
     )
+
+    store.lattice.resolve("a", "b")
+    store.lattice.resolve("a", "b")
+    clock.move(days=1)
+    store.lattice.put({"anchor": "scar", "phase": "dormant"})
+    store.lattice.append("scar", "∂Scar", role="seed", intensity=0.5, raw="x")
+    for kind in store.kinds:  # whatever kinds come along: one of each, by its declaration
+        if not len(store[kind]):
+            store[kind].add(anything(store, kind))
+
+
+def anything(store: vs.Store, kind: str) -> dict[str, Any]:
+    """A record of a kind: its required fields, pointing to what is there, and a tag."""
+    samples = {"integer": 1, "real": 0.5, "boolean": True, "time": "2020-01-01T00:00:00Z", "json": []}
+    made: dict[str, Any] = {"tags": ["some"], "extra": {"odd": ODD}}
+    for column in schema_of(store[kind].kind).columns:
+        if column.required:
+            pointed = None if column.ref is None else next(iter(store[column.ref]), None)
+            if column.ref is not None and pointed is None:
+                store[column.ref].add(anything(store, column.ref))
+                pointed = next(iter(store[column.ref]))
+            made[column.name] = pointed.id if pointed is not None else samples.get(column.type, "some")
+    return made
 
 
 def records_of(store: vs.Store) -> dict[str, list[Any]]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +79,11 @@ def fill(store: vs.Store, clock: Clock) -> None:
     store.axioms.add(
         {"name": "a", "context": "science", "concepts": ["science:king"], "formula": {"op": "add", "of": [1, 2]}}
     )
+    store.identities.add({"id": "throne", "raw": "a throne", "context": "science"})
+    for anchor in ("crown", "orb"):
+        form = {"anchor": anchor, "context": "science", "identities": ["throne"]}
+        store.lattice.put(form, [{"symbol": "gold", "intensity": 0.5}])
+    store.lattice.link("crown", "orb", "kin", 0.5, context="science")
     store.analogies.add(
         vs.Analogy(
             a="king",
@@ -105,6 +111,10 @@ def graph(store: vs.Store, context: str) -> dict[str, Any]:
         where = {"id": context} if name == "contexts" else {"context": context}
         for record in collection.stream(where):
             entry: dict[str, Any] = {"record": record.model_dump()}
+            if name == "forms":  # the decayed sum is kept as of the last write, whichever that was
+                del entry["record"]["intensity_sum"], entry["record"]["decayed_at"]
+                later = record.created_at + timedelta(days=100)
+                entry["intensity"] = f"{collection.intensities([record], at=later)[0]:.12g}"
             for space in (None, *collection.kind.spaces):
                 info = collection.vector_info(record.id, space)
                 if info is not None:

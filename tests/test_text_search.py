@@ -733,6 +733,32 @@ def test_explain_is_plain_data_and_its_parts_sum_to_the_scores(store: vs.Store) 
             assert [hit["sides"][mode]["rank"] for hit in told["hits"]] == list(range(10))
 
 
+def test_a_text_with_its_own_vector() -> None:
+    store, data, _ = hybrid_store("cosine")
+    with store:
+        docs = store.collection(Doc)
+        plain = docs.search("w3 w7 2", k=20, mode="hybrid")
+        vector = vs.CallableEmbedder(lambda _: clustered(8, 12, groups=25, seed=3)).embed([""] * 8)[2]
+        given = docs.search(vs.WithVector("w3 w7 2", vector), k=20, mode="hybrid")
+        assert [(hit.id, hit.score, hit.sides) for hit in given] == [(hit.id, hit.score, hit.sides) for hit in plain]
+        other = vs.WithVector("w3 w7 2", -data[1])
+        assert docs.search(other, k=20).ids == docs.search(-data[1], k=20).ids
+        assert docs.search(other, k=20, mode="text").ids == docs.search("w3 w7 2", k=20, mode="text").ids
+        asked: list[Any] = []
+
+        def judge(query: Any, records: Any) -> list[float]:
+            asked.append(query)
+            return [0.0] * len(records)
+
+        docs.search(other, k=3, rerank=judge)
+        assert set(asked) == {"w3 w7 2"}
+        for wrong in (vs.WithVector("w3", data[1][:5]), vs.WithVector("w3", [math.nan] * 12)):
+            with pytest.raises(vs.ValidationError, match="query.vector"):
+                docs.search(wrong, mode="hybrid")
+        with pytest.raises(vs.ValidationError, match=r"WithVector\.text: expected text"):
+            vs.WithVector(3, data[1])  # type: ignore[arg-type]
+
+
 def test_plans_of_text_and_hybrid_say_what_was_fused(store: vs.Store) -> None:
     store.concepts.add([{"name": f"thing {n}", "definition": f"number {n}"} for n in range(30)])
     text = store.concepts.search("thing 7 absent", mode="text").plan

@@ -32,6 +32,7 @@ records = st.fixed_dictionaries(
             optional={
                 "n": st.sampled_from([None, 1, 2, 2.5, "two", True]),
                 "list": st.lists(st.sampled_from([1, "one", None]), max_size=2),
+                "a__b": st.sampled_from(["one", "TWO"]),
             },
         ),
     }
@@ -40,7 +41,9 @@ records = st.fixed_dictionaries(
 text_terms = st.builds(
     lambda field, op, value: {f"{field}__{op}" if op else field: value},
     st.sampled_from(["name", "domain"]),
-    st.sampled_from(["", "eq", "ne", "gt", "gte", "lt", "lte", "contains", "startswith", "endswith", "glob"]),
+    st.sampled_from(
+        ["", "eq", "ne", "gt", "gte", "lt", "lte", "contains", "icontains", "startswith", "endswith", "glob"]
+    ),
     st.sampled_from(["king", "KING", "a", "b", "b%", "*", "k*", "?", "_", "å*", "n", "e"]),
 )
 terms = st.one_of(
@@ -69,6 +72,7 @@ terms = st.one_of(
         st.sampled_from(["tags", "lemmas", "extra.list"]),
         st.sampled_from(["t", "one", "ü"]),
     ),
+    st.builds(lambda op: {f"extra.a__b__{op}": "two"}, st.sampled_from(["eq", "ne", "contains", "icontains"])),
     st.builds(
         lambda op, v: {f"extra.n__{op}": v}, st.sampled_from(["eq", "ne", "gt", "lte"]), st.sampled_from([1, 2, 2.5])
     ),
@@ -97,7 +101,7 @@ def _term(key: str, value: Any, record: dict[str, Any]) -> bool:
         return any(holds(part, record) for part in value)
     if key == "not":
         return not holds(value, record)
-    field, _, operator = key.partition("__")
+    field, _, operator = key.rpartition("__") if "__" in key else (key, "", "")
     operator = operator or "eq"
     name, *path = field.split(".")
     found = record[name]
@@ -133,6 +137,8 @@ def _term(key: str, value: Any, record: dict[str, Any]) -> bool:
         return _ordered(operator, found, value)
     if operator == "glob":
         return fnmatch.fnmatchcase(found, value)
+    if operator == "icontains":
+        return fold(value) in fold(found)
     return {"contains": value in found, "startswith": found.startswith(value), "endswith": found.endswith(value)}[
         operator
     ]
@@ -176,6 +182,8 @@ def _scratch() -> vs.Store:
         {"nothing": 1},
         {"name__like": "x"},
         {"name": 5},
+        {"name__icontains": None},
+        {"extra.a__b": 1},
         {"quality__gt": "high"},
         {"quality": True},
         {"quality": float("nan")},

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from vectorstore.errors import DimensionError as DimensionError
     from vectorstore.errors import DuplicateId as DuplicateId
     from vectorstore.errors import EmbedderError as EmbedderError
+    from vectorstore.errors import IllegalMove as IllegalMove
     from vectorstore.errors import InstanceError as InstanceError
+    from vectorstore.errors import LeaseHeld as LeaseHeld
     from vectorstore.errors import LibraryMissing as LibraryMissing
     from vectorstore.errors import MissingElement as MissingElement
     from vectorstore.errors import ModelRefused as ModelRefused
@@ -67,18 +69,26 @@ if TYPE_CHECKING:
     from vectorstore.protocols import Searchable as Searchable
     from vectorstore.protocols import Writable as Writable
     from vectorstore.reason.analogies import Analogies as Analogies
+    from vectorstore.reason.associating import Association as Association
+    from vectorstore.reason.associating import Spread as Spread
     from vectorstore.reason.clusters import Member as Member
     from vectorstore.reason.clusters import Membership as Membership
     from vectorstore.reason.completing import Completion as Completion
     from vectorstore.reason.completing import Offset as Offset
     from vectorstore.reason.concepts import Related as Related
+    from vectorstore.reason.episodes import Outcomes as Outcomes
     from vectorstore.reason.fields import FieldReport as FieldReport
     from vectorstore.reason.fitting import FitReport as FitReport
     from vectorstore.reason.frames import ElementOf as ElementOf
+    from vectorstore.reason.graph import Reached as Reached
     from vectorstore.reason.instances import Analogous as Analogous
     from vectorstore.reason.instances import Role as Role
     from vectorstore.reason.manifest import SnapshotReport as SnapshotReport
+    from vectorstore.reason.memories import Forgotten as Forgotten
+    from vectorstore.reason.memories import Promotion as Promotion
     from vectorstore.reason.models import ModelInfo as ModelInfo
+    from vectorstore.reason.paths import Path as Path
+    from vectorstore.reason.paths import Paths as Paths
     from vectorstore.reason.relating import Mapped as Mapped
     from vectorstore.reason.relating import RelateReport as RelateReport
     from vectorstore.reason.retrieving import Analogue as Analogue
@@ -102,13 +112,29 @@ if TYPE_CHECKING:
     from vectorstore.records.kinds import Cluster as Cluster
     from vectorstore.records.kinds import Concept as Concept
     from vectorstore.records.kinds import Context as Context
+    from vectorstore.records.lattice import EchoEdge as EchoEdge
+    from vectorstore.records.lattice import EchoForm as EchoForm
+    from vectorstore.records.lattice import EchoStep as EchoStep
+    from vectorstore.records.lattice import EchoTerm as EchoTerm
+    from vectorstore.records.lattice import Identity as Identity
     from vectorstore.records.markers import EMBEDDED as EMBEDDED
     from vectorstore.records.markers import FOLDED as FOLDED
     from vectorstore.records.markers import INDEXED as INDEXED
     from vectorstore.records.markers import LISTED as LISTED
+    from vectorstore.records.markers import RISING as RISING
     from vectorstore.records.markers import UNIQUE as UNIQUE
     from vectorstore.records.markers import Listed as Listed
     from vectorstore.records.markers import Ref as Ref
+    from vectorstore.records.memories import LADDER as LADDER
+    from vectorstore.records.memories import CausalEdge as CausalEdge
+    from vectorstore.records.memories import Episode as Episode
+    from vectorstore.records.memories import Memory as Memory
+    from vectorstore.records.memories import Tier as Tier
+    from vectorstore.records.minds import MOVES as MOVES
+    from vectorstore.records.minds import Architecture as Architecture
+    from vectorstore.records.minds import Fitness as Fitness
+    from vectorstore.records.minds import Intelligence as Intelligence
+    from vectorstore.records.minds import Skill as Skill
     from vectorstore.records.names import Mapping as Mapping
     from vectorstore.records.record import Record as Record
     from vectorstore.records.record import Unit as Unit
@@ -117,18 +143,23 @@ if TYPE_CHECKING:
     from vectorstore.results import Hit as Hit
     from vectorstore.results import Hits as Hits
     from vectorstore.results import Page as Page
+    from vectorstore.results import Purged as Purged
     from vectorstore.results import VectorInfo as VectorInfo
     from vectorstore.search import Id as Id
     from vectorstore.search.decay import Decay as Decay
     from vectorstore.search.duplicates import Pair as Pair
     from vectorstore.search.fusion import Fusion as Fusion
+    from vectorstore.search.queries import WithVector as WithVector
     from vectorstore.search.recommend import Recommend as Recommend
+    from vectorstore.search.salience import Salience as Salience
     from vectorstore.search.snippets import Snippets as Snippets
     from vectorstore.storage.decisions import Decision as Decision
+    from vectorstore.storage.edges import Edge as Edge
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
     from vectorstore.sync.trail import TrailReport as TrailReport
     from vectorstore.trail import TrailEntry as TrailEntry
+    from vectorstore.workflows import Workflow as Workflow
 
 _WHERE: dict[str, str] = {
     "ClusterRecipe": "clusters.recipes",
@@ -146,7 +177,9 @@ _WHERE: dict[str, str] = {
             "ContractViolation",
             "CorruptError",
             "CycleError",
+            "IllegalMove",
             "InstanceError",
+            "LeaseHeld",
             "MissingElement",
             "UndeclaredElement",
             "UnknownConcept",
@@ -200,23 +233,37 @@ _WHERE: dict[str, str] = {
     "Axiom": "records.axioms",
     **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
     **dict.fromkeys(("Cluster", "Concept", "Context"), "records.kinds"),
-    **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "UNIQUE", "Listed", "Ref"), "records.markers"),
+    **dict.fromkeys(
+        ("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "RISING", "UNIQUE", "Listed", "Ref"), "records.markers"
+    ),
+    **dict.fromkeys(("EchoEdge", "EchoForm", "EchoStep", "EchoTerm", "Identity"), "records.lattice"),
     "Mapping": "records.names",
+    **dict.fromkeys(("LADDER", "CausalEdge", "Episode", "Memory", "Tier"), "records.memories"),
+    **dict.fromkeys(("MOVES", "Architecture", "Fitness", "Intelligence", "Skill"), "records.minds"),
+    "Salience": "search.salience",
+    **dict.fromkeys(("Forgotten", "Promotion"), "reason.memories"),
+    **dict.fromkeys(("Association", "Spread"), "reason.associating"),
+    "Reached": "reason.graph",
+    **dict.fromkeys(("Path", "Paths"), "reason.paths"),
+    "Outcomes": "reason.episodes",
+    "Edge": "storage.edges",
     "Relation": "records.relations",
     "SemanticField": "records.fields",
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
-    **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),
+    **dict.fromkeys(("Hit", "Hits", "Page", "Purged", "VectorInfo"), "results"),
     "Id": "search",
     "Decay": "search.decay",
     "Fusion": "search.fusion",
     "Decision": "storage.decisions",
     "Pair": "search.duplicates",
     "Recommend": "search.recommend",
+    "WithVector": "search.queries",
     "Snippets": "search.snippets",
     "Operation": "metrics",
     **dict.fromkeys(("Store", "open"), "store"),
     "TrailEntry": "trail",
     "TrailReport": "sync.trail",
+    "Workflow": "workflows",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -16,7 +16,7 @@ from vectorstore.ids import to_micros
 from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import And, Node, Term, says_nothing, with_ids
 from vectorstore.removing import Remover
-from vectorstore.results import Page, VectorInfo, from_cursor
+from vectorstore.results import Page, Purged, VectorInfo, from_cursor
 from vectorstore.search import Id, Request, SearchVerbs
 from vectorstore.search.auditing import audit, history
 from vectorstore.storage import RecordTable
@@ -215,8 +215,8 @@ class Collection(SearchVerbs[R], Tabular[R]):
         older_than: timedelta = RETENTION,
         expired: bool = False,
         progress: Progress | None = None,
-    ) -> int:
-        """Erase deleted and expired records for good: rows, text, vectors, index entries; returns how many.
+    ) -> Purged:
+        """Erase deleted and expired records for good: rows, text, vectors, index entries, and what belongs to them.
 
         Args:
             ids: only these; their age does not matter.
@@ -224,6 +224,9 @@ class Collection(SearchVerbs[R], Tabular[R]):
             older_than: without ids, only records that were deleted, or expired, at least so long ago (default 30 days).
             expired: only records that have expired, and those at once.
             progress: told (segments written, segments to write).
+
+        Returns:
+            How many, as a number that also knows what else went: `records` and `vectors` by kind.
 
         Cost: rewrites every segment that holds one of their vectors, and the index.
         """
@@ -236,7 +239,7 @@ class Collection(SearchVerbs[R], Tabular[R]):
             node = And((old,) if node is None else (old, node))
         with self._sync.catalog.read() as connection:
             if not self._table.count(connection, node, deleted=True):
-                return 0
+                return Purged(0)
         return self._remover.purge(node, progress)
 
     def decisions(self, id: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[Decision]:

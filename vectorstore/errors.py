@@ -16,6 +16,8 @@
     ├── NotFound (KeyError)               no such record, kind, context or space
     ├── ConflictError (ValueError)        the catalog already holds something in the way
     │   ├── DuplicateId                   that id is taken
+    │   ├── IllegalMove                   a workflow cannot go from its status to that one
+    │   ├── LeaseHeld                     another worker has the workflow
     │   └── CycleError                    what one inherits from would lead back to it
     ├── EmbedderError (RuntimeError)      the embedding model is absent, damaged or misbehaves
     ├── SpaceMismatch (ValueError)        another embedding model, dimension or metric than the space's
@@ -142,6 +144,14 @@ class ConflictError(VectorstoreError, ValueError):
 
 class DuplicateId(ConflictError):
     """The id is taken; use upsert to overwrite."""
+
+
+class IllegalMove(ConflictError):
+    """A workflow cannot do that in its status; nothing was changed."""
+
+
+class LeaseHeld(ConflictError):
+    """Another worker has the workflow; what this one had not committed was not written."""
 
 
 class CycleError(ConflictError):

@@ -18,7 +18,16 @@ Clock = Callable[[], datetime]
 MAX_ID = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [one + other for one in _CROCKFORD for other in _CROCKFORD]
+_SHIFTS = range(120, -10, -10)
 
 
 def utc_now() -> datetime:
@@ -38,10 +47,31 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def as_age(value: str | float | timedelta, where: str = "age") -> timedelta:
+    """How long ago: "30d", "12h", "45m", "3600s", "2w", a timedelta, or a number of days.
+
+    Raises:
+        ValidationError: it is none of these, or below zero; the message starts with `where`.
+    """
+    try:
+        if isinstance(value, timedelta):
+            found = value
+        elif isinstance(value, str) and value.strip()[-1:] in _UNITS:
+            found = float(value.strip()[:-1]) * _UNITS[value.strip()[-1]]
+        else:
+            found = timedelta(days=float(value))
+        if found >= timedelta(0) and not isinstance(value, bool):
+            return found
+    except (ValueError, OverflowError, TypeError):
+        pass
+    words = "expected an age such as 30d, 12h, 45m, 3600s or a number of days"
+    raise ValidationError(f"{where}: {words}, got {value!r}", value=value)
+
+
 def new_id(moment: datetime) -> str:
     """A ULID (26 characters, sorts by time): 48 bits of milliseconds, 80 random bits."""
     number = (to_micros(moment) // 1000) << 80 | int.from_bytes(os.urandom(10), "big")
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -5, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 
 def check_id(value: str) -> str:

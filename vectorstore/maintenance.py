@@ -16,6 +16,7 @@ from vectorstore.records.codecs import choices
 from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, RecordTable, SpaceRow, trail
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.models import CURRENT, RETIRED, models_of
+from vectorstore.storage.workflows import STATUSES, counts_of
 from vectorstore.sync import Sync, flush, refresh, snapshot, wants_index
 
 FLUSH_ROWS = 4096
@@ -135,6 +136,7 @@ def statistics(sync: Sync) -> dict[str, Any]:
         seq = sync.catalog.seq(connection)
         entries, _ = trail.head(connection)
         models = collections.Counter(row.status for row in models_of(connection))
+        workflows = counts_of(connection)
     return {
         "path": ":memory:" if sync.catalog.root is None else str(sync.catalog.root),
         "format": FORMAT,
@@ -144,6 +146,7 @@ def statistics(sync: Sync) -> dict[str, Any]:
         "trail": entries,
         "models": {status: models[status] for status in (CURRENT, RETIRED)},
         "kinds": kinds,
+        "workflows": {status: workflows.get(status, 0) for status in STATUSES},
     }
 
 

@@ -7,7 +7,8 @@ import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, TypeVar, overload
+from types import MappingProxyType
+from typing import Any, Generic, Self, TypeVar, overload
 
 from vectorstore.errors import ValidationError
 
@@ -284,6 +285,25 @@ class Page(Sequence[R]):
         shown = found[:limit]
         last = as_cursor(shown[-1][0], shown[-1][1]) if len(found) > limit else None
         return cls(tuple(record for _, _, record in shown), total, last)
+
+
+class Purged(int):
+    """How many records of its own kind a purge erased, as a number, and what went in all.
+
+    Attributes:
+        records: kind -> how many records, those that belonged to them included.
+        vectors: kind -> how many of these had a vector; with several spaces, in all of them together.
+    """
+
+    records: Mapping[str, int] = MappingProxyType({})
+    vectors: Mapping[str, int] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, count: int, records: Mapping[str, int], vectors: Mapping[str, int]) -> Self:
+        """A number that knows more."""
+        made = cls(count)
+        made.records, made.vectors = records, vectors
+        return made
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from vectorstore.collection import Collection
-from vectorstore.contracts import keep, switched_on
+from vectorstore.contracts import demand, keep, switched_on
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
@@ -23,7 +23,7 @@ from vectorstore.interchange import Exchange
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
-from vectorstore.promises import UNCOUNTED, VERBS
+from vectorstore.promises import OPENING, UNCOUNTED, VERBS
 from vectorstore.reason import REASONERS, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
@@ -49,10 +49,11 @@ from vectorstore.sync import (
     wants_index,
 )
 from vectorstore.trail import Trail, actor_of
+from vectorstore.workflows import Workflows
 
 R = TypeVar("R", bound=Record)
-Event = Literal["commit", "publish", "rebuild", "fit", "persist"]
-EVENTS: tuple[str, ...] = ("commit", "publish", "rebuild", "fit", "persist")
+Event = Literal["commit", "publish", "rebuild", "fit", "persist", "workflow"]
+EVENTS: tuple[str, ...] = ("commit", "publish", "rebuild", "fit", "persist", "workflow")
 Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
@@ -78,9 +79,11 @@ class Store(Shelves, SearchAcross, Exchange):
         trail: bool = True,
         contracts: bool | None = None,
     ) -> None:
+        demand(OPENING, locals())
         root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
         asked = None if tokenizer is None else check_tokenizer(tokenizer, "open")
+        who, given = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder)
         self.path = root
         self.read_only = read_only
         self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
@@ -90,16 +93,17 @@ class Store(Shelves, SearchAcross, Exchange):
             self._sync = Sync(self._catalog)
             self._sync.watch.contracts = switched_on(contracts)
             self._sync.watch.commits = self._commits
-            self.trail = Trail(self._sync, actor_of(actor), write=trail)
+            self.trail = Trail(self._sync, who, write=trail)
             self.models = Models(self._sync)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
             declare(self._sync, wanted, asked)
-            self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))
+            self._embedding = Embedding(self._sync, given)
             metrics = metrics_of(self._sync, metric)
             self._collections: dict[str, Collection[Any]] = {
                 name: collection_of(name, self._sync, table, self._embedding, metrics[name], self.collection)
                 for name, table in self._sync.tables.items()
             }
+            self.workflows = Workflows(self._sync, self.collection, self.trail)
             self._catalog.on_commit = self._committed
             if not read_only and has_litter(self._sync):
                 sweep(self._sync)
@@ -152,7 +156,7 @@ class Store(Shelves, SearchAcross, Exchange):
             self.trail.flush()
 
     def on(self, event: Event, hook: Hook) -> Callable[[], None]:
-        """Call a function after each commit, publish, rebuild, fit or persist; returns what takes it off again.
+        """Call a function after each commit, publish, rebuild, fit, persist or workflow; returns how to take it off.
 
         The hook gets a mapping with what happened, after the commit, in order, in the thread that committed. A hook
         that raises is logged and kept in `hook_failures`; nothing is lost by it.
@@ -280,6 +284,7 @@ class Store(Shelves, SearchAcross, Exchange):
 
     def close(self) -> None:
         """Finish background work, flush if many vectors wait, close every handle; safe to call twice."""
+        self.workflows.close()
         if not self._maintainer.stop():
             return
         try:
@@ -362,4 +367,4 @@ def open(
     )
 
 
-keep((Store, Collection, Models, *REASONERS.values()), VERBS, UNCOUNTED)
+keep((Store, Collection, Models, Trail, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)

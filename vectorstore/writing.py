@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -28,6 +28,9 @@ from vectorstore.vectors import Matrix, as_matrix
 
 R = TypeVar("R", bound=Record)
 CHUNK = 20_000
+Existing = dict[str, tuple[int, bool]]
+"""Id -> (row, is deleted) of records that are there."""
+
 _ID, _VERSION, _CREATED, _UPDATED, _DELETED = 0, 2, 3, 4, 5
 
 
@@ -100,6 +103,8 @@ class Batch(Generic[R]):
         self._parts: list[Chunk] = []
         self._probe: Matrix | None = None
         self.ids: list[str] = []
+        self.numbers: list[int] = []
+        self.witness: Callable[[Transaction, Existing], None] | None = None
         self._seen: dict[str, int] = {}
         with sync.catalog.read() as connection:
             self._space = rows.space_by_name(connection, table.name)
@@ -254,8 +259,8 @@ class Batch(Generic[R]):
             Raced: prepare again.
         """
         with self._sync.catalog.write(undo=self.discard) as transaction:
-            numbers = self._write(transaction, operation, versions)
-            self._note(transaction, operation, numbers)
+            self.numbers = self._write(transaction, operation, versions)
+            self._note(transaction, operation, self.numbers)
         return len(self.ids)
 
     def _note(self, transaction: Transaction, operation: str, numbers: list[int]) -> None:
@@ -286,6 +291,8 @@ class Batch(Generic[R]):
             absent = [name for name in self.ids if name not in existing or existing[name][1]]
             if absent:
                 raise NotFound(f"{table.name}: no record with id {absent[0]!r}; use upsert to create it")
+        if self.witness is not None:  # sees what is about to be replaced
+            self.witness(transaction, existing)
         guard = self._sync.guards.get(table.name)
         offset, written = 0, list[int]()
         for part in self._parts:
@@ -317,7 +324,7 @@ class Batch(Generic[R]):
         self,
         transaction: Transaction,
         part: Chunk,
-        existing: dict[str, tuple[int, bool]],
+        existing: Existing,
         operation: str,
         versions: Mapping[str, int] | None,
     ) -> list[int]:
@@ -346,7 +353,7 @@ class Batch(Generic[R]):
                 numbers.append(number)
                 changed.append((number, self._succeeding(row, version, made, deleted)))
             if changed:
-                table.replace(connection, changed)
+                table.replace(connection, table.raised(connection, changed))
             if new:
                 table.insert(connection, first, new)
             return numbers

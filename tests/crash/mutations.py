@@ -9,6 +9,7 @@ from typing import Any
 from vectorstore import files
 from vectorstore.storage import spaces
 from vectorstore.storage.catalog import Catalog
+from vectorstore.storage.tables import RecordTable
 from vectorstore.sync import write
 
 
@@ -68,9 +69,29 @@ def two_commits() -> None:
     writing.attach = attach_later  # type: ignore[assignment]
 
 
+def terms_later() -> None:
+    """A form is written by one transaction and its terms by another."""
+    begin, insert = Catalog._begin, RecordTable.insert
+    seen: list[Catalog] = []
+
+    def remember(catalog: Catalog, aside: bool) -> Any:
+        seen[:] = [catalog]
+        return begin(catalog, aside)
+
+    def insert_later(table: RecordTable[Any], connection: Any, *args: Any) -> None:
+        if table.name == "form_terms":
+            seen[0]._commit(connection)
+            connection.execute("BEGIN IMMEDIATE")
+        insert(table, connection, *args)
+
+    Catalog._begin = remember  # type: ignore[method-assign]
+    RecordTable.insert = insert_later  # type: ignore[method-assign]
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     "commit first": commit_first,
     "unlink first": unlink_first,
     "nameless": nameless,
     "two commits": two_commits,
+    "terms later": terms_later,
 }

@@ -75,6 +75,7 @@ def test_the_verbs_together_take_every_kind_of_durable_step(tmp_path: Path) -> N
         ("unlink first", "rebuild"),
         ("nameless", "add large"),
         ("two commits", "add small"),
+        ("terms later", "lattice"),
     ],
 )
 def test_the_harness_notices_a_wrong_order(mutation: str, verb: str, tmp_path: Path) -> None:

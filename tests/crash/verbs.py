@@ -191,6 +191,8 @@ MANY = [
 ]
 INDEXED = [*MANY, rebuild("simhash512"), add(names("q", 60), "tail"), delete(names("n", 15))]
 
+PAIRS = list(zip(names("a", 30), names("b", 30), strict=True))
+
 VERBS: dict[str, Verb] = {
     "create": Verb([], [upkeep(lambda store: None), add(names("a", 3))], empty=True),
     "create and add large": Verb([], [add(names("l", 1030))], empty=True),
@@ -234,6 +236,17 @@ VERBS: dict[str, Verb] = {
     "repair a model": Verb([*A_FEW, fit(3)], [upkeep(_mend)], spoil=_lose_models, again=_mend),
     "rotate the trail": Verb(
         A_FEW, [upkeep(lambda store: store.trail.rotate(1)), add(["r"]), upkeep(lambda store: store.trail.rotate())]
+    ),
+    "lattice": Verb(
+        [*A_FEW, upkeep(lambda store: store.lattice.resolve_many(PAIRS))],
+        [
+            upkeep(lambda store: store.lattice.resolve_many(PAIRS)),
+            upkeep(lambda store: store.lattice.link("a0000_b0000", "a0001_b0001", weight=0.5)),
+            upkeep(lambda store: store.lattice.mutate("a0000_b0000", "dormant")),
+            upkeep(lambda store: store.lattice.decay(7.0)),
+            upkeep(lambda store: store.lattice.prune(0)),
+            upkeep(lambda store: store.lattice.restore(where={"domain": "cls"})),
+        ],
     ),
     "close": Verb(A_FEW, [add(names("w", 700))]),
 }

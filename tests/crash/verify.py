@@ -29,6 +29,7 @@ def problems_of(verb: Verb, root: Path, allowed: Sequence[Model]) -> list[str]:
         else:
             problems += answers(store, model)
         problems += half_fits(store)
+        problems += half_lattice(store)
         report = store.check()
         problems += [f"check found: {finding}" for finding in report.findings]
         store.sweep(0)
@@ -114,6 +115,21 @@ def half_fits(store: vs.Store) -> list[str]:
         if members != current.rows - store.clusters.state(line).removed:
             problems.append(f"{line} was fitted on {current.rows} and has {members} members")
     return problems
+
+
+def half_lattice(store: vs.Store) -> list[str]:
+    """Forms that lack terms, steps or links; and some of many that a verb has reached where others were not."""
+    forms = list(store.lattice)
+    problems = [fault for form in forms for fault in store.lattice.verify(form.anchor)]
+    for what, found in (
+        ("events", {form.events for form in forms}),
+        ("tau", {form.tau_days for form in forms}),
+        ("number", {len(forms), len(forms) + store.stats()["kinds"]["forms"]["deleted"]} - {0}),
+    ):
+        if len(found) > 1:
+            problems.append(f"the {what} of forms that change together differ: {sorted(found)}")
+    loose = len(store["form_terms"]) - sum(form.events for form in forms)
+    return [*problems, f"{loose} terms belong to no form"] if loose else problems
 
 
 def litter(store: vs.Store, root: Path) -> list[str]:

@@ -6,10 +6,10 @@ commands share (options, opening, error class -> exit code), the other modules t
 
 from __future__ import annotations
 
-from vectorstore.cli import demo, interchange, records, searching, trail, upkeep
+from vectorstore.cli import demo, interchange, lattice, mcp, records, searching, trail, upkeep, work
 from vectorstore.cli.app import app
 
-for part in (demo, records, interchange, searching, upkeep, trail):
+for part in (demo, records, interchange, searching, upkeep, trail, work, lattice, mcp):
     part.register(app)
 
 

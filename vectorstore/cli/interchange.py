@@ -83,7 +83,7 @@ def import_(
     vectorstore import kb /usr/share/wordnet
     vectorstore import kb glove.6B.50d.txt --from words -o limit=100000 --embedder none
     """
-    options = {} if metric is None else {"metric": metric}
+    options: dict[str, Any] = {} if metric is None else {"metric": metric}
     with open_store(store, embedder, **options) as opened, _counting("importing") as told:
         done = opened.import_(
             source,
@@ -150,8 +150,8 @@ def convert(
     vectorstore convert chroma-folder birds.jsonl --from chroma -o collection=birds
     """
     with tempfile.TemporaryDirectory(prefix="vectorstore-") as scratch:
-        kept = {"embedder": "none", "create": True, "auto_publish": False}
-        with open_store(Path(scratch) / "kb", **kept, metric=_metric_of(source, metric)) as opened:
+        kept: dict[str, Any] = {"auto_publish": False, "metric": _metric_of(source, metric)}
+        with open_store(Path(scratch) / "kb", "none", create=True, **kept) as opened:
             with _counting("reading") as told:
                 read = opened.import_(source, from_, kind=kind, progress=told, **_options(option))
             with _counting("writing") as told, _disk():

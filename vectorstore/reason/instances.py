@@ -255,7 +255,7 @@ def _pairs(frame: str, bindings: Mapping[str, str | Iterable[str]]) -> list[tupl
     if not isinstance(frame, str):
         raise ValidationError(f"frame: expected a name or an id, got {frame!r}")
     if not isinstance(bindings, Mapping):
-        raise ValidationError(f"bindings: expected a mapping from elements to concepts, got {type(bindings).__name__}")
+        raise ValidationError(f"bindings: expected a mapping from elements to concepts, got {bindings!r:.80}")
     pairs = []
     for element, each in bindings.items():
         for name in [each] if isinstance(each, str) or not isinstance(each, Iterable) else each:

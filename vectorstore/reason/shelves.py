@@ -7,24 +7,44 @@ from typing import TYPE_CHECKING, Any
 from vectorstore.collection import Collection
 from vectorstore.embedding import Embedding
 from vectorstore.reason.analogies import Analogies
+from vectorstore.reason.causes import Causes
 from vectorstore.reason.clusters import Clusters
 from vectorstore.reason.concepts import Concepts
 from vectorstore.reason.contexts import Contexts
+from vectorstore.reason.episodes import Episodes
 from vectorstore.reason.fields import Fields
 from vectorstore.reason.frames import FrameRelations, Frames
 from vectorstore.reason.instances import Instances
+from vectorstore.reason.lattice import Lattice
+from vectorstore.reason.memories import Memories
+from vectorstore.reason.minds import Architectures, Intelligences
 from vectorstore.reason.reasoner import Others, Reasoner
+from vectorstore.reason.skills import Skills
+from vectorstore.reason.terms import Steps, Terms
+from vectorstore.reason.topology import Edges
 from vectorstore.records import (
     Analogy,
+    Architecture,
     Axiom,
+    CausalEdge,
     Cluster,
     Concept,
     Context,
+    EchoEdge,
+    EchoForm,
+    EchoStep,
+    EchoTerm,
+    Episode,
     Frame,
     FrameInstance,
     FrameRelation,
+    Identity,
+    Intelligence,
+    Memory,
     Relation,
     SemanticField,
+    Skill,
+    Tier,
 )
 from vectorstore.storage import RecordTable
 from vectorstore.sync import Sync
@@ -38,6 +58,16 @@ REASONERS: dict[str, type[Reasoner[Any]]] = {
     FrameInstance.table: Instances,
     Cluster.table: Clusters,
     SemanticField.table: Fields,
+    Memory.table: Memories,
+    Episode.table: Episodes,
+    CausalEdge.table: Causes,
+    Skill.table: Skills,
+    Architecture.table: Architectures,
+    Intelligence.table: Intelligences,
+    EchoForm.table: Lattice,
+    EchoTerm.table: Terms,
+    EchoStep.table: Steps,
+    EchoEdge.table: Edges,
 }
 """The kinds that can do more than the verbs."""
 
@@ -109,3 +139,48 @@ class Shelves:
     def axioms(self) -> Collection[Axiom]:
         """What contexts take to be so."""
         return self.collection(Axiom)  # type: ignore[no-any-return]
+
+    @property
+    def memories(self) -> Memories:
+        """What is remembered."""
+        return self.collection(Memory)  # type: ignore[no-any-return]
+
+    @property
+    def tiers(self) -> Collection[Tier]:
+        """The rungs of the memories' ladder that are other than `vs.LADDER`."""
+        return self.collection(Tier)  # type: ignore[no-any-return]
+
+    @property
+    def episodes(self) -> Episodes:
+        """What was tried, and what came of it."""
+        return self.collection(Episode)  # type: ignore[no-any-return]
+
+    @property
+    def causes(self) -> Causes:
+        """Which memory led to which."""
+        return self.collection(CausalEdge)  # type: ignore[no-any-return]
+
+    @property
+    def skills(self) -> Skills:
+        """What one has learned to do."""
+        return self.collection(Skill)  # type: ignore[no-any-return]
+
+    @property
+    def architectures(self) -> Architectures:
+        """How minds are built."""
+        return self.collection(Architecture)  # type: ignore[no-any-return]
+
+    @property
+    def intelligences(self) -> Intelligences:
+        """Minds."""
+        return self.collection(Intelligence)  # type: ignore[no-any-return]
+
+    @property
+    def lattice(self) -> Lattice:
+        """Echo forms: bundles of terms that gather and fade."""
+        return self.collection(EchoForm)  # type: ignore[no-any-return]
+
+    @property
+    def identities(self) -> Collection[Identity]:
+        """What echo forms are about: geoids and scars."""
+        return self.collection(Identity)  # type: ignore[no-any-return]

@@ -6,7 +6,10 @@ from vectorstore.records.codecs import Value
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Binding, Frame, FrameElement, FrameInstance, FrameRelation
 from vectorstore.records.kinds import BUILTIN, Cluster, Concept, Context
-from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, UNIQUE, Listed, Ref
+from vectorstore.records.lattice import EchoEdge, EchoForm, EchoStep, EchoTerm, Identity
+from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, RISING, UNIQUE, Listed, Ref
+from vectorstore.records.memories import LADDER, CausalEdge, Episode, Memory, Tier
+from vectorstore.records.minds import MOVES, Architecture, Fitness, Intelligence, Skill
 from vectorstore.records.names import Mapping
 from vectorstore.records.record import Count, Extra, Record, Tag, Unit, UtcTime
 from vectorstore.records.relations import Relation
@@ -18,31 +21,47 @@ __all__ = [
     "EMBEDDED",
     "FOLDED",
     "INDEXED",
+    "LADDER",
     "LISTED",
+    "MOVES",
+    "RISING",
     "UNIQUE",
     "Analogy",
+    "Architecture",
     "Axiom",
     "Binding",
+    "CausalEdge",
     "Cluster",
     "Column",
     "Concept",
     "Context",
     "Count",
+    "EchoEdge",
+    "EchoForm",
+    "EchoStep",
+    "EchoTerm",
+    "Episode",
     "Evidence",
     "Extra",
+    "Fitness",
     "Frame",
     "FrameElement",
     "FrameInstance",
     "FrameRelation",
+    "Identity",
+    "Intelligence",
     "Listed",
     "Mapping",
+    "Memory",
     "Record",
     "Ref",
     "Relation",
     "Row",
     "Schema",
     "SemanticField",
+    "Skill",
     "Tag",
+    "Tier",
     "Unit",
     "UtcTime",
     "Value",

@@ -15,7 +15,10 @@ from vectorstore.records.analogies import Analogy
 from vectorstore.records.axioms import Axiom
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Frame, FrameInstance, FrameRelation
+from vectorstore.records.lattice import EchoEdge, EchoForm, EchoStep, EchoTerm, Identity
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, Ref
+from vectorstore.records.memories import CausalEdge, Episode, Memory, Tier
+from vectorstore.records.minds import Architecture, Intelligence, Skill
 from vectorstore.records.names import Name
 from vectorstore.records.record import Count, Record, Unit
 from vectorstore.records.relations import Relation
@@ -85,4 +88,6 @@ class Cluster(Record, table="clusters"):
 BUILTIN: tuple[type[Record], ...] = (
     *(Context, Concept, Analogy, Cluster, SemanticField),
     *(Relation, Frame, FrameRelation, FrameInstance, Axiom),
+    *(Tier, Memory, Episode, CausalEdge, Skill, Architecture, Intelligence),
+    *(Identity, EchoForm, EchoTerm, EchoStep, EchoEdge),
 )

@@ -5,9 +5,10 @@
     {"or": [{"domain": "physics"}, {"domain": "music"}]}   also "and": [...], "not": {...}
     {"extra.source__in": ["a", "b"]}                       a path into a JSON field
 
-Operators: eq (or none), ne, gt, gte, lt, lte, in, nin, contains, startswith, endswith, glob, has, has_any, has_all,
-isnull. `parse` turns the dict into a tree of frozen nodes whose values are already in catalog form; SQL is made of
-it in `storage/filters.py` and nowhere else. Comparisons mean what Python's do: `ne` and `nin` hold for None.
+Operators: eq (or none), ne, gt, gte, lt, lte, in, nin, contains, icontains (as names are compared), startswith,
+endswith, glob, has, has_any, has_all, isnull. A key of a JSON field that itself holds `__` needs its operator said:
+`extra.a__b__eq`. `parse` turns the dict into a tree of frozen nodes whose values are already in catalog form; SQL is
+made of it in `storage/filters.py` and nowhere else. Comparisons mean what Python's do: `ne` and `nin` hold for None.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Where = Mapping[str, Any]
 MAX_DEPTH = 16
 MAX_TERMS = 500
 _ORDER = frozenset({"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "isnull"})
-_TEXT = _ORDER | {"contains", "startswith", "endswith", "glob"}
+_TEXT = _ORDER | {"contains", "icontains", "startswith", "endswith", "glob"}
 _LIST = frozenset({"has", "has_any", "has_all", "isnull"})
 OPERATORS: dict[str, frozenset[str]] = {
     "text": _TEXT,
@@ -117,7 +118,7 @@ def _parse(where: object, schema: Schema[Any], at: str, depth: int, budget: list
 def _term(key: object, value: Any, schema: Schema[Any], at: str) -> Term:
     if not isinstance(key, str):
         raise WhereError(f"{schema.table}.{at}: a filter key is text, got {key!r}")
-    field, _, operator = key.partition("__")
+    field, _, operator = key.rpartition("__") if "__" in key else (key, "", "")
     name, *path = field.split(".")
     column = schema.by_name.get(name)
     if column is None:
@@ -150,8 +151,10 @@ def _value(column: Column, is_path: bool, operator: str, value: Any) -> Value | 
             raise WhereError(f"expected a list, got {value!r}")
         return tuple(_scalar(column, is_path, item) for item in value)
     scalar = _scalar(column, is_path, value)
-    if operator in ("contains", "startswith", "endswith", "glob") and not isinstance(scalar, str):
+    if operator in ("contains", "icontains", "startswith", "endswith", "glob") and not isinstance(scalar, str):
         raise WhereError(f"expected text, got {value!r}")
+    if operator == "icontains":
+        return fold(str(scalar))
     if scalar is None and operator not in ("eq", "ne"):
         raise WhereError("None can only be compared with eq and ne, or use __isnull")
     return scalar

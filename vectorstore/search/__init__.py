@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vectorstore.search.queries import Id, Queries, Query
+from vectorstore.search.queries import Id, Queries, Query, WithVector
 from vectorstore.search.searcher import Mode, Request, Searcher
 from vectorstore.search.verbs import SearchVerbs
 
-__all__ = ["Id", "Mode", "Queries", "Query", "Request", "SearchVerbs", "Searcher"]
+__all__ = ["Id", "Mode", "Queries", "Query", "Request", "SearchVerbs", "Searcher", "WithVector"]

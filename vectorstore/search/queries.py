@@ -7,6 +7,7 @@ can be used wherever a query can.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,6 +42,28 @@ class Query:
             where: how messages name the query.
         """
         raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class WithVector(Query):
+    """A text together with its vector, for those who embed by themselves: hybrid search has use for both.
+
+    Attributes:
+        text: what text and hybrid search look for.
+        vector: (d,) of the space that is searched.
+    """
+
+    text: str
+    vector: Any
+
+    def __post_init__(self) -> None:
+        """The text is one."""
+        if not isinstance(self.text, str):
+            raise ValidationError(f"WithVector.text: expected text, got {type(self.text).__name__}")
+
+    def resolve(self, queries: Queries, where: str) -> tuple[Matrix, LeftOut]:
+        """((d,) vector, nobody)."""
+        return queries.one(np.asarray(self.vector), f"{where}.vector")
 
 
 class Queries:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vectorstore.errors import ValidationError
 from vectorstore.results import Former
-from vectorstore.search.queries import Id
+from vectorstore.search.queries import Id, WithVector
 from vectorstore.search.stages import Ranked, Scene
 
 Reranker = Callable[[Any, Sequence[Any]], Sequence[float]]
@@ -65,6 +65,8 @@ class Reranking:
 
 def _query(scene: Scene) -> Any:
     """What was asked; for an `Id` the record that it names, which tells a judge more."""
+    if isinstance(scene.query, WithVector):
+        return scene.query.text
     if not isinstance(scene.query, Id):
         return scene.query
     name = str(scene.query)

@@ -22,7 +22,7 @@ from vectorstore.results import Hit, Hits, Plan, Side
 from vectorstore.search.centring import search_centred
 from vectorstore.search.fusion import DEFAULT, Fusion
 from vectorstore.search.hybrid import DEEPEN, fused
-from vectorstore.search.queries import NOBODY, Id, LeftOut, Queries
+from vectorstore.search.queries import NOBODY, Id, LeftOut, Queries, WithVector
 from vectorstore.search.snippets import Snippets, passages
 from vectorstore.search.stages import Ranked, Scene, Stage, as_score
 from vectorstore.search.text import Syntax, TextQuery, check_syntax, matches, text_query
@@ -108,7 +108,7 @@ class Searcher(Generic[R]):
     def search(self, query: Any, request: Request) -> Hits[R]:
         """One query; see `Collection.search`."""
         started = time.perf_counter()
-        if request.mode != "vector" and (not isinstance(query, str) or isinstance(query, Id)):
+        if request.mode != "vector" and (not isinstance(query, str | WithVector) or isinstance(query, Id)):
             where = f"{self._table.name}.search"
             raise ValidationError(f"{where}: mode={request.mode!r} needs a text, got {type(query).__name__}")
         vector, left_out = (None, NOBODY) if request.mode == "text" else self.queries.one(query)
@@ -237,7 +237,8 @@ class Searcher(Generic[R]):
             grows=request.mode != "hybrid" or request.fusion.method != "rrf",
         )
         hidden = {row for row, _ in self._table.existing(connection, list(left_out)).values()}
-        asked = None if request.mode == "vector" else text_query(connection, self._table, query, request.syntax)
+        text = query.text if isinstance(query, WithVector) else query
+        asked = None if request.mode == "vector" else text_query(connection, self._table, text, request.syntax)
         ranked, found, plan = self._certain(scene, request, asked, hidden)
         rows = [item.row for item in ranked]
         records = self._table.by_rows(connection, rows)

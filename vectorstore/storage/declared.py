@@ -7,7 +7,6 @@ Layout of every kind's table: `row` (the integer key), the fields, a folded comp
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Sequence
@@ -179,8 +178,8 @@ class DeclaredTable(Generic[R]):
             (
                 self.name,
                 json.dumps(self.schema.signature()),
-                json.dumps([dataclasses.asdict(column) for column in self.schema.columns]),
-                json.dumps(self.schema.kind.model_json_schema()),
+                self.schema.declaration,
+                self.schema.json_schema,
             ),
         )
 

@@ -64,6 +64,8 @@ def _scalar(target: str, first: list[Value], term: Term) -> tuple[str, list[Valu
         return f"{target} {_COMPARE[operator]} ?", [*first, value]
     if operator == "contains":
         return f"instr({target}, ?) > 0", [*first, value]
+    if operator == "icontains":  # compared as names are: whatever the case, the width and the spacing
+        return f"instr(fold(CAST({target} AS TEXT)), ?) > 0", [*first, value]
     if operator == "startswith":
         return f"substr({target}, 1, length(?)) = ?", [*first, value, value]
     if operator == "endswith":

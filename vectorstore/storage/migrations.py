@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
-from vectorstore.storage import trail
+from vectorstore.storage import trail, worklog, written
 
 APPLICATION_ID = 0x76735354  # "vsST"
 MIGRATIONS = Migrations("vectorstore")
@@ -226,8 +226,10 @@ def m003_models(db: Database) -> None:
 
 @MIGRATIONS()
 def m004_work(db: Database) -> None:
-    """The trail of what was done."""
+    """The trail of what was done; workflows, their items and their log; which commit last wrote what recall ranks."""
     trail.create_tables(db)
+    worklog.create_tables(db)
+    written.create_tables(db)
 
 
 FORMAT = 4

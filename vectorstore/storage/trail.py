@@ -146,8 +146,13 @@ def head(connection: Connection) -> tuple[int, bytes]:
 
 
 def append(connection: Connection, seq: int, actor: str, done: Iterable[tuple[Done, int]]) -> None:
-    """Add entries, each with its time, to the end of the chain; about 20 microseconds."""
+    """Add entries, each with its time, to the end of the chain; about 20 microseconds.
+
+    Where the trail was tampered with, the store goes on: entries that the head does not know of are left standing, for
+    `verify` to find, and the chain is continued behind them.
+    """
     number, digest = head(connection)
+    number = max(number, connection.execute("SELECT coalesce(max(number), 0) FROM trail").fetchone()[0])
     made = []
     for each, at in done:
         number += 1

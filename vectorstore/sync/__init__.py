@@ -7,6 +7,7 @@ from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import snapshot, wants_index
 from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
 from vectorstore.sync.repair import RepairReport, has_litter, repair, sweep
+from vectorstore.sync.reviving import bring_back
 from vectorstore.sync.write import Origin, Staged, attach, ensure_space, flush, stage
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Staged",
     "Sync",
     "attach",
+    "bring_back",
     "check",
     "compact",
     "ensure_space",

@@ -15,7 +15,9 @@ from vectorstore.records import Column, Row
 from vectorstore.records.where import Term
 from vectorstore.storage import Connection, RecordTable, Transaction
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.lookups import values_of
 from vectorstore.storage.models import mark_stale
+from vectorstore.storage.patching import numbered_rows, patch
 from vectorstore.sync.core import Sync
 
 _VERSION, _DELETED = 2, 5
@@ -37,13 +39,13 @@ def stamp(transaction: Transaction, table: RecordTable[Any], deleted: Mapping[in
     """Mark rows as deleted at an instant, or take the mark off with None."""
     if not deleted:
         return
-    records = table.by_rows(transaction.connection, list(deleted))
+    rows_before = numbered_rows(transaction.connection, table, list(deleted))
     changed: list[tuple[int, Row]] = []
     for number, instant in deleted.items():
-        row = table.schema.encode(records[number], f"{table.name} row {number}")
+        row = rows_before[number]
         version = int(row[_VERSION] or 0) + 1
         changed.append((number, (*row[:_VERSION], version, row[3], transaction.now, instant, *row[_DELETED + 1 :])))
-    table.replace(transaction.connection, changed, text_changed=False)
+    patch(transaction.connection, table, changed, ("version", "updated_at", "deleted_at"))
 
 
 def delete_rows(sync: Sync, transaction: Transaction, table: RecordTable[Any], deleted: Rows) -> None:
@@ -140,7 +142,7 @@ def kinds_with(sync: Sync, table: RecordTable[Any]) -> list[RecordTable[Any]]:
 
 
 def _by_id(connection: Connection, table: RecordTable[Any], instants: Rows) -> dict[str, int]:
-    return {record.id: instants[row] for row, record in table.by_rows(connection, list(instants)).items()}
+    return {str(name): instants[row] for row, name in values_of(connection, table.schema, list(instants), "id").items()}
 
 
 def _pointing(
@@ -149,7 +151,7 @@ def _pointing(
     """Row -> the id that it points to, of records that point to one of these."""
     term = Term(column, (), "in", tuple(ids))
     numbers = table.matching(connection, term, deleted=deleted, expired=True).tolist()
-    return {row: getattr(record, column.name) for row, record in table.by_rows(connection, numbers).items()}
+    return {row: str(name) for row, name in values_of(connection, table.schema, numbers, column.name).items()}
 
 
 def _deleted_owners(sync: Sync, connection: Connection, table: RecordTable[Any], record: object) -> dict[str, int]:

@@ -8,6 +8,7 @@ again from the sources.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.models import models_of
 from vectorstore.storage.trail import files_of
+from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import trail
 from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
@@ -39,7 +41,7 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, text or files.
+        layer: catalog, schema, rows, segments, vectors, index, models, workflows, text or files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.
@@ -113,6 +115,10 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
         totals["models"] = len(models_of(connection))
         broken = trail.verified(sync, connection).findings
         findings += [Finding("trail", trail.FOLDER, each, "restore a backup") for each in broken]
+        findings += [
+            Finding("workflows", name, what, "its counters lie; restore a backup, or clean the workflow up")
+            for name, what in disagreements(connection)
+        ]
         litter, lost = _files(sync, connection, spaces)
         findings += lost
     if not sync.catalog.read_only:
@@ -294,16 +300,21 @@ def _index(
         offset += segment.rows
 
 
+class _Looked(Exception):
+    """All was looked at, and nothing is to be committed."""
+
+
 def _text(sync: Sync) -> Iterator[Finding]:
-    """FTS5's own check against the rows; it is written as an INSERT, so it needs the writer."""
+    """FTS5's own check against the rows; it is written as an INSERT, so it needs the writer, and is rolled back."""
     for table in sync.tables.values():
         if not table.schema.text_columns:
             continue
         try:
-            with sync.catalog.write() as transaction:
+            with contextlib.suppress(_Looked), sync.catalog.write() as transaction:
                 transaction.connection.execute(
                     f"INSERT INTO {table.fts}({table.fts}, rank) VALUES ('integrity-check', 1)"
                 )
+                raise _Looked
         except (SqliteError, CorruptError) as error:
             yield Finding("text", f"{table.name}_fts", f"does not match its records: {error}", _REPAIR, derived=True)
 

@@ -129,6 +129,7 @@ class SpaceState:
         self._shown: Shown | None = None
         self._filters: OrderedDict[tuple[int, str], Allowed] = OrderedDict()
         self._map: tuple[int, int, Vids] = (-1, 0, np.empty(0, np.int64))
+        self._rows: tuple[tuple[int, int, int], Vids] = ((-1, 0, 0), np.empty(0, np.int64))
         self._verified: set[tuple[str, str]] = set()
 
     @property
@@ -306,6 +307,26 @@ class SpaceState:
         vid_of_row = self._vid_of_row(connection, live, self.sync.catalog.in_transaction)
         vids = vid_of_row[numbers[numbers < len(vid_of_row)]]
         return vids[vids > 0]
+
+    def rows_at(self, connection: Connection, live: Live) -> Vids:
+        """(live.rows,) the row of the record whose newest vector is at a position, -1 where there is none.
+
+        Nobody may write to it: it is kept while the lists of files and the waiting vectors stay the same.
+        """
+        key = (live.layout, live.last_segment, live.last_pending)
+        with self._lock:
+            if self._rows[0] == key:
+                return self._rows[1]
+        vids = live.vids_at(np.arange(live.rows))
+        vid_of_row = self._vid_of_row(connection, live, self.sync.catalog.in_transaction)
+        row_of_vid = np.full(max(int(vids.max(initial=0)), int(vid_of_row.max(initial=0))) + 1, -1, dtype=np.int64)
+        row_of_vid[vid_of_row] = np.arange(len(vid_of_row))
+        row_of_vid[0] = -1
+        found: Vids = row_of_vid[vids]
+        if not self.sync.catalog.in_transaction:
+            with self._lock:
+                self._rows = (key, found)
+        return found
 
     def _vid_of_row(self, connection: Connection, live: Live, private: bool) -> Vids:
         """(highest row + 1,) the newest vid of each record row, 0 where there is none, at the snapshot's commit."""

@@ -1,10 +1,8 @@
-"""What export, import and tables refuse at the call; the shape of the rows is test_contracts.py's."""
+"""Bad inputs to export, import and tables."""
 
-from __future__ import annotations
+from refused import Row
 
-from typing import Any
-
-ROWS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], Any, Any]] = [
+BAD: list[Row] = [
     ("store", "export", (3,), {}, "path", 3),
     ("store", "export", ("kb.xml",), {}, ..., ...),
     ("store", "export", ("kb.jsonl",), {"vectors": "some"}, "vectors", "some"),

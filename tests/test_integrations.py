@@ -1,0 +1,33 @@
+"""What is not used is not loaded, and what is missing is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+NEEDS = {"langchain": "langchain_core", "llamaindex": "llama_index", "mcp": "mcp"}
+
+
+def run(script: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def test_the_package_loads_no_framework() -> None:
+    shown = run(
+        "import sys, vectorstore as vs; vs.open(':memory:', embedder='hash').close()\n"
+        f"print({set(NEEDS.values())!r} & set(sys.modules))"
+    )
+    assert shown == "set()\n"
+
+
+@pytest.mark.parametrize("module", sorted(NEEDS))
+def test_a_missing_extra_is_named(module: str) -> None:
+    shown = run(
+        f"import sys; sys.modules['{NEEDS[module]}'] = None\n"
+        f"try:\n    import vectorstore.integrations.{module}\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    assert f'pip install "vectorstore[{module}]"' in shown
