@@ -148,7 +148,8 @@ class Tabular(Generic[R]):
                 null where a record has none.
 
         Returns:
-            A table that `add`, `upsert` and `Store.import_` take back.
+            A table that `add`, `upsert` and `Store.import_` take back; where a null says nothing, so that None in a
+            field with another default comes back as that.
 
         Memory: the table; vectors are copied once, from the disk's pages into it.
         """

@@ -99,7 +99,7 @@ class _Arriving:
             if source.total is not None and replay.count < source.total:
                 source.note(f"{source.path}: says that it holds {source.total} items, and holds {replay.count}")
             source.total = replay.count
-            self._doomed = replay.doomed
+            self._doomed = replay.doomed_by(wishes.rule)
             items = replay.items()
         for kind in self._doomed:
             self._known(kind, next(iter(self._doomed[kind].values())))

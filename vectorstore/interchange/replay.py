@@ -41,6 +41,23 @@ class Replay:
             self.count += 1
             self._step(item)
 
+    def doomed_by(self, rule: str) -> dict[str, dict[str, int]]:
+        """What has to be deleted before the records come: all that the log deletes at some point.
+
+        An id that comes again afterwards is only overwritten, if that is the rule and nothing can belong to its record:
+        then a log that comes twice changes nothing.
+        """
+        owning = {ref for owners in self._owned.values() for _, ref in owners}
+        if rule != "overwrite":
+            return self.doomed
+        gone = {
+            kind: ids
+            if kind in owning
+            else {name: at for name, at in ids.items() if name not in self._last.get(kind, {})}
+            for kind, ids in self.doomed.items()
+        }
+        return {kind: ids for kind, ids in gone.items() if ids}
+
     def _step(self, item: Item) -> None:
         if item.record is None:
             self._delete((item.kind, item.id))
