@@ -42,7 +42,7 @@ def read_faiss(path: Path) -> tuple[Matrix, npt.NDArray[np.int64], str]:
     engine = faiss()
     data = np.memmap(path, dtype=np.uint8, mode="r")
     try:
-        index = read_index(data)
+        index = read_index(data, most=len(data))  # a part of it is no longer than all of it
         matrix, ids = _taken(engine, index, path)
     except RuntimeError as error:
         raise ValidationError(f"{path}: FAISS cannot read it: {str(error).splitlines()[-1][-200:]}") from None

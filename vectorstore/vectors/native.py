@@ -58,11 +58,12 @@ def faiss() -> Any:
     return module
 
 
-def read_index(data: Matrix | Any) -> Any:
+def read_index(data: Any, most: int = 1 << 34) -> Any:
     """The index in some bytes, without a copy of them.
 
-    It may not ask for more memory than a file of their size could fill. FAISS's limits are those of the process, so one
-    is read at a time.
+    Args:
+        data: (n,) bytes; they must stay as long as the index does.
+        most: bytes that any of its parts may ask for. The limit is one of the process, so one index is read at a time.
 
     Raises:
         RuntimeError: FAISS refused.
@@ -70,7 +71,7 @@ def read_index(data: Matrix | Any) -> Any:
     engine = faiss()
     with _reading:
         engine.set_deserialization_loop_limit(200_000_000)
-        engine.set_deserialization_vector_byte_limit(len(data))
+        engine.set_deserialization_vector_byte_limit(most)
         return engine.read_index(engine.ZeroCopyIOReader(engine.swig_ptr(data), len(data)))
 
 
