@@ -265,11 +265,7 @@ class Batch(Generic[R]):
 
     def _note(self, transaction: Transaction, operation: str, numbers: list[int]) -> None:
         count = sum(len(places) for part in self._parts for places, _ in part.staged)
-        details: dict[str, object] = {
-            "kind": self._table.name,
-            "operation": operation,
-            "records": len(self.ids),
-        }
+        details: dict[str, object] = {"kind": self._table.name, "operation": operation, "records": len(self.ids)}
         transaction.notes.append(("commit", {**details, "vectors": count}))
         if numbers:
             transaction.record(operation, self._table.name, numbers, vectors=count)
