@@ -19,6 +19,7 @@ from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
 from vectorstore.ids import Clock, utc_now
+from vectorstore.interchange import Exchange
 from vectorstore.keeping import Keeping, Snapshots
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
@@ -61,7 +62,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross, Keeping):
+class Store(Shelves, SearchAcross, Exchange, Keeping):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
