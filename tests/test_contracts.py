@@ -30,7 +30,7 @@ NAN = float("nan")
 STATES: tuple[type, ...] = (States, StoreState, vs.StateFile)
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, Models, Snapshots, Trail, Workflows, *STATES, *REASONERS.values())
+    for top in (vs.Store, vs.Collection, vs.Maps, Models, Snapshots, Trail, Workflows, *STATES, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }

@@ -25,7 +25,7 @@ from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
 from vectorstore.promises import OPENING, UNCOUNTED, VERBS
-from vectorstore.reason import REASONERS, Models, Shelves, collection_of
+from vectorstore.reason import REASONERS, Maps, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
@@ -99,6 +99,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
             self._sync.watch.commits = self._commits
             self.trail = Trail(self._sync, who, write=trail)
             self.models = Models(self._sync)
+            self.maps = Maps(self._sync, self.collection)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only, upkeep=self.maintain)
             declare(self._sync, wanted, asked)
             self._embedding = Embedding(self._sync, given)
@@ -378,7 +379,7 @@ def open(
 
 
 keep(
-    (Store, Collection, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    (Store, Collection, Maps, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
     VERBS,
     UNCOUNTED,
 )
