@@ -286,8 +286,7 @@ def projected(vectors: Matrix, mean: Matrix, axes: Matrix, unit: bool) -> Points
 
 def _unit(vectors: Matrix) -> Matrix:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    found: Matrix = vectors / np.where(lengths == 0, 1, lengths)
-    return found
+    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32, copy=False)
 
 
 def _umap(vectors: Matrix) -> Points:
