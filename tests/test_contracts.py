@@ -37,7 +37,7 @@ CLASSES: dict[str, type] = {
 
 BAD = refused.every()
 TAKES_NOTHING = {
-    *("Store.flush", "Store.health", "Store.stats", "Versioned.lines", "Snapshots.list"),
+    *("Store.flush", "Store.health", "Store.warm", "Store.stats", "Versioned.lines", "Snapshots.list"),
     *("Workflows.next", "Workflows.health", "Memories.ladder"),
     *("Trail.stream", "Trail.anchor", "Trail.flush"),
     *("States.list", "State.statistics", "StoreState.checkpoints", "StoreState.reindex"),

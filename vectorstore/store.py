@@ -258,6 +258,13 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
         return statistics(self._sync)
 
+    def warm(self) -> None:
+        """Load what the first search would load: the embedder, if there is one, and the spaces' vectors and indexes."""
+        for name in self._spaces():
+            snapshot(self._sync, name)
+        if not self._embedding.brings_vectors:
+            self._embedding.query(None, ["warm"])
+
     def health(self) -> StoreHealth:
         """Whether the store can be read and written now, and its indexes are current; about a millisecond."""
         return health(self._sync)

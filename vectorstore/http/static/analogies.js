@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { go } from "./app.js";
-import { failed, h, number, title } from "./dom.js";
+import { failed, gist, h, number, title } from "./dom.js";
 
 const METHODS = ["3cosadd", "3cosmul", "pair"];
 
@@ -28,12 +28,35 @@ export async function show(main, params, state, signal) {
     return;
   }
   const body = Object.fromEntries(inputs.map((one) => [one.name, one.value]));
-  const found = await api.post("/analogies/complete", { ...body, k: 10, method: method.value }, signal);
+  let found;
+  try {
+    found = await api.post("/analogies/complete", { ...body, k: 10, method: method.value }, signal);
+  } catch (error) {
+    if (!error.body || !error.body.candidates) throw error;
+    await senses(answers, inputs, error.body, form, signal);
+    return;
+  }
   answers.replaceChildren(...found.hits.map((hit) => h("li", {},
     h("a", { href: `#/search?kind=concepts&id=${encodeURIComponent(hit.record.id)}` }, title(hit.record)),
     h("meter", { min: "0", max: "1", value: String(hit.confidence), "aria-label": `confidence ${number(hit.confidence, 2)}` }),
     h("span", { class: "note" }, `confidence ${number(hit.confidence, 2)} · score ${number(hit.score, 3)} · ahead by ${number(hit.margin, 3)}`),
     h("span", { class: "gist" }, hit.record.definition || hit.record.domain || ""))));
+}
+
+// Several concepts have the name: which one is meant is asked, not guessed.
+async function senses(answers, inputs, problem, form, signal) {
+  const name = /: ([abc]): /.exec(problem.detail);
+  const input = inputs["abc".indexOf(name ? name[1] : "a")];
+  const some = await api.post("/concepts/get", { ids: problem.candidates }, signal);
+  const choose = (one) => {
+    input.value = one.id;
+    form.requestSubmit();
+  };
+  answers.before(h("section", { class: "senses", "aria-label": `Which ${input.value}` },
+    h("p", {}, `Which “${input.value}” is meant?`),
+    some.records.filter(Boolean).map((one) => h("button", { type: "button", onclick: () => choose(one) },
+      h("strong", {}, title(one)), h("span", { class: "gist" }, gist(one))))));
+  document.querySelector(".senses button").focus();
 }
 
 function discovery(main, signal) {

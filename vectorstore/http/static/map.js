@@ -53,7 +53,7 @@ export async function show(main, params, state, signal) {
     h("label", {}, "Colour ", colour));
   const help = h("p", { id: "map-help", class: "about" },
     "Drag to move, wheel or + and − to zoom, arrows to move, 0 for all. Box and lasso select; a click opens a record.");
-  main.append(tools, h("div", { class: "plane" }, h("div", { class: "canvas" }, canvas, line, tip), h("div", { class: "beside" }, about, legend, chosen, side)), help);
+  main.append(tools, h("div", { class: "plane" }, h("div", { class: "canvas" }, canvas, line, tip), h("div", { class: "beside" }, about, chosen, side, legend)), help);
 
   let data = null, selected = null, hovered = -1, asking = null;
   const scatter = new Scatter(canvas, {
@@ -69,6 +69,7 @@ export async function show(main, params, state, signal) {
     onpick: (found) => record(side, state.kind, data.ids[found], signal).catch(failed),
     onselect(found, outline) {
       line.replaceChildren();
+      tip.hidden = true;
       if (outline) {
         const shape = document.createElementNS("http://www.w3.org/2000/svg", "polygon");
         shape.setAttribute("points", outline.map((one) => one.join(",")).join(" "));
