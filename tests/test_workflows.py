@@ -1078,3 +1078,8 @@ def test_ten_thousand_analogies_are_processed_at_twenty_thousand_a_second(tmp_pa
             assert store.workflows.process(made.id).processed == 10_000
             rates.append(10_000 / (time.process_time() - started))
     assert max(rates) >= 20_000, rates
+
+
+def test_vectors_of_no_space_are_none(store: vs.Store) -> None:
+    made = store.workflows.create("concepts", [{"name": "x"}], {})
+    assert store.workflows.process(made.id).status == "completed"

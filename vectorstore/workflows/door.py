@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from vectorstore.errors import IllegalMove, LeaseHeld, NotFound, StoreError, ValidationError
-from vectorstore.ids import from_micros, to_micros
+from vectorstore.ids import ago, from_micros, to_micros
 from vectorstore.reason.reasoner import Others
 from vectorstore.results import Page, as_cursor, from_cursor
 from vectorstore.storage import Transaction
@@ -328,7 +328,7 @@ class Workflows(Making):
         over = list(MOVES["clean up"])
         if status is not None and status not in over:
             raise ValidationError(f"status: expected one of {', '.join(over)}, got {status!r}")
-        limit = to_micros(self._sync.catalog.clock() - older_than)
+        limit = to_micros(ago(self._sync.catalog.clock(), older_than))
         removed = 0
         with self._sync.catalog.write() as transaction:
             for name in over if status is None else [status]:

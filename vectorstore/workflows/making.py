@@ -259,6 +259,8 @@ class Making:
                 raise ValidationError(f"{full}.vectors: expected {count} vectors, one an item, got {got}")
             spaces.append((full, matrix.shape[1]))
             matrices.append(matrix)
+        if not matrices:  # a mapping that names no space brings none
+            return None
         options["vectors"] = {"spaces": spaces, "source": given.source, "confidence": given.confidence}
         return [row.tobytes() for row in np.concatenate(matrices, axis=1)]
 
