@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def python_in(page: Path) -> list[str]:
+    """The examples of a page."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+BLOCKS = python_in(ROOT / "README.md")
 
 
 def paste(block: str, folder: Path) -> str:
@@ -17,6 +27,7 @@ def paste(block: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:vectorstore", "-c", block],
         cwd=folder,
+        env={**os.environ, "HAYSTACK_TELEMETRY_ENABLED": "False"},
         capture_output=True,
         text=True,
         timeout=180,
@@ -41,6 +52,34 @@ def test_the_readmes_examples_work_when_pasted_one_after_another_and_again(tmp_p
     assert facets.startswith("{'royalty': 2, 'military': 1} [")
     assert reason.startswith("no index is published over these ")
     assert delivered == "1.0"
+
+
+GUIDES = {
+    "haystack": "['king']\n['queen']\n1\n",
+    "langchain": """\
+['king', 'queen']
+['card']
+['queen']
+2
+{'game': 'chess', 'page': 4}
+king ()
+""",
+    "llamaindex": "chess\n['chess']\ncards\n1\n",
+    "mcp": """\
+['add', 'complete_analogy', 'discover', 'explain', 'get', 'neighbours', 'search', 'stats']
+default:king
+""",
+}
+
+
+@pytest.mark.parametrize("guide", sorted(GUIDES))
+def test_the_guides_examples_work_when_pasted_one_after_another_and_again(guide: str, tmp_path: Path) -> None:
+    blocks = python_in(ROOT / "docs" / f"{guide}.md")
+    assert paste("\n".join(blocks * 2), tmp_path) == GUIDES[guide] * 2  # in one process: the model loads once
+
+
+def test_every_example_of_the_documentation_is_run() -> None:
+    assert {page.stem for page in (ROOT / "docs").rglob("*.md") if python_in(page)} == set(GUIDES)
 
 
 def test_links_and_paths_in_the_documentation_exist() -> None:

@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 import vectorstore as vs
-from vectorstore.integrations.llamaindex import KnowledgeVectorStore
+from vectorstore.integrations.llamaindex import KnowledgeEmbedding, KnowledgeVectorStore
 
 VECTORS = np.random.default_rng(0).normal(size=(40, 12))
 METADATA: list[dict[str, Any]] = [
@@ -175,3 +175,15 @@ def test_an_index_over_it_answers_and_survives_a_restart(tmp_path: Path) -> None
     index.delete_ref_doc("d")
     assert again.get_nodes() == []
     again.close()
+
+
+async def test_an_embedder_of_the_package_is_a_model_of_theirs() -> None:
+    model, own = KnowledgeEmbedding("hash:32", embed_batch_size=2), vs.HashEmbedder(32)
+    texts = ["a king", "a queen", "a pear"]
+    wanted = own.embed(texts).tolist()
+    assert model.get_text_embedding_batch(texts) == wanted and model.model_name == "hash:32"
+    assert model.get_query_embedding("a queen") == await model.aget_query_embedding("a queen") == wanted[1]
+    assert await model.aget_text_embedding_batch(texts) == wanted
+    assert KnowledgeEmbedding(own).get_text_embedding("a pear") == wanted[2]
+    with pytest.raises(vs.ValidationError, match="expected one"):
+        KnowledgeEmbedding(None)

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,28 @@ from trails import filled, spoil, vectors
 
 import vectorstore as vs
 from vectorstore.storage import trail as chain
+from vectorstore.sync.trail import verified
 
 # -- the chain ---------------------------------------------------------------------------------------------------------
 
 
 ALTERED: list[tuple[str, str]] = [
-    ("UPDATE trail SET actor = 'eve' WHERE number = 22", "entry 22 was altered"),
-    ("UPDATE trail SET at = at + 1 WHERE number = 21", "entry 21 was altered"),
-    ("UPDATE trail SET operation = 'upsert' WHERE number = 23", "entry 23 was altered"),
-    ("UPDATE trail SET rows = '1-2' WHERE number = 24", "entry 24 was altered"),
-    ("UPDATE trail SET details = '{}' WHERE number = 20", "entry 20 was altered"),
-    ("UPDATE trail SET kind = NULL WHERE number = 20", "entry 20 was altered"),
-    ("UPDATE trail SET seq = seq + 1 WHERE number = 20", "entry 20 was altered"),
-    ("UPDATE trail SET digest = zeroblob(32) WHERE number = 22", "entry 22 was altered"),
-    ("DELETE FROM trail WHERE number = 22", "entry 23 follows entry 21"),
-    ("DELETE FROM trail WHERE number = 24", "it was cut off"),
-    ("DELETE FROM trail WHERE number > 20", "it was cut off"),
+    ("UPDATE trail SET actor = 'eve' WHERE number = 42", "entry 42 was altered"),
+    ("UPDATE trail SET at = at + 1 WHERE number = 41", "entry 41 was altered"),
+    ("UPDATE trail SET operation = 'upsert' WHERE number = 43", "entry 43 was altered"),
+    ("UPDATE trail SET rows = '1-2' WHERE number = 44", "entry 44 was altered"),
+    ("UPDATE trail SET details = '{}' WHERE number = 40", "entry 40 was altered"),
+    ("UPDATE trail SET kind = NULL WHERE number = 40", "entry 40 was altered"),
+    ("UPDATE trail SET seq = seq + 1 WHERE number = 40", "entry 40 was altered"),
+    ("UPDATE trail SET digest = zeroblob(32) WHERE number = 42", "entry 42 was altered"),
+    ("DELETE FROM trail WHERE number = 42", "entry 43 follows entry 41"),
+    ("DELETE FROM trail WHERE number = 44", "it was cut off"),
+    ("DELETE FROM trail WHERE number > 40", "it was cut off"),
     ("DELETE FROM trail", "it was cut off"),
-    ("UPDATE trail_head SET number = 23", "it was cut off"),
+    ("UPDATE trail_head SET number = 43", "it was cut off"),
     (
-        "INSERT INTO trail SELECT 25, seq, at, operation, kind, rows, actor, details, digest FROM trail WHERE number = 24",
-        "entry 25 was altered",
+        "INSERT INTO trail SELECT 45, seq, at, operation, kind, rows, actor, details, digest FROM trail WHERE number = 44",
+        "entry 45 was altered",
     ),
 ]
 
@@ -53,6 +55,62 @@ def test_an_altered_removed_or_truncated_entry_is_found(sql: str, finding: str, 
         assert [each.layer for each in store.check().findings] == ["trail"] * len(report.findings)
 
 
+COLUMNS = ("number", "seq", "at", "operation", "kind", "rows", "actor", "details", "digest")
+
+
+def planted(path: Path) -> Iterator[tuple[str, list[tuple[str, tuple[object, ...]]]]]:
+    """Every alteration of one value, every removal, every exchange of two neighbours: (what, statements)."""
+    connection = sqlite3.connect(path / "catalog.sqlite")
+    rows = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM trail ORDER BY number").fetchall()
+    connection.close()
+    for place, row in enumerate(rows):
+        number = row[0]
+        for column, value in zip(COLUMNS, row, strict=True):
+            other: object = {int: lambda v: v + 100, bytes: lambda v: v[:-1] + bytes([v[-1] ^ 1])}.get(
+                type(value), lambda v: f"{v or ''}1"
+            )(value)
+            yield f"{column} of {number}", [(f"UPDATE trail SET {column} = ? WHERE number = ?", (other, number))]
+            if column == "kind" and value is not None:
+                yield f"no kind of {number}", [("UPDATE trail SET kind = NULL WHERE number = ?", (number,))]
+        yield f"without {number}", [("DELETE FROM trail WHERE number = ?", (number,))]
+        yield f"cut off at {number}", [("DELETE FROM trail WHERE number >= ?", (number,))]
+        closed = (
+            "UPDATE trail SET number = -number WHERE number > ?",
+            "UPDATE trail SET number = -number - 1 WHERE number < 0",
+        )
+        yield (
+            f"without {number}, renumbered",
+            [("DELETE FROM trail WHERE number = ?", (number,)), (closed[0], (number,)), (closed[1], ())],
+        )
+        if place + 1 < len(rows):
+            after = rows[place + 1][0]
+            swapped = [(-1, number), (number, after), (after, -1)]
+            yield (
+                f"{number} and {after} exchanged",
+                [("UPDATE trail SET number = ? WHERE number = ?", (to, at)) for to, at in swapped],
+            )
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_every_planted_alteration_is_found(rotated: bool, tmp_path: Path) -> None:
+    path, _ = filled(tmp_path, rotated)
+    with vs.open(path, embedder=None) as store:
+        assert store.trail.verify().ok
+        count = 0
+        for what, statements in planted(path):
+            try:
+                with store._catalog.write() as transaction:
+                    for sql, values in statements:
+                        assert transaction.connection.execute(sql, values).rowcount > 0 or "renumbered" in what
+                    report = verified(store._sync, transaction.connection)
+                    raise LookupError
+            except LookupError:
+                pass
+            assert not report.ok, what
+            count += 1
+        assert count > (60 if rotated else 250) and store.trail.verify().ok
+
+
 def test_a_chain_made_anew_is_told_by_the_anchor_alone(tmp_path: Path) -> None:
     path, anchor = filled(tmp_path)
     with vs.open(path, embedder=None) as store, store._catalog.read() as connection:
@@ -60,19 +118,19 @@ def test_a_chain_made_anew_is_told_by_the_anchor_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(path / "catalog.sqlite")
     connection.execute("DELETE FROM trail")
     digest = chain.GENESIS
-    for number, link in enumerate((link for link in links if link.number != 22), 1):
+    for number, link in enumerate((link for link in links if link.number != 42), 1):
         new = chain.Link(number, *[getattr(link, name) for name in link.__dataclass_fields__][1:])
         digest = new.sealed(digest)
         values = [*[getattr(new, name) for name in new.__dataclass_fields__][:-1], digest]
         connection.execute("INSERT INTO trail VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-    connection.execute("UPDATE trail_head SET number = 23, digest = ?", (digest,))
+    connection.execute("UPDATE trail_head SET number = 43, digest = ?", (digest,))
     connection.commit()
     connection.close()
     with vs.open(path, embedder=None) as store:
         assert store.trail.verify().ok, "whoever can write everything can forge everything"
-        assert "entry 24 of the anchor was removed" in store.trail.verify(anchor).findings[0]
+        assert "entry 44 of the anchor was removed" in store.trail.verify(anchor).findings[0]
         store.concepts.add({"id": "new", "name": "new"}, vectors=vectors(1))
-        assert "entry 24 of the anchor is another one now" in store.trail.verify(anchor).findings[0]
+        assert "entry 44 of the anchor is another one now" in store.trail.verify(anchor).findings[0]
 
 
 def test_old_anchors_hold_for_ever(tmp_path: Path) -> None:
@@ -85,7 +143,7 @@ def test_old_anchors_hold_for_ever(tmp_path: Path) -> None:
             store.trail.rotate(keep=1)
         for each in anchors:
             assert store.trail.verify(each).ok
-        for bad in ("", "24", "24:xyz", anchor[:-1], f" {anchor}"):
+        for bad in ("", "44", "44:xyz", anchor[:-1], f" {anchor}"):
             with pytest.raises(vs.ValidationError, match="anchor: expected 'number:digest'"):
                 store.trail.verify(bad)
         assert not store.trail.verify(f"3:{'0' * 64}").ok and not store.trail.verify(f"999:{'0' * 64}").ok
@@ -142,9 +200,9 @@ def test_a_damaged_or_missing_file_is_found(tmp_path: Path) -> None:
 
 def test_altered_entries_are_not_rotated(tmp_path: Path) -> None:
     path, _ = filled(tmp_path)
-    spoil(path, "UPDATE trail SET actor = 'eve' WHERE number = 22")
+    spoil(path, "UPDATE trail SET actor = 'eve' WHERE number = 42")
     with vs.open(path, embedder=None) as store:
-        with pytest.raises(vs.CorruptError, match="entry 22 was altered; nothing was moved"):
+        with pytest.raises(vs.CorruptError, match="entry 42 was altered; nothing was moved"):
             store.trail.rotate()
         assert store.trail.verify().files == 0
 
@@ -199,16 +257,16 @@ def run(*words: object, code: int = 0) -> Any:
 def test_the_command_line_lists_verifies_and_rotates(tmp_path: Path) -> None:
     path, anchor = filled(tmp_path)
     page = run("list", path, "--limit", 3, "--json")
-    assert page["total"] == 24 and [each["number"] for each in page["entries"]] == [24, 23, 22]
-    more = run("list", path, "--limit", 30, "--after", page["next"], "--json")
-    assert [each["number"] for each in more["entries"]] == list(range(21, 0, -1)) and more["next"] is None
+    assert page["total"] == 44 and [each["number"] for each in page["entries"]] == [44, 43, 42]
+    more = run("list", path, "--limit", 100, "--after", page["next"], "--json")
+    assert [each["number"] for each in more["entries"]] == list(range(41, 0, -1)) and more["next"] is None
     one = run("list", path, "--kind", "concepts", "--id", "c3", "--operation", "add", "--json")
     assert [(each["ids"], each["actor"]) for each in one["entries"]] == [(["c3"], "ann")]
     assert "c3" in run("list", path)
     assert run("verify", path, "--anchor", anchor, "--json")["ok"] and anchor in run("verify", path)
-    assert run("rotate", path, "--keep", 4, "--json")["file"].startswith("trail/1-20.")
-    assert "24 entries" not in run("verify", path) and "1 files" in run("verify", path)
-    spoil(path, "DELETE FROM trail WHERE number = 22")
+    assert run("rotate", path, "--keep", 4, "--json")["file"].startswith("trail/1-40.")
+    assert "44 entries" not in run("verify", path) and "1 files" in run("verify", path)
+    spoil(path, "DELETE FROM trail WHERE number = 42")
     assert run("verify", path, "--json", code=1)["ok"] is False
     assert "those between were removed" in run("verify", path, code=1)
     run("verify", path, "--anchor", "nonsense", code=2)

@@ -28,14 +28,14 @@ def names(*numbers: int) -> tuple[str, ...]:
 
 
 def filled(tmp_path: Path, rotate: bool = False) -> tuple[Path, str]:
-    """A store with 24 entries, of which only the last six are not in a file if asked for, and its anchor."""
+    """A store with 44 entries, of which only the last six are not in a file if asked for, and its anchor."""
     path = tmp_path / "kb"
     with vs.open(path, embedder=None, actor="ann", auto_publish=False) as store:
-        for number in range(24 - rotate - last(store)):
+        for number in range(44 - rotate - last(store)):
             store.concepts.add({"id": f"c{number}", "name": f"n{number}"}, vectors=vectors(1))
         if rotate:
             assert store.trail.rotate(keep=5)
-        assert last(store) == 24
+        assert last(store) == 44
         return path, store.trail.anchor()
 
 

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vectorstore.backups import BackupReport as BackupReport
+    from vectorstore.backups import Backups as Backups
+    from vectorstore.backups import Generation as Generation
     from vectorstore.clusters.recipes import ClusterRecipe as ClusterRecipe
     from vectorstore.collection import Collection as Collection
     from vectorstore.deduplicating import Duplicates as Duplicates
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
     from vectorstore.errors import DimensionError as DimensionError
     from vectorstore.errors import DuplicateId as DuplicateId
     from vectorstore.errors import EmbedderError as EmbedderError
+    from vectorstore.errors import IllegalMove as IllegalMove
     from vectorstore.errors import InstanceError as InstanceError
+    from vectorstore.errors import LeaseHeld as LeaseHeld
     from vectorstore.errors import LibraryMissing as LibraryMissing
     from vectorstore.errors import MissingElement as MissingElement
     from vectorstore.errors import ModelRefused as ModelRefused
@@ -49,6 +54,8 @@ if TYPE_CHECKING:
     from vectorstore.errors import RecipeError as RecipeError
     from vectorstore.errors import SchemaChangedError as SchemaChangedError
     from vectorstore.errors import SpaceMismatch as SpaceMismatch
+    from vectorstore.errors import StateBusy as StateBusy
+    from vectorstore.errors import StateConflict as StateConflict
     from vectorstore.errors import StoreBusy as StoreBusy
     from vectorstore.errors import StoreClosed as StoreClosed
     from vectorstore.errors import StoreError as StoreError
@@ -57,28 +64,41 @@ if TYPE_CHECKING:
     from vectorstore.errors import UndeclaredElement as UndeclaredElement
     from vectorstore.errors import UnknownConcept as UnknownConcept
     from vectorstore.errors import UnknownFrame as UnknownFrame
+    from vectorstore.errors import Unserialisable as Unserialisable
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.errors import WrongKey as WrongKey
+    from vectorstore.keeping import Snapshot as Snapshot
     from vectorstore.metrics import Operation as Operation
+    from vectorstore.policy import MaintainReport as MaintainReport
+    from vectorstore.policy import Policy as Policy
     from vectorstore.protocols import KnowledgeStore as KnowledgeStore
     from vectorstore.protocols import Readable as Readable
     from vectorstore.protocols import Records as Records
     from vectorstore.protocols import Searchable as Searchable
     from vectorstore.protocols import Writable as Writable
     from vectorstore.reason.analogies import Analogies as Analogies
+    from vectorstore.reason.associating import Association as Association
+    from vectorstore.reason.associating import Spread as Spread
     from vectorstore.reason.clusters import Member as Member
     from vectorstore.reason.clusters import Membership as Membership
     from vectorstore.reason.completing import Completion as Completion
     from vectorstore.reason.completing import Offset as Offset
     from vectorstore.reason.concepts import Related as Related
+    from vectorstore.reason.episodes import Outcomes as Outcomes
     from vectorstore.reason.fields import FieldReport as FieldReport
     from vectorstore.reason.fitting import FitReport as FitReport
     from vectorstore.reason.frames import ElementOf as ElementOf
+    from vectorstore.reason.graph import Reached as Reached
     from vectorstore.reason.instances import Analogous as Analogous
     from vectorstore.reason.instances import Role as Role
     from vectorstore.reason.manifest import SnapshotReport as SnapshotReport
+    from vectorstore.reason.memories import Forgotten as Forgotten
+    from vectorstore.reason.memories import Promotion as Promotion
     from vectorstore.reason.models import ModelInfo as ModelInfo
+    from vectorstore.reason.paths import Path as Path
+    from vectorstore.reason.paths import Paths as Paths
     from vectorstore.reason.relating import Mapped as Mapped
     from vectorstore.reason.relating import RelateReport as RelateReport
     from vectorstore.reason.retrieving import Analogue as Analogue
@@ -92,6 +112,7 @@ if TYPE_CHECKING:
     from vectorstore.recipes import IndexRecipe as IndexRecipe
     from vectorstore.records.analogies import Analogy as Analogy
     from vectorstore.records.analogies import Evidence as Evidence
+    from vectorstore.records.artifacts import Artifact as Artifact
     from vectorstore.records.axioms import Axiom as Axiom
     from vectorstore.records.fields import SemanticField as SemanticField
     from vectorstore.records.frames import Binding as Binding
@@ -111,17 +132,31 @@ if TYPE_CHECKING:
     from vectorstore.records.markers import FOLDED as FOLDED
     from vectorstore.records.markers import INDEXED as INDEXED
     from vectorstore.records.markers import LISTED as LISTED
+    from vectorstore.records.markers import RISING as RISING
     from vectorstore.records.markers import UNIQUE as UNIQUE
     from vectorstore.records.markers import Listed as Listed
     from vectorstore.records.markers import Ref as Ref
+    from vectorstore.records.memories import LADDER as LADDER
+    from vectorstore.records.memories import CausalEdge as CausalEdge
+    from vectorstore.records.memories import Episode as Episode
+    from vectorstore.records.memories import Memory as Memory
+    from vectorstore.records.memories import Tier as Tier
+    from vectorstore.records.minds import MOVES as MOVES
+    from vectorstore.records.minds import Architecture as Architecture
+    from vectorstore.records.minds import Fitness as Fitness
+    from vectorstore.records.minds import Intelligence as Intelligence
+    from vectorstore.records.minds import Skill as Skill
     from vectorstore.records.names import Mapping as Mapping
     from vectorstore.records.record import Record as Record
     from vectorstore.records.record import Unit as Unit
     from vectorstore.records.record import UtcTime as UtcTime
     from vectorstore.records.relations import Relation as Relation
+    from vectorstore.restoring import RestoreReport as RestoreReport
+    from vectorstore.restoring import restore as restore
     from vectorstore.results import Hit as Hit
     from vectorstore.results import Hits as Hits
     from vectorstore.results import Page as Page
+    from vectorstore.results import Purged as Purged
     from vectorstore.results import VectorInfo as VectorInfo
     from vectorstore.search import Id as Id
     from vectorstore.search.decay import Decay as Decay
@@ -129,14 +164,27 @@ if TYPE_CHECKING:
     from vectorstore.search.fusion import Fusion as Fusion
     from vectorstore.search.queries import WithVector as WithVector
     from vectorstore.search.recommend import Recommend as Recommend
+    from vectorstore.search.salience import Salience as Salience
     from vectorstore.search.snippets import Snippets as Snippets
+    from vectorstore.states import AesGcm as AesGcm
+    from vectorstore.states import Checkpoint as Checkpoint
+    from vectorstore.states import NumericArtifact as NumericArtifact
+    from vectorstore.states import Opaque as Opaque
+    from vectorstore.states import Saved as Saved
+    from vectorstore.states import State as State
+    from vectorstore.states import StateFile as StateFile
+    from vectorstore.states import StateType as StateType
+    from vectorstore.states import lifecycle as lifecycle
     from vectorstore.storage.decisions import Decision as Decision
+    from vectorstore.storage.edges import Edge as Edge
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
     from vectorstore.sync.trail import TrailReport as TrailReport
     from vectorstore.trail import TrailEntry as TrailEntry
+    from vectorstore.workflows import Workflow as Workflow
 
 _WHERE: dict[str, str] = {
+    **dict.fromkeys(("BackupReport", "Backups", "Generation"), "backups"),
     "ClusterRecipe": "clusters.recipes",
     "Collection": "collection",
     "Duplicates": "deduplicating",
@@ -152,7 +200,9 @@ _WHERE: dict[str, str] = {
             "ContractViolation",
             "CorruptError",
             "CycleError",
+            "IllegalMove",
             "InstanceError",
+            "LeaseHeld",
             "MissingElement",
             "UndeclaredElement",
             "UnknownConcept",
@@ -172,14 +222,18 @@ _WHERE: dict[str, str] = {
             "RecipeError",
             "SchemaChangedError",
             "SpaceMismatch",
+            "StateBusy",
+            "StateConflict",
             "StoreBusy",
             "StoreClosed",
             "StoreError",
             "StoreGone",
             "Superseded",
+            "Unserialisable",
             "ValidationError",
             "VectorstoreError",
             "WhereError",
+            "WrongKey",
         ),
         "errors",
     ),
@@ -197,22 +251,37 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Evaluation", "Words"), "reason.words"),
     "Auto": "recipes",
     "IndexRecipe": "recipes",
+    "Snapshot": "keeping",
+    **dict.fromkeys(("MaintainReport", "Policy"), "policy"),
     **dict.fromkeys(("Analogy", "Evidence"), "records.analogies"),
     **dict.fromkeys(("KnowledgeStore", "Readable", "Records", "Searchable", "Writable"), "protocols"),
     "Related": "reason.concepts",
     "ElementOf": "reason.frames",
     **dict.fromkeys(("Analogous", "Role"), "reason.instances"),
     "SnapshotReport": "reason.manifest",
+    "Artifact": "records.artifacts",
     "Axiom": "records.axioms",
     **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
     **dict.fromkeys(("Cluster", "Concept", "Context"), "records.kinds"),
+    **dict.fromkeys(
+        ("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "RISING", "UNIQUE", "Listed", "Ref"), "records.markers"
+    ),
     **dict.fromkeys(("EchoEdge", "EchoForm", "EchoStep", "EchoTerm", "Identity"), "records.lattice"),
-    **dict.fromkeys(("EMBEDDED", "FOLDED", "INDEXED", "LISTED", "UNIQUE", "Listed", "Ref"), "records.markers"),
     "Mapping": "records.names",
+    **dict.fromkeys(("LADDER", "CausalEdge", "Episode", "Memory", "Tier"), "records.memories"),
+    **dict.fromkeys(("MOVES", "Architecture", "Fitness", "Intelligence", "Skill"), "records.minds"),
+    "Salience": "search.salience",
+    **dict.fromkeys(("Forgotten", "Promotion"), "reason.memories"),
+    **dict.fromkeys(("Association", "Spread"), "reason.associating"),
+    "Reached": "reason.graph",
+    **dict.fromkeys(("Path", "Paths"), "reason.paths"),
+    "Outcomes": "reason.episodes",
+    "Edge": "storage.edges",
     "Relation": "records.relations",
     "SemanticField": "records.fields",
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
-    **dict.fromkeys(("Hit", "Hits", "Page", "VectorInfo"), "results"),
+    **dict.fromkeys(("RestoreReport", "restore"), "restoring"),
+    **dict.fromkeys(("Hit", "Hits", "Page", "Purged", "VectorInfo"), "results"),
     "Id": "search",
     "Decay": "search.decay",
     "Fusion": "search.fusion",
@@ -222,9 +291,14 @@ _WHERE: dict[str, str] = {
     "WithVector": "search.queries",
     "Snippets": "search.snippets",
     "Operation": "metrics",
+    **dict.fromkeys(
+        ("AesGcm", "Checkpoint", "NumericArtifact", "Opaque", "Saved", "State", "StateFile", "StateType", "lifecycle"),
+        "states",
+    ),
     **dict.fromkeys(("Store", "open"), "store"),
     "TrailEntry": "trail",
     "TrailReport": "sync.trail",
+    "Workflow": "workflows",
 }
 
 __all__ = ["__version__", *_WHERE]

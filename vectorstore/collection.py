@@ -12,17 +12,18 @@ from typing import Any, Literal, TypeVar
 from vectorstore.deduplicating import Deduplicator, Duplicates
 from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound, ValidationError
-from vectorstore.ids import to_micros
+from vectorstore.ids import ago, to_micros
 from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import And, Node, Term, says_nothing, with_ids
 from vectorstore.removing import Remover
-from vectorstore.results import Page, VectorInfo, from_cursor
+from vectorstore.results import Page, Purged, VectorInfo, from_cursor
 from vectorstore.search import Id, Request, SearchVerbs
 from vectorstore.search.auditing import audit, history
 from vectorstore.storage import RecordTable
 from vectorstore.storage.audits import Audit
 from vectorstore.storage.decisions import Decision, decisions_of
 from vectorstore.sync import Progress, Sync
+from vectorstore.tabular import Tabular
 from vectorstore.writing import Batch, Given, Raced, incoming
 
 R = TypeVar("R", bound=Record)
@@ -31,7 +32,7 @@ _ATTEMPTS = 20
 _VERSION, _UPDATED, _DELETED = 2, 4, 5
 
 
-class Collection(SearchVerbs[R]):
+class Collection(SearchVerbs[R], Tabular[R]):
     """All records of one kind in an open store."""
 
     def __init__(self, sync: Sync, table: RecordTable[R], embedding: Embedding, metric: str) -> None:
@@ -214,8 +215,8 @@ class Collection(SearchVerbs[R]):
         older_than: timedelta = RETENTION,
         expired: bool = False,
         progress: Progress | None = None,
-    ) -> int:
-        """Erase deleted and expired records for good: rows, text, vectors, index entries; returns how many.
+    ) -> Purged:
+        """Erase deleted and expired records for good: rows, text, vectors, index entries, and what belongs to them.
 
         Args:
             ids: only these; their age does not matter.
@@ -224,18 +225,21 @@ class Collection(SearchVerbs[R]):
             expired: only records that have expired, and those at once.
             progress: told (segments written, segments to write).
 
+        Returns:
+            How many, as a number that also knows what else went: `records` and `vectors` by kind.
+
         Cost: rewrites every segment that holds one of their vectors, and the index.
         """
         node = with_ids(self._parse(where), ids, self._table.schema)
         self._remover.expire()
         if ids is None or expired:
-            limit = to_micros(self._sync.catalog.clock() - (timedelta(0) if expired else older_than))
+            limit = to_micros(ago(self._sync.catalog.clock(), timedelta(0) if expired else older_than))
             column = self._table.schema.by_name["expires_at" if expired else "deleted_at"]
             old = Term(column, (), "lte", limit)
             node = And((old,) if node is None else (old, node))
         with self._sync.catalog.read() as connection:
             if not self._table.count(connection, node, deleted=True):
-                return 0
+                return Purged(0)
         return self._remover.purge(node, progress)
 
     def decisions(self, id: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[Decision]:

@@ -120,6 +120,17 @@ def switched_on(asked: bool | None) -> bool:
     return told in ("on", "1")
 
 
+def demand(rules: Mapping[str, Rule], values: Mapping[str, Any]) -> None:
+    """Refuse the first value that breaks its rule.
+
+    Raises:
+        ContractViolation: with field, value and rule.
+    """
+    for name, rule in rules.items():
+        if not rule.holds(values[name]):
+            raise _refusal(name, rule, values[name])
+
+
 def keep(classes: Iterable[type], verbs: Mapping[str, Verb], but: Container[str]) -> None:
     """Wrap the public methods of classes and of what they derive from, each once; those without an entry are counted.
 
@@ -147,14 +158,11 @@ def _kept(name: str, function: Callable[..., Any], verb: Verb) -> Callable[..., 
         raise TypeError(f"{function.__qualname__}: the contract names {sorted(strangers)}, which it does not take")
     rules = [(p, n if n < last else 1_000, verb.takes[p]) for n, p in enumerate(parameters) if p in verb.takes]
 
-    def demand(args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+    def demanded(args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         for parameter, place, rule in rules:
             value = args[place] if place < len(args) else options.get(parameter, _ABSENT)
             if value is not _ABSENT and not rule.holds(value):
-                message = f"{parameter}: expected {rule.words}, got {_short(value)}"
-                error = ValidationError(message, field=parameter, value=value, rule=f"expected {rule.words}")
-                error.declared = True
-                raise error
+                raise _refusal(parameter, rule, value)
 
     def promised(self: Any, args: tuple[Any, ...], options: Mapping[str, Any], result: Any) -> None:
         asked = {**dict(zip(parameters, args, strict=False)), **options}.get
@@ -180,7 +188,7 @@ def _kept(name: str, function: Callable[..., Any], verb: Verb) -> Callable[..., 
         if not (verb.counted and watch.enter()):  # a verb within a verb
             try:
                 if watch.contracts and rules:
-                    demand(args, options)
+                    demanded(args, options)
                 return function(self, *args, **options)
             except ContractViolation as error:
                 if not verb.counted:
@@ -191,7 +199,7 @@ def _kept(name: str, function: Callable[..., Any], verb: Verb) -> Callable[..., 
         try:
             if watch.contracts:
                 if rules:
-                    demand(args, options)
+                    demanded(args, options)
                 result = function(self, *args, **options)
                 if verb.gives or verb.writes:
                     promised(self, args, options, result)
@@ -211,9 +219,16 @@ def _kept(name: str, function: Callable[..., Any], verb: Verb) -> Callable[..., 
     return call
 
 
+def _refusal(name: str, rule: Rule, value: Any) -> ValidationError:
+    message = f"{name}: expected {rule.words}, got {_short(value)}"
+    error = ValidationError(message, field=name, value=value, rule=f"expected {rule.words}")
+    error.declared = True
+    return error
+
+
 def _kind(owner: Any) -> str:
-    """What an object's operations are called after: its kind, or "store", "models"."""
-    return getattr(owner, "name", None) or type(owner).__name__.lower()
+    """What an object's operations are called after: its kind, or "store", "models", "state"."""
+    return getattr(owner, "counted_as", None) or getattr(owner, "name", None) or type(owner).__name__.lower()
 
 
 def _timed(metrics: Metrics, operation: str, stream: Iterator[Any]) -> Iterator[Any]:

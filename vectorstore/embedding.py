@@ -159,6 +159,12 @@ class Embedding:
             progress(len(texts), len(texts))
         return out
 
+    def anew(self, space: SpaceRow | None, texts: Sequence[str], metric: str) -> Matrix:
+        """(n, d) vectors of record texts, embedded now even if they were before."""
+        made = self.query(space, texts)
+        dim = None if space is None else space.dim
+        return as_matrix(made, f"the embedder {self.embedder.identity.model}", dim=dim, metric=metric)
+
     def _known(self, space: SpaceRow | None, hashes: list[bytes]) -> dict[bytes, Any]:
         if space is None or space.model is None:
             return {}

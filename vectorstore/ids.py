@@ -26,7 +26,8 @@ _UNITS = {
     "w": timedelta(weeks=1),
 }
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
+_PAIRS = [one + other for one in _CROCKFORD for other in _CROCKFORD]
+_SHIFTS = range(120, -10, -10)
 
 
 def utc_now() -> datetime:
@@ -67,10 +68,15 @@ def as_age(value: str | float | timedelta, where: str = "age") -> timedelta:
     raise ValidationError(f"{where}: {words}, got {value!r}", value=value)
 
 
+def ago(now: datetime, age: timedelta) -> datetime:
+    """The moment that lies an age back; 1970 when it would lie before."""
+    return now - min(age, now - _EPOCH)
+
+
 def new_id(moment: datetime) -> str:
     """A ULID (26 characters, sorts by time): 48 bits of milliseconds, 80 random bits."""
     number = (to_micros(moment) // 1000) << 80 | int.from_bytes(os.urandom(10), "big")
-    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -10, -10)])
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 
 def check_id(value: str) -> str:

@@ -8,23 +8,27 @@ that instant, but stays gone when others are restored.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
-
-import numpy as np
 
 from vectorstore.ids import to_micros
 from vectorstore.records import Cluster, Record, SemanticField
 from vectorstore.records.where import And, Node, Or, Term, with_ids
 from vectorstore.references import make_contexts
+from vectorstore.results import Purged
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
-from vectorstore.sync import Origin, Progress, Sync, attach, compact, expire, models, stage
+from vectorstore.storage.history import recording
+from vectorstore.storage.pastrows import NamedFile, forget_rows
+from vectorstore.storage.workflows import forget_items, last_vids
+from vectorstore.storage.written import forget_written
+from vectorstore.sync import Progress, Sync, bring_back, compact, expire, models
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
+from vectorstore.sync.mend import forget_quarantined
+from vectorstore.sync.past import all_named, scrub
 from vectorstore.writing import conflict
 
 R = TypeVar("R", bound=Record)
@@ -87,39 +91,55 @@ class Remover(Generic[R]):
         with self._sync.catalog.write() as transaction:
             return expire(self._sync, transaction, self._table)
 
-    def purge(self, node: Node | None, progress: Progress | None) -> int:
-        """Erase matching deleted records, and rewrite what held their vectors, in one commit."""
+    def purge(self, node: Node | None, progress: Progress | None) -> Purged:
+        """Erase matching deleted records, and rewrite what held their vectors, in one commit; says what went."""
         erased = self._erase(node, progress)
         self._sync.catalog.checkpoint()
         return erased
 
-    def _erase(self, node: Node | None, progress: Progress | None) -> int:
+    def _erase(self, node: Node | None, progress: Progress | None) -> Purged:
         erased: list[int] = []
+        records: dict[str, set[int]] = {}
+        vectors: dict[str, int] = {}
 
         def doomed(connection: Connection) -> list[int]:
             return [int(row) for row in self._table.matching(connection, node, deleted=True)]
 
         def erase(transaction: Transaction) -> None:
             erased[:] = doomed(transaction.connection)
+            records.clear()
             for table, numbers in doomed_with(self._sync, transaction.connection, self._table, erased):
-                self._erase_rows(transaction, table, numbers)
+                records.setdefault(table.name, set()).update(numbers)
+            for name, some in records.items():
+                went = self._erase_rows(transaction, self._sync.table(name), sorted(some))
+                vectors[name] = max(went, vectors.get(name, 0))  # those of other spaces are gone by now
 
         with self._sync.catalog.read() as connection:
-            others = [
+            keeps = recording(connection)
+            spaces = [
                 space.name
                 for table in kinds_with(self._sync, self._table)
                 for space in rows.spaces_of(connection, table.name)
-                if space.name != self._table.name
             ]
+            others = [name for name in spaces if name != self._table.name]
         try:
-            # One space is rewritten outside the lock; with several, one commit for all is worth holding it.
-            with self._sync.catalog.write() if others else contextlib.nullcontext():
+            # One space is rewritten outside the lock; with several, or a past, one commit for all is worth holding it.
+            with self._sync.catalog.write() if others or keeps else contextlib.nullcontext() as transaction:
+                before: set[NamedFile] = set()
+                if transaction is not None:
+                    connection = transaction.connection
+                    before = all_named(connection) if keeps else before
+                    for table, numbers in doomed_with(self._sync, connection, self._table, doomed(connection)):
+                        vectors[table.name] = _owners(_vectors_of(connection, table, sorted(set(numbers))))
                 for name in others:
                     compact(self._sync, name, progress=progress, doomed=partial(self._doomed_of, name, doomed))
                 compact(self._sync, self._table.name, also=erase, progress=progress, doomed=doomed)
+                if keeps and transaction is not None:
+                    scrub(self._sync, transaction, spaces, before)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
-        return len(erased)
+        went = {name: len(some) for name, some in records.items() if some}
+        return Purged.of(len(erased), went, {name: many for name, many in vectors.items() if many})
 
     def _doomed_of(self, space: str, doomed: Doomed, connection: Connection) -> list[int]:
         """The rows of a space's kind that a purge erases."""
@@ -127,24 +147,28 @@ class Remover(Generic[R]):
         found = doomed_with(self._sync, connection, self._table, doomed(connection))
         return sorted({row for table, numbers in found if table.name == kind for row in numbers})
 
-    def _erase_rows(self, transaction: Transaction, table: RecordTable[Any], numbers: Sequence[int]) -> None:
-        for space in rows.spaces_of(transaction.connection, table.name):
-            gone = transaction.connection.execute(
-                "SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.record = j.value AND v.space = ?",
-                (json.dumps(list(numbers)), space.id),
-            ).fetchall()
-            rows.drop_pending(transaction.connection, [vid for (vid,) in gone])
-            rows.drop_vectors(transaction.connection, [vid for (vid,) in gone])
+    def _erase_rows(self, transaction: Transaction, table: RecordTable[Any], numbers: Sequence[int]) -> int:
+        """Erase rows and what speaks of them; returns how many had a vector, in any of their spaces."""
+        vectors = _vectors_of(transaction.connection, table, numbers)
+        gone = [vid for vid, _, _ in vectors]
+        rows.drop_pending(transaction.connection, gone)
+        rows.drop_vectors(transaction.connection, gone)
         forget_decisions(transaction.connection, table.name, table.table, numbers)
+        forget_written(transaction.connection, table.name, numbers)
         ids = [record.id for record in table.by_rows(transaction.connection, numbers).values()]
+        forget_items(transaction.connection, table.name, numbers, ids)
         words = models.words_in_labels(self._sync, transaction.connection, table.name, numbers)
         table.erase(transaction.connection, numbers)
         table.optimize_text(transaction.connection)
         self._forget(transaction, table.name, numbers, ids, words)
+        forget_quarantined(transaction.connection, table.name, numbers, ids)
+        derived = (Cluster.table, SemanticField.table)
+        forget_rows(transaction.connection, table.name, ids, numbers, derived)
         details = {"kind": table.name, "operation": "purge", "records": len(numbers), "vectors": 0}
         transaction.notes.append(("commit", details))
         if numbers:
             transaction.record("purge", table.name, numbers)
+        return _owners(vectors)
 
     def _forget(
         self, transaction: Transaction, kind: str, numbers: Sequence[int], ids: Sequence[str], words: set[str]
@@ -166,30 +190,23 @@ class Remover(Generic[R]):
 
     def _revive(self, transaction: Transaction, space: SpaceRow, numbers: Sequence[int]) -> None:
         """Give restored records new vids with the vectors that their last vids name."""
-        connection = transaction.connection
-        live = self._sync.state(space.name).current(connection)
-        if live is None:
-            return
-        found = connection.execute(
-            "SELECT v.record, max(v.vid), v.text_hash, v.source, v.confidence, v.updates FROM json_each(?) j "
-            "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? GROUP BY v.record",
-            (json.dumps(list(numbers)), space.id),
-        ).fetchall()
-        old = {vid: (record, *rest) for record, vid, *rest in found}
-        vids, vectors = live.vectors_of(np.array(sorted(old), dtype=np.int64))
-        oldest_first = np.argsort(vids)  # so that ties between them stay as they were
-        vids, vectors = vids[oldest_first], vectors[oldest_first]
-        names = {number: record.id for number, record in self._table.by_rows(connection, numbers).items()}
-        for key in {(old[vid][2], old[vid][3]) for vid in vids.tolist()}:
-            chosen = [place for place, vid in enumerate(vids.tolist()) if old[vid][2:4] == key]
-            revived = [int(old[int(vids[place])][0]) for place in chosen]
-            hashes = [old[int(vids[place])][1] for place in chosen]
-            staged = stage(
-                self._sync, space.name, [names[row] for row in revived], vectors[chosen], Origin(*key, hashes)
-            )
-            transaction.undo.append(partial(staged.discard, self._sync))
-            attach(self._sync, transaction, self._table.name, self._metric, staged, revived)
+        former = last_vids(transaction.connection, space.id, numbers)
+        bring_back(self._sync, transaction, self._table, space, self._metric, former)
 
     def _note(self, transaction: Transaction, operation: str, records: int, vectors: int) -> None:
         details = {"kind": self._table.name, "operation": operation, "records": records, "vectors": vectors}
         transaction.notes.append(("commit", details))
+
+
+def _vectors_of(connection: Connection, table: RecordTable[Any], numbers: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(vid, row, space) of rows' vectors in all spaces of their kind, retired ones included."""
+    return [
+        (vid, row, space.id)
+        for space in rows.spaces_of(connection, table.name)
+        for vid, row in rows.every_vector(connection, space.id, numbers)
+    ]
+
+
+def _owners(vectors: Sequence[tuple[int, int, int]]) -> int:
+    """How many rows have a vector, each once a space."""
+    return len({(row, space) for _, row, space in vectors})

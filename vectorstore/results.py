@@ -7,7 +7,8 @@ import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, TypeVar, overload
+from types import MappingProxyType
+from typing import Any, Generic, Self, TypeVar, overload
 
 from vectorstore.errors import ValidationError
 
@@ -155,6 +156,24 @@ class Hits(Sequence[Hit[R]]):
             rows.append({"rank": hit.rank, "score": hit.score, "distance": hit.distance, "record": record})
         return rows
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, fit for JSON: the hits, the promise, and the plan; what commands, service and tools answer."""
+        hits = self.to_dicts()
+        for row, hit in zip(hits, self.hits, strict=True):
+            if hit.snippet is not None:
+                row["snippet"] = hit.snippet
+            if hit.group is not None:
+                row["group"] = hit.group
+        return {
+            "hits": hits,
+            "exact": self.exact,
+            "recall_promised": self.recall_promised,
+            "metric": self.metric,
+            "generation": self.generation,
+            "elapsed": self.elapsed,
+            "plan": asdict(self.plan),
+        }
+
     def explain(self) -> dict[str, Any]:
         """How the answer came about, as plain data: the plan, what was promised, and for each hit what its score is.
 
@@ -284,6 +303,25 @@ class Page(Sequence[R]):
         shown = found[:limit]
         last = as_cursor(shown[-1][0], shown[-1][1]) if len(found) > limit else None
         return cls(tuple(record for _, _, record in shown), total, last)
+
+
+class Purged(int):
+    """How many records of its own kind a purge erased, as a number, and what went in all.
+
+    Attributes:
+        records: kind -> how many records, those that belonged to them included.
+        vectors: kind -> how many of these had a vector; with several spaces, in all of them together.
+    """
+
+    records: Mapping[str, int] = MappingProxyType({})
+    vectors: Mapping[str, int] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, count: int, records: Mapping[str, int], vectors: Mapping[str, int]) -> Self:
+        """A number that knows more."""
+        made = cls(count)
+        made.records, made.vectors = records, vectors
+        return made
 
 
 @dataclass(frozen=True)

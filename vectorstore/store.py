@@ -14,20 +14,23 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from vectorstore.collection import Collection
-from vectorstore.contracts import keep, switched_on
+from vectorstore.contracts import demand, keep, switched_on
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
 from vectorstore.ids import Clock, utc_now
+from vectorstore.interchange import Exchange
+from vectorstore.keeping import Keeping, Snapshots
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
-from vectorstore.promises import UNCOUNTED, VERBS
+from vectorstore.promises import OPENING, UNCOUNTED, VERBS
 from vectorstore.reason import REASONERS, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
 from vectorstore.search.across import SearchAcross
+from vectorstore.states import StateFile, States, StoreState
 from vectorstore.storage import Catalog, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
@@ -36,11 +39,13 @@ from vectorstore.sync import (
     Progress,
     RebuildReport,
     RepairReport,
+    StoreHealth,
     Sync,
     check,
     compact,
     flush,
     has_litter,
+    health,
     rebuild,
     repair,
     snapshot,
@@ -48,15 +53,16 @@ from vectorstore.sync import (
     wants_index,
 )
 from vectorstore.trail import Trail, actor_of
+from vectorstore.workflows import Workflows
 
 R = TypeVar("R", bound=Record)
-Event = Literal["commit", "publish", "rebuild", "fit", "persist"]
-EVENTS: tuple[str, ...] = ("commit", "publish", "rebuild", "fit", "persist")
+Event = Literal["commit", "publish", "rebuild", "fit", "persist", "workflow"]
+EVENTS: tuple[str, ...] = ("commit", "publish", "rebuild", "fit", "persist", "workflow")
 Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross):
+class Store(Shelves, SearchAcross, Exchange, Keeping):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -77,9 +83,11 @@ class Store(Shelves, SearchAcross):
         trail: bool = True,
         contracts: bool | None = None,
     ) -> None:
+        demand(OPENING, locals())
         root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
         asked = None if tokenizer is None else check_tokenizer(tokenizer, "open")
+        who, given = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder)
         self.path = root
         self.read_only = read_only
         self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
@@ -89,16 +97,17 @@ class Store(Shelves, SearchAcross):
             self._sync = Sync(self._catalog)
             self._sync.watch.contracts = switched_on(contracts)
             self._sync.watch.commits = self._commits
-            self.trail = Trail(self._sync, actor_of(actor), write=trail)
+            self.trail = Trail(self._sync, who, write=trail)
             self.models = Models(self._sync)
-            self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
+            self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only, upkeep=self.maintain)
             declare(self._sync, wanted, asked)
-            self._embedding = Embedding(self._sync, OWN if embedder is OWN else as_embedder(embedder))
+            self._embedding = Embedding(self._sync, given)
             metrics = metrics_of(self._sync, metric)
             self._collections: dict[str, Collection[Any]] = {
                 name: collection_of(name, self._sync, table, self._embedding, metrics[name], self.collection)
                 for name, table in self._sync.tables.items()
             }
+            self.workflows = Workflows(self._sync, self.collection, self.trail)
             self._catalog.on_commit = self._committed
             if not read_only and has_litter(self._sync):
                 sweep(self._sync)
@@ -151,7 +160,7 @@ class Store(Shelves, SearchAcross):
             self.trail.flush()
 
     def on(self, event: Event, hook: Hook) -> Callable[[], None]:
-        """Call a function after each commit, publish, rebuild, fit or persist; returns what takes it off again.
+        """Call a function after each commit, publish, rebuild, fit, persist or workflow; returns how to take it off.
 
         The hook gets a mapping with what happened, after the commit, in order, in the thread that committed. A hook
         that raises is logged and kept in `hook_failures`; nothing is lost by it.
@@ -170,8 +179,8 @@ class Store(Shelves, SearchAcross):
     def _committed(self, transaction: Transaction) -> None:
         for event, details in transaction.notes:
             self._call(event, {"seq": transaction.seq, **details})
-            if event == "commit" and details.get("vectors"):
-                self._maintainer.written(str(details["kind"]), cast(int, details["vectors"]))
+            if event == "commit" and (changed := details.get("vectors") or details.get("records")):
+                self._maintainer.written(str(details["kind"]), cast(int, changed))
 
     # -- keeping derived things current ----------------------------------------------------------------------------
 
@@ -248,6 +257,10 @@ class Store(Shelves, SearchAcross):
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
         return statistics(self._sync)
 
+    def health(self) -> StoreHealth:
+        """Whether the store can be read and written now, and its indexes are current; about a millisecond."""
+        return health(self._sync)
+
     def metrics(self, *, reset: bool = False) -> dict[str, Operation]:
         """Calls, failures and seconds of each operation ("concepts.search", "store.compact") of this open store.
 
@@ -279,6 +292,7 @@ class Store(Shelves, SearchAcross):
 
     def close(self) -> None:
         """Finish background work, flush if many vectors wait, close every handle; safe to call twice."""
+        self.workflows.close()
         if not self._maintainer.stop():
             return
         try:
@@ -288,6 +302,8 @@ class Store(Shelves, SearchAcross):
         finally:
             self._catalog.close()
             self._sync.close()
+            if self._leave is not None:
+                self._leave()
 
     def __enter__(self) -> Self:
         return self
@@ -361,4 +377,8 @@ def open(
     )
 
 
-keep((Store, Collection, Models, *REASONERS.values()), VERBS, UNCOUNTED)
+keep(
+    (Store, Collection, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    VERBS,
+    UNCOUNTED,
+)

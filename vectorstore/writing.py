@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -28,6 +28,9 @@ from vectorstore.vectors import Matrix, as_matrix
 
 R = TypeVar("R", bound=Record)
 CHUNK = 20_000
+Existing = dict[str, tuple[int, bool]]
+"""Id -> (row, is deleted) of records that are there."""
+
 _ID, _VERSION, _CREATED, _UPDATED, _DELETED = 0, 2, 3, 4, 5
 
 
@@ -80,7 +83,7 @@ def incoming(
 class Chunk:
     """One prepared chunk: rows, and the vectors of some of them (by place within the chunk)."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     staged: list[tuple[list[int], Staged]]
     unchanged: dict[int, bytes]
 
@@ -100,6 +103,8 @@ class Batch(Generic[R]):
         self._parts: list[Chunk] = []
         self._probe: Matrix | None = None
         self.ids: list[str] = []
+        self.numbers: list[int] = []
+        self.witness: Callable[[Transaction, Existing], None] | None = None
         self._seen: dict[str, int] = {}
         with sync.catalog.read() as connection:
             self._space = rows.space_by_name(connection, table.name)
@@ -205,7 +210,7 @@ class Batch(Generic[R]):
 
     def _stage_texts(self, part: Chunk, records: list[R], ids: list[str], progress: Progress | None) -> None:
         name = self._table.name
-        texts = [self._table.schema.text(record) for record in records]
+        texts = self._texts(records, ids)
         hashes = [text_hash(text) for text in texts]
         part.unchanged = self._same_text(ids, hashes)
         places = [place for place, text in enumerate(texts) if text and place not in part.unchanged]
@@ -216,6 +221,10 @@ class Batch(Generic[R]):
                 self._probe = self._embedding.probe()
             origin = Origin("embedder", 1.0, chosen)
             part.staged.append((places, stage(self._sync, name, [ids[place] for place in places], matrix, origin)))
+
+    def _texts(self, records: list[R], ids: list[str]) -> list[str]:
+        """What is embedded for each; an empty one is not."""
+        return [self._table.schema.text(record) for record in records]
 
     def _same_text(self, ids: list[str], hashes: list[bytes]) -> dict[int, bytes]:
         """Places whose stored record has a vector of just that text, which stays."""
@@ -250,17 +259,13 @@ class Batch(Generic[R]):
             Raced: prepare again.
         """
         with self._sync.catalog.write(undo=self.discard) as transaction:
-            numbers = self._write(transaction, operation, versions)
-            self._note(transaction, operation, numbers)
+            self.numbers = self._write(transaction, operation, versions)
+            self._note(transaction, operation, self.numbers)
         return len(self.ids)
 
     def _note(self, transaction: Transaction, operation: str, numbers: list[int]) -> None:
         count = sum(len(places) for part in self._parts for places, _ in part.staged)
-        details: dict[str, object] = {
-            "kind": self._table.name,
-            "operation": operation,
-            "records": len(self.ids),
-        }
+        details: dict[str, object] = {"kind": self._table.name, "operation": operation, "records": len(self.ids)}
         transaction.notes.append(("commit", {**details, "vectors": count}))
         if numbers:
             transaction.record(operation, self._table.name, numbers, vectors=count)
@@ -282,6 +287,8 @@ class Batch(Generic[R]):
             absent = [name for name in self.ids if name not in existing or existing[name][1]]
             if absent:
                 raise NotFound(f"{table.name}: no record with id {absent[0]!r}; use upsert to create it")
+        if self.witness is not None:  # sees what is about to be replaced
+            self.witness(transaction, existing)
         guard = self._sync.guards.get(table.name)
         offset, written = 0, list[int]()
         for part in self._parts:
@@ -313,7 +320,7 @@ class Batch(Generic[R]):
         self,
         transaction: Transaction,
         part: Chunk,
-        existing: dict[str, tuple[int, bool]],
+        existing: Existing,
         operation: str,
         versions: Mapping[str, int] | None,
     ) -> list[int]:
@@ -342,7 +349,7 @@ class Batch(Generic[R]):
                 numbers.append(number)
                 changed.append((number, self._succeeding(row, version, made, deleted)))
             if changed:
-                table.replace(connection, changed)
+                table.replace(connection, table.raised(connection, changed))
             if new:
                 table.insert(connection, first, new)
             return numbers

@@ -1,6 +1,10 @@
 """Bad inputs to the verbs of stores and models."""
 
-from refused import Row
+from datetime import datetime
+from typing import Any
+
+import vectorstore as vs
+from refused import NAN, Row
 
 BAD: list[Row] = [
     ("store", "search", ("x",), {"k": 0}, "k", 0),
@@ -25,4 +29,38 @@ BAD: list[Row] = [
     ("store.models", "path", (3,), {}, "name", 3),
     ("store.models", "list", (3,), {}, "name", 3),
     ("store.models", "delete", ("net", 0), {}, "version", 0),
+    ("store.trail", "list", (), {"limit": 0}, "limit", 0),
+    ("store.trail", "list", (), {"operation": 3}, "operation", 3),
+    ("store.trail", "list", (), {"id": "x"}, "kind", None),
+    ("store.trail", "list", (), {"since": "yesterday"}, "since", "yesterday"),
+    ("store.trail", "list", (), {"since": datetime(2026, 1, 1)}, "since", datetime(2026, 1, 1)),
+    ("store.trail", "list", (), {"after": "gibberish"}, "after", "gibberish"),
+    ("store.trail", "ids", ("1",), {}, "number", "1"),
+    ("store.trail", "ids", (10**9,), {}, "number", 10**9),
+    ("store.trail", "verify", (3,), {}, "anchor", 3),
+    ("store.trail", "verify", ("24",), {}, "anchor", "24"),
+    ("store.trail", "rotate", (-1,), {}, "keep", -1),
 ]
+
+OPENING: list[tuple[dict[str, Any], str]] = [
+    ({"path": 3}, "path"),
+    ({"path": b"kb"}, "path"),
+    ({"kinds": "concepts"}, "kinds"),
+    ({"kinds": [3]}, "kinds"),
+    ({"kinds": vs.Concept}, "kinds"),
+    ({"metric": "manhattan"}, "metric"),
+    ({"metric": 3}, "metric"),
+    ({"tokenizer": 3}, "tokenizer"),
+    ({"read_only": "yes"}, "read_only"),
+    ({"create": 1}, "create"),
+    ({"auto_publish": None}, "auto_publish"),
+    ({"verify": "no"}, "verify"),
+    ({"trail": 0}, "trail"),
+    ({"clock": 12.5}, "clock"),
+    ({"timeout": -1}, "timeout"),
+    ({"timeout": NAN}, "timeout"),
+    ({"contracts": "off"}, "contracts"),
+    ({"actor": ""}, "actor"),
+    ({"embedder": 3}, "embedder"),
+]
+"""Bad options of `vs.open`, and the field that the error must name."""

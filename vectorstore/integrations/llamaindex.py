@@ -2,13 +2,15 @@
 
     from vectorstore.integrations.llamaindex import KnowledgeVectorStore
 
-    index = VectorStoreIndex.from_vector_store(KnowledgeVectorStore("kb"), embed_model=model)
+    index = VectorStoreIndex.from_vector_store(KnowledgeVectorStore("kb"), embed_model=KnowledgeEmbedding())
 
-Needs the extra `llamaindex`. Vectors are LlamaIndex's; text and hybrid queries are the store's.
+Needs the extra `llamaindex`. Vectors are LlamaIndex's, by whatever model it has; `KnowledgeEmbedding` is one that needs
+no download. Text and hybrid queries are the store's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from typing import Any
 from pydantic import PrivateAttr
 
 try:
+    from llama_index.core.embeddings import BaseEmbedding
     from llama_index.core.schema import BaseNode, MetadataMode, TextNode
     from llama_index.core.vector_stores.types import (
         BasePydanticVectorStore,
@@ -32,13 +35,13 @@ try:
 except ImportError as error:
     raise ImportError('needs LlamaIndex: pip install "vectorstore[llamaindex]"') from error
 
+from vectorstore.embedders import Embedder, as_embedder
 from vectorstore.errors import ValidationError, WhereError
-from vectorstore.integrations.passages import TABLE, store_of
+from vectorstore.integrations.passages import EVERYTHING, TABLE, store_of
 from vectorstore.search import WithVector
 from vectorstore.search.fusion import Fusion
 from vectorstore.store import Store
 
-EVERYTHING = {"version__gte": 1}
 _OPERATORS = {
     FilterOperator.EQ: "eq",
     FilterOperator.NE: "ne",
@@ -212,6 +215,42 @@ class KnowledgeVectorStore(BasePydanticVectorStore):
         asked = WithVector(query.query_str, query.query_embedding)
         k = query.hybrid_top_k or query.similarity_top_k
         return self._passages.search(asked, k, where, mode="hybrid", fusion=fusion)
+
+
+class KnowledgeEmbedding(BaseEmbedding):
+    """An embedder of this package as LlamaIndex's model: all-MiniLM-L6-v2, or what `vectorstore.open` takes."""
+
+    _embedder: Embedder = PrivateAttr()
+
+    def __init__(self, embedder: Any = "minilm", **options: Any) -> None:
+        """Take an embedder; nothing is loaded before the first text.
+
+        Args:
+            embedder: as of `vectorstore.open`.
+            options: of LlamaIndex's models, `embed_batch_size=` for one.
+        """
+        found = as_embedder(embedder)
+        if found is None:
+            raise ValidationError("embedder: expected one, got None")
+        super().__init__(model_name=embedder if isinstance(embedder, str) else type(found).__name__, **options)
+        self._embedder = found
+
+    @classmethod
+    def class_name(cls) -> str:
+        """As LlamaIndex serialises it."""
+        return "KnowledgeEmbedding"
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return [[float(number) for number in row] for row in self._embedder.embed(texts)]
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embeddings([text])[0]
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._get_text_embedding(query)
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return await asyncio.to_thread(self._get_text_embedding, query)
 
 
 def _without_text(node: BaseNode) -> str:

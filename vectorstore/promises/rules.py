@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -55,6 +55,16 @@ def all_text(values: object) -> bool:
     return all(issubclass(kind, str) for kind in set(map(type, values)))
 
 
+def is_kind(value: object) -> bool:
+    """Whether it is a record class."""
+    return isinstance(value, type) and isinstance(getattr(value, "table", None), str)
+
+
+def all_kinds(values: object) -> bool:
+    """Whether what can be looked at twice holds record classes only."""
+    return not isinstance(values, list | tuple | set | frozenset) or all(map(is_kind, values))
+
+
 TEXT = Rule("text", lambda value: isinstance(value, str))
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 SHARE = number(0, 1, "0..1")
@@ -71,10 +81,8 @@ IDS = Rule(
 SOME_IDS = Rule("an id, or ids as text", lambda value: isinstance(value, str) or IDS.holds(value))
 PATH = Rule("a path", lambda value: isinstance(value, str | os.PathLike))
 AGE = Rule("a timedelta of at least zero", lambda value: isinstance(value, timedelta) and value >= timedelta(0))
-KIND = Rule(
-    "the name or the class of a kind",
-    lambda value: isinstance(value, str) or isinstance(getattr(value, "table", None), str),
-)
+TIME = Rule("a datetime with a zone", lambda value: isinstance(value, datetime) and value.tzinfo is not None)
+KIND = Rule("the name or the class of a kind", lambda value: isinstance(value, str) or is_kind(value))
 RECIPE = Rule(
     "a recipe, the name of one, or a .toml file",
     lambda value: (

@@ -1,8 +1,10 @@
-"""What the verbs of a store and of its models demand and promise."""
+"""What opening a store, its verbs, its models and its trail demand and promise."""
 
 from __future__ import annotations
 
-from vectorstore.contracts import Verb
+from collections.abc import Iterable, Mapping
+
+from vectorstore.contracts import Rule, Verb
 from vectorstore.promises.rules import (
     COUNT,
     CURSOR,
@@ -12,18 +14,46 @@ from vectorstore.promises.rules import (
     KIND,
     NAMED,
     PAGE,
+    PATH,
     PROGRESS,
     RECIPE,
     SIZE,
     SPACE,
     TEXT,
+    TIME,
+    all_kinds,
     number,
     one_of,
     or_none,
     whole,
 )
 
-_EVENTS = ("commit", "publish", "rebuild", "fit", "persist")
+_EVENTS = ("commit", "publish", "rebuild", "fit", "persist", "workflow")
+
+_SECONDS = number(0, words="a number of seconds, at least 0")
+_CHOICE = or_none(one_of("cosine", "ip", "l2"))
+_KINDS = Rule(
+    "record classes",
+    lambda value: (
+        isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | type) and all_kinds(value)
+    ),
+)
+_METRIC = Rule(
+    "cosine, ip or l2, or a mapping from kinds to these",
+    lambda value: isinstance(value, Mapping) or _CHOICE.holds(value),
+)
+
+OPENING: dict[str, Rule] = {
+    "path": PATH,
+    "kinds": _KINDS,
+    "metric": _METRIC,
+    "tokenizer": or_none(TEXT),
+    **dict.fromkeys(("read_only", "create", "auto_publish", "verify", "trail"), FLAG),
+    "clock": FUNCTION,
+    "timeout": _SECONDS,
+    "contracts": or_none(FLAG),
+}
+"""What opening demands, whether contracts are checked afterwards or not."""
 
 VERBS: dict[str, Verb] = {
     "Store.collection": Verb({"kind": KIND}, counted=False),
@@ -34,8 +64,9 @@ VERBS: dict[str, Verb] = {
     "Store.compact": Verb({"kind": or_none(TEXT), "progress": PROGRESS}, writes=True),
     "Store.check": Verb({"progress": PROGRESS}),
     "Store.repair": Verb({"dry_run": FLAG}, writes=True),
-    "Store.sweep": Verb({"older_than": number(0, words="a number of seconds, at least 0")}, writes=True),
+    "Store.sweep": Verb({"older_than": _SECONDS}, writes=True),
     "Store.stats": Verb(),
+    "Store.health": Verb(),
     "Store.context_info": Verb({"name": TEXT}),
     "Models.put": Verb(
         {"name": TEXT, "kind": or_none(TEXT), "space": SPACE, "library": or_none(TEXT), "metadata": FILTER},
@@ -45,4 +76,22 @@ VERBS: dict[str, Verb] = {
     "Models.path": Verb({**NAMED, "version": or_none(whole(1))}),
     "Models.list": Verb({"name": or_none(TEXT), "limit": SIZE, "after": CURSOR}, PAGE),
     "Models.delete": Verb({**NAMED, "version": or_none(whole(1))}, COUNT, writes=True),
+    "Trail.list": Verb(
+        {
+            "operation": or_none(TEXT),
+            "kind": or_none(TEXT),
+            "id": or_none(TEXT),
+            "actor": or_none(TEXT),
+            "since": or_none(TIME),
+            "limit": SIZE,
+            "after": CURSOR,
+        },
+        PAGE,
+    ),
+    "Trail.stream": Verb(),
+    "Trail.ids": Verb({"number": whole(1)}),
+    "Trail.anchor": Verb(),
+    "Trail.verify": Verb({"anchor": or_none(TEXT)}),
+    "Trail.rotate": Verb({"keep": whole(0)}, writes=True),
+    "Trail.flush": Verb(counted=False),
 }

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from vectorstore.errors import NotFound
 from vectorstore.ids import fold
+from vectorstore.reason.associating import Association, Spread, associated
+from vectorstore.reason.linked import Linked
 from vectorstore.reason.named import Named
-from vectorstore.records import Concept, Relation, Where, parse
-from vectorstore.records.where import And, Node, Term
+from vectorstore.records import Concept, Relation, Where
+from vectorstore.records.where import Node
 from vectorstore.results import Hits
-from vectorstore.storage.edges import Edge, edges_at
+from vectorstore.search.searcher import Request
+from vectorstore.storage import Connection
+from vectorstore.storage.edges import Direction, Edge
 
 By = Literal["exact", "pattern", "text", "similar"]
-Direction = Literal["out", "in", "both"]
 _WILD = frozenset("*?[")
 
 
@@ -34,8 +37,10 @@ class Related:
     path: tuple[Edge, ...]
 
 
-class Concepts(Named[Concept]):
+class Concepts(Named[Concept], Linked[Concept]):
     """Things one can think of, each in one sense. `vs.Words(store.concepts)` asks them with gensim's words."""
+
+    edge_kind = Relation.table
 
     def senses(self, name: str, context: str | None = None) -> list[Concept]:
         """All concepts that a name stands for: those called so, then those with such a lemma.
@@ -103,34 +108,38 @@ class Concepts(Named[Concept]):
 
         Cost: one query a step of depth and direction; no concept is visited twice.
         """
-        node = self._edge_filter(type, where)
-        edges = self._sync.table(Relation.table)
-        with self._sync.catalog.read() as connection:
-            if id not in self._table.by_ids(connection, [id]):
-                raise NotFound(f"{self.name}: no record with id {id!r}")
-            paths: dict[str, tuple[Edge, ...]] = {id: ()}
-            frontier, reached = [id], 0
-            while frontier and len(paths) <= limit and (depth is None or reached < depth):
-                reached += 1
-                steps: list[str] = []
-                for outgoing in [way for way in (True, False) if direction in ("both", "out" if way else "in")]:
-                    for edge in edges_at(connection, edges, self._table, frontier, node, outgoing=outgoing):
-                        near, far = (edge.source, edge.target) if outgoing else (edge.target, edge.source)
-                        if far not in paths:
-                            paths[far] = (*paths[near], edge)
-                            steps.append(far)
-                frontier = steps
-            ids = list(paths)[1 : limit + 1]
-            records = self._table.by_ids(connection, ids)
-        return [Related(records[name][1], len(paths[name]), paths[name]) for name in ids]
+        found = self._graph.reached(id, type, direction, depth, where=where, limit=limit)
+        return [Related(each.record, each.depth, each.path) for each in found]
 
-    def _edge_filter(self, type: str | Iterable[str] | None, where: Where | None) -> Node | None:
-        schema = self._sync.table(Relation.table).schema
-        node: Node | None = parse(where, schema)
-        if type is None:
-            return node
-        term = Term(schema.by_name["type"], (), "in", tuple([type] if isinstance(type, str) else type))
-        return term if node is None else And((term, node))
+    def associate(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        spread: Spread | None = None,
+        where: Where | None = None,
+        recall: float | None = None,
+        exact: bool = False,
+    ) -> list[Association[Concept]]:
+        """The concepts nearest to a query, and what relations lead to from them, in one scored list; see `Spread`.
+
+        A relation counts by its confidence.
+
+        Args:
+            query: as in `search`; so are `recall` and `exact`.
+            k: how many of all.
+            spread: how far and how much; None for the defaults.
+            where: a filter over what is found; neighbours may be any.
+        """
+        request = Request.checked(self._table, k, where, recall, exact)
+        searcher = self._searcher(None)
+        vector, left_out = searcher.queries.one(query)
+
+        def answer(connection: Connection, most: int, node: Node | None, exactly: bool) -> Hits[Concept]:
+            asked = replace(request, k=most, node=node, exact=exactly)
+            return searcher.answer(connection, query, vector, left_out, asked, time.perf_counter())
+
+        return associated(self._graph, answer, request.node, exact, spread or Spread(), k, left_out)
 
     def _name_filters(self, name: str) -> list[Where]:
         return [{"name": name}, {"lemmas__has": name}]

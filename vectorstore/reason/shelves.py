@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING, Any
 from vectorstore.collection import Collection
 from vectorstore.embedding import Embedding
 from vectorstore.reason.analogies import Analogies
+from vectorstore.reason.causes import Causes
 from vectorstore.reason.clusters import Clusters
 from vectorstore.reason.concepts import Concepts
 from vectorstore.reason.contexts import Contexts
+from vectorstore.reason.episodes import Episodes
 from vectorstore.reason.fields import Fields
 from vectorstore.reason.frames import FrameRelations, Frames
 from vectorstore.reason.instances import Instances
 from vectorstore.reason.lattice import Lattice
+from vectorstore.reason.memories import Memories
+from vectorstore.reason.minds import Architectures, Intelligences
 from vectorstore.reason.reasoner import Others, Reasoner
+from vectorstore.reason.skills import Skills
 from vectorstore.reason.terms import Steps, Terms
 from vectorstore.reason.topology import Edges
 from vectorstore.records import (
     Analogy,
+    Architecture,
+    Artifact,
     Axiom,
+    CausalEdge,
     Cluster,
     Concept,
     Context,
@@ -27,13 +35,19 @@ from vectorstore.records import (
     EchoForm,
     EchoStep,
     EchoTerm,
+    Episode,
     Frame,
     FrameInstance,
     FrameRelation,
     Identity,
+    Intelligence,
+    Memory,
     Relation,
     SemanticField,
+    Skill,
+    Tier,
 )
+from vectorstore.states import States, StoreState
 from vectorstore.storage import RecordTable
 from vectorstore.sync import Sync
 
@@ -46,6 +60,12 @@ REASONERS: dict[str, type[Reasoner[Any]]] = {
     FrameInstance.table: Instances,
     Cluster.table: Clusters,
     SemanticField.table: Fields,
+    Memory.table: Memories,
+    Episode.table: Episodes,
+    CausalEdge.table: Causes,
+    Skill.table: Skills,
+    Architecture.table: Architectures,
+    Intelligence.table: Intelligences,
     EchoForm.table: Lattice,
     EchoTerm.table: Terms,
     EchoStep.table: Steps,
@@ -68,6 +88,7 @@ class Shelves:
     """The built-in kinds by name."""
 
     if TYPE_CHECKING:
+        _sync: Sync
 
         def collection(self, kind: Any) -> Any:
             """The records of a kind; what `Store` has."""
@@ -123,6 +144,41 @@ class Shelves:
         return self.collection(Axiom)  # type: ignore[no-any-return]
 
     @property
+    def memories(self) -> Memories:
+        """What is remembered."""
+        return self.collection(Memory)  # type: ignore[no-any-return]
+
+    @property
+    def tiers(self) -> Collection[Tier]:
+        """The rungs of the memories' ladder that are other than `vs.LADDER`."""
+        return self.collection(Tier)  # type: ignore[no-any-return]
+
+    @property
+    def episodes(self) -> Episodes:
+        """What was tried, and what came of it."""
+        return self.collection(Episode)  # type: ignore[no-any-return]
+
+    @property
+    def causes(self) -> Causes:
+        """Which memory led to which."""
+        return self.collection(CausalEdge)  # type: ignore[no-any-return]
+
+    @property
+    def skills(self) -> Skills:
+        """What one has learned to do."""
+        return self.collection(Skill)  # type: ignore[no-any-return]
+
+    @property
+    def architectures(self) -> Architectures:
+        """How minds are built."""
+        return self.collection(Architecture)  # type: ignore[no-any-return]
+
+    @property
+    def intelligences(self) -> Intelligences:
+        """Minds."""
+        return self.collection(Intelligence)  # type: ignore[no-any-return]
+
+    @property
     def lattice(self) -> Lattice:
         """Echo forms: bundles of terms that gather and fade."""
         return self.collection(EchoForm)  # type: ignore[no-any-return]
@@ -131,3 +187,17 @@ class Shelves:
     def identities(self) -> Collection[Identity]:
         """What echo forms are about: geoids and scars."""
         return self.collection(Identity)  # type: ignore[no-any-return]
+
+    @property
+    def artifacts(self) -> Collection[Artifact]:
+        """Numeric artifacts: vectors that programs bring."""
+        return self.collection(Artifact)  # type: ignore[no-any-return]
+
+    @property
+    def states(self) -> States:
+        """The states of programs, by name."""
+        return States(self._sync, self.artifacts)
+
+    def state(self, name: str, **options: Any) -> StoreState:
+        """The state of a name; options as in `States.open`: keep, types, compression, cipher, searchable."""
+        return self.states.open(name, **options)

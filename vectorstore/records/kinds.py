@@ -12,11 +12,14 @@ from pydantic import Field
 
 from vectorstore.ids import id_part
 from vectorstore.records.analogies import Analogy
+from vectorstore.records.artifacts import Artifact
 from vectorstore.records.axioms import Axiom
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Frame, FrameInstance, FrameRelation
 from vectorstore.records.lattice import EchoEdge, EchoForm, EchoStep, EchoTerm, Identity
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, LISTED, Ref
+from vectorstore.records.memories import CausalEdge, Episode, Memory, Tier
+from vectorstore.records.minds import Architecture, Intelligence, Skill
 from vectorstore.records.names import Name
 from vectorstore.records.record import Count, Record, Unit
 from vectorstore.records.relations import Relation
@@ -85,6 +88,7 @@ class Cluster(Record, table="clusters"):
 
 BUILTIN: tuple[type[Record], ...] = (
     *(Context, Concept, Analogy, Cluster, SemanticField),
-    *(Relation, Frame, FrameRelation, FrameInstance, Axiom),
+    *(Relation, Frame, FrameRelation, FrameInstance, Axiom, Artifact),
+    *(Tier, Memory, Episode, CausalEdge, Skill, Architecture, Intelligence),
     *(Identity, EchoForm, EchoTerm, EchoStep, EchoEdge),
 )

@@ -1,7 +1,7 @@
 """Markers for `Annotated` hints: what a field means beyond its type.
 
-A kind says everything the store needs in its hints; `schema.py` reads them. `FOLDED`, `INDEXED`, `UNIQUE` and
-`EMBEDDED` are flags; `Ref` points to another kind, `Listed` has the values of a list indexed.
+A kind says everything the store needs in its hints; `schema.py` reads them. `FOLDED`, `INDEXED`, `UNIQUE`, `EMBEDDED`
+and `RISING` are flags; `Ref` points to another kind, `Listed` has the values of a list indexed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ UNIQUE = Flag("unique")
 
 FOLDED = Flag("folded")
 """A name: kept as written, compared in folded form (NFKC, case-folded, single spaces)."""
+
+RISING = Flag("rising")
+"""A count or a time that never falls while the record lives: of the stored value and a written one the larger stays."""
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,9 @@ _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED = frozenset(
     {
         *("row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"),
-        *("audits", "decisions", "models", "memberships"),
+        *("audits", "decisions", "models", "memberships", "written", "state_saves"),
         *("trail", "trail_head", "trail_files", "erased_rows"),
+        *("workflows", "workflow_items", "workflow_log"),
     }
 )
 
@@ -246,9 +247,14 @@ def _expectation(problem: Any) -> str:
     return f"{str(problem['msg'])[:1].lower()}{str(problem['msg'])[1:]}, got {got}"
 
 
+def _is(bound: object, number: float) -> bool:
+    """Whether a bound is this number, and not a whole one: counts have bounds too."""
+    return isinstance(bound, float) and bound == number
+
+
 _PHRASES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "greater_than_equal": lambda bound: "0..1" if bound.get("ge") == 0.0 else f"at least {bound.get('ge')}",
-    "less_than_equal": lambda bound: "0..1" if bound.get("le") == 1.0 else f"at most {bound.get('le')}",
+    "greater_than_equal": lambda bound: "0..1" if _is(bound.get("ge"), 0.0) else f"at least {bound.get('ge')}",
+    "less_than_equal": lambda bound: "0..1" if _is(bound.get("le"), 1.0) else f"at most {bound.get('le')}",
     "greater_than": lambda bound: f"more than {bound.get('gt'):g}",
     "float_type": lambda _: "a number",
     "float_parsing": lambda _: "a number",

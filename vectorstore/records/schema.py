@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -20,7 +21,7 @@ from pydantic_core import from_json
 from vectorstore.errors import ValidationError
 from vectorstore.ids import fold
 from vectorstore.records.codecs import Value, codec, is_text, texts_from_json, without_none, without_nul
-from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, UNIQUE, Listed, Ref
+from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, RISING, UNIQUE, Listed, Ref
 from vectorstore.records.record import Record, UtcTime
 
 R = TypeVar("R", bound=Record)
@@ -49,6 +50,7 @@ class Column:
     ref: str | None = None
     cascade: bool = False
     listed: tuple[str, ...] | None = None
+    rising: bool = False
 
     @property
     def sql_type(self) -> str:
@@ -99,6 +101,21 @@ class Schema(Generic[R]):
     def listed(self) -> tuple[Column, ...]:
         """Lists whose values have a table of their own; the tags of every kind are the first."""
         return tuple(column for column in self.columns if column.listed is not None)
+
+    @functools.cached_property
+    def declaration(self) -> str:
+        """The columns as JSON, as the catalog records them; kept, for they are half the time of making a store."""
+        return json.dumps([dataclasses.asdict(column) for column in self.columns])
+
+    @functools.cached_property
+    def json_schema(self) -> str:
+        """The kind's JSON schema."""
+        return json.dumps(self.kind.model_json_schema())
+
+    @functools.cached_property
+    def rising(self) -> tuple[Column, ...]:
+        """Counts and times that never fall while a record lives."""
+        return tuple(column for column in self.columns if column.rising)
 
     @functools.cached_property
     def text_columns(self) -> tuple[Column, ...]:
@@ -235,6 +252,7 @@ def _read_hints(kind: Any) -> Schema[Any]:
                 ref=ref.kind if ref else listed.ref if listed else None,
                 cascade=ref is not None and ref.cascade,
                 listed=None if listed is None else listed.keys,
+                rising=RISING in marks,
             )
         )
         encoders.append(partial(without_nul, encoder=encoder) if listed is not None and listed.keys else encoder)
@@ -303,7 +321,7 @@ def generic_kind(table: str, declaration: Sequence[dict[str, Any]], spaces: tupl
         hint = _HINTS[column["type"]]
         if column["nullable"]:
             hint = Optional[hint]  # noqa: UP045 - built from a value
-        flags = [flag for flag in (EMBEDDED, FOLDED, INDEXED, UNIQUE) if column[flag.name]]
+        flags = [flag for flag in (EMBEDDED, FOLDED, INDEXED, RISING, UNIQUE) if column.get(flag.name)]
         marks: list[Any] = list(flags)
         if column.get("listed") is not None:
             marks.append(Listed(*column["listed"], ref=column["ref"]))

@@ -208,7 +208,9 @@ def retired_vids(connection: Connection, space: int, since: int) -> Vids:
 
 
 def restorable_vids(connection: Connection, space: int, table: str) -> tuple[Vids, Vids]:
-    """(vids ascending, records) of the last vectors of deleted records: a restore needs them, a purge drops them.
+    """(vids ascending, records) of retired vectors that may come back; a purge of the record drops them.
+
+    The last vectors of deleted records, which a restore needs, and what a workflow replaced, which its rollback needs.
 
     Args:
         connection: of a running transaction.
@@ -217,8 +219,10 @@ def restorable_vids(connection: Connection, space: int, table: str) -> tuple[Vid
     """
     found = connection.execute(
         f"SELECT max(v.vid), v.record FROM vectors v JOIN {table} t ON t.row = v.record WHERE v.space = ? "
-        "AND v.retired IS NOT NULL AND t.deleted_at IS NOT NULL GROUP BY v.record ORDER BY 1",
-        (space,),
+        "AND v.retired IS NOT NULL AND t.deleted_at IS NOT NULL GROUP BY v.record "
+        "UNION SELECT v.vid, v.record FROM workflow_items i JOIN json_each(i.vids) j ON j.key = ? "
+        "JOIN vectors v ON v.vid = j.value WHERE i.vids IS NOT NULL AND v.retired IS NOT NULL ORDER BY 1",
+        (space, str(space)),
     ).fetchall()
     both = np.array(found, dtype=np.int64).reshape(-1, 2)
     return both[:, 0].copy(), both[:, 1].copy()
@@ -385,3 +389,18 @@ def replace_artifact(
 def drop_artifact(connection: Connection, space: int, kind: str) -> None:
     """Without an index the space is searched exactly."""
     connection.execute("DELETE FROM artifacts WHERE space = ? AND type = ?", (space, kind))
+
+
+def every_vector(connection: Connection, space: int, records: Iterable[int]) -> list[tuple[int, int]]:
+    """(vid, row) of all vectors that rows have or had in a space.
+
+    Retired ones, which no index finds by row, are looked through once.
+    """
+    listed = json.dumps(list(records))
+    return connection.execute(
+        "SELECT v.vid, v.record FROM json_each(?) j "
+        "CROSS JOIN vectors v ON v.record = j.value AND v.space = ? AND v.retired IS NULL "
+        "UNION ALL SELECT vid, record FROM vectors INDEXED BY vectors_retired WHERE space = ? AND retired IS NOT NULL "
+        "AND record IN (SELECT value FROM json_each(?))",
+        (listed, space, space, listed),
+    ).fetchall()

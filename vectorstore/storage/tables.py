@@ -79,6 +79,42 @@ class RecordTable(DeclaredTable[R]):
         if text_changed:
             self._index_text(connection, where, (numbers,))
 
+    def change_below(self, connection: Connection, rows: Sequence[int], statements: Iterable[str]) -> None:
+        """Change rows by statements of history; their full text and lists follow."""
+        numbers = json.dumps(list(rows))
+        where = "row IN (SELECT value FROM json_each(?))"
+        self._unindex_text(connection, where, (numbers,))
+        for listed in self.lists:
+            listed.delete(connection, numbers)
+        for statement in statements:
+            connection.execute(statement)
+        self._index_text(connection, where, (numbers,))
+        for listed in self.lists:
+            found = connection.execute(f"SELECT row, {self._listed} FROM {self.table} WHERE {where}", (numbers,))
+            listed.insert(connection, [(row, tuple(values)) for row, *values in found.fetchall()])
+
+    def raised(self, connection: Connection, rows: Sequence[tuple[int, Row]]) -> list[tuple[int, Row]]:
+        """The rows as they are to be written over live ones: RISING fields stay at the larger of the two values."""
+        names = [column.name for column in self.schema.rising]
+        if not names or not rows:
+            return list(rows)
+        listed = ", ".join(f"t.{quote(name)}" for name in names)
+        found = connection.execute(
+            f"SELECT t.row, {listed} FROM json_each(?) j CROSS JOIN {self.table} t ON t.row = j.value "
+            f"WHERE t.{UNDELETED}",
+            (json.dumps([number for number, _ in rows]),),
+        )
+        stored = {number: values for number, *values in found}
+        places = [self.schema.names.index(name) for name in names]
+        out = []
+        for number, row in rows:
+            new = list(row)
+            for place, value in zip(places, stored.get(number, ()), strict=False):
+                if value is not None:
+                    new[place] = value if new[place] is None else max(new[place], value)
+            out.append((number, tuple(new)))
+        return out
+
     def erase(self, connection: Connection, rows: Sequence[int]) -> None:
         """Remove rows for good, with their full text and the values of their lists."""
         numbers = json.dumps(list(rows))

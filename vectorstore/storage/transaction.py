@@ -45,6 +45,10 @@ class Transaction:
         """Say what is done, for the trail; written in the same commit."""
         self.done.append(Done(operation, kind, list(rows), details))
 
+    def quiet(self) -> None:
+        """What was changed so far is nothing that the trail tells: a lease was prolonged, a counter went on."""
+        self.changes = self.connection.total_changes
+
     def mark(self) -> tuple[int, int, int, int]:
         """Where a part of the transaction begins; the first number is the place in `undo`."""
         return len(self.undo), len(self.after), len(self.notes), len(self.done)

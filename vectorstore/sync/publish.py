@@ -7,6 +7,7 @@ newer one meanwhile; both are checked in the transaction that publishes it. The 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from vectorstore.errors import RecallTooLow, Superseded
 from vectorstore.files import sha256
@@ -16,17 +17,29 @@ from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Progress, Sync
 from vectorstore.vectors import Curve, Index, Live, Segment, build, has_faiss, library, measure, to_bytes
 
+Also = Callable[[Transaction], None]
+"""Done in the transaction that makes an index current."""
+
 PUBLISH_ROWS = 10_000
 """Below so many vectors an exact scan takes about half a millisecond and no index is published by itself."""
 
 
-def publish(sync: Sync, space_name: str, recipe: IndexRecipe, live: Live, progress: Progress | None = None) -> None:
+def publish(
+    sync: Sync,
+    space_name: str,
+    recipe: IndexRecipe,
+    live: Live,
+    progress: Progress | None = None,
+    also: Also | None = None,
+) -> None:
     """Build, measure, write and swap in an index over a snapshot's segments; pending vectors stay in the tail."""
     if recipe.factory == "exact":
         with sync.catalog.write() as transaction:
             retire_index(sync, transaction, space_name)
             transaction.notes.append(("publish", {"space": space_name, "recipe": recipe.name, "rows": 0}))
             transaction.record("publish", _kind(space_name), space=space_name, recipe=recipe.name, vectors=0)
+            if also is not None:
+                also(transaction)
         return
     segments = live.segments[:-1]
     started = time.perf_counter()
@@ -38,6 +51,8 @@ def publish(sync: Sync, space_name: str, recipe: IndexRecipe, live: Live, progre
             sync, transaction, space_name, live, [s.id for s in segments], index, curve, data, seconds
         )
         transaction.notes.append(("publish", pass_on))
+        if also is not None:
+            also(transaction)
 
 
 def build_index(
@@ -89,7 +104,7 @@ def commit_index(
     info = folder.publish(name, [data])
     transaction.undo.append(lambda: folder.remove(name))
     if current is not None:
-        transaction.after.append(lambda: folder.remove(current.file))
+        sync.let_go(transaction, "indexes", space_name, current.file)
     rows.replace_artifact(
         connection,
         space.id,
@@ -123,7 +138,7 @@ def retire_index(sync: Sync, transaction: Transaction, space_name: str) -> None:
         return
     rows.drop_artifact(transaction.connection, space.id, INDEX)
     rows.touch_layout(transaction.connection, space.id, transaction.seq)
-    transaction.after.append(lambda: sync.folder("indexes", space_name).remove(current.file))
+    sync.let_go(transaction, "indexes", space_name, current.file)
 
 
 def snapshot(sync: Sync, space_name: str) -> Live | None:

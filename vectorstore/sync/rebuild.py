@@ -13,7 +13,7 @@ from vectorstore.storage import spaces as rows
 from vectorstore.sync.auto import Trial, rebuild_best
 from vectorstore.sync.compact import compact
 from vectorstore.sync.core import INDEX, Progress, Sync
-from vectorstore.sync.publish import publish, snapshot
+from vectorstore.sync.publish import Also, publish, snapshot
 from vectorstore.sync.write import flush
 from vectorstore.vectors import Live, library
 from vectorstore.vectors.measure import held_out
@@ -72,13 +72,23 @@ def rebuild(sync: Sync, space_name: str, recipe: IndexRecipe | Auto, progress: P
     return RebuildReport(space_name, live.live_rows, seconds, before, quality(sync, space_name, after), trials)
 
 
-def refresh(sync: Sync, space_name: str, recipe: IndexRecipe, live: Live, progress: Progress | None = None) -> None:
-    """Make the recipe's index current, merging segments in the same commit when there are many."""
+def refresh(
+    sync: Sync,
+    space_name: str,
+    recipe: IndexRecipe,
+    live: Live,
+    progress: Progress | None = None,
+    also: Also | None = None,
+) -> None:
+    """Make the recipe's index current, merging segments in the same commit when there are many.
+
+    `also` is done in that commit.
+    """
     if len(live.segments) - 1 > MANY_SEGMENTS and recipe.factory != "exact":
         library()  # raises where FAISS is missing, before any segment is rewritten
-        compact(sync, space_name, recipe=recipe, progress=progress)
+        compact(sync, space_name, also, recipe=recipe, progress=progress)
     else:
-        publish(sync, space_name, recipe, live, progress)
+        publish(sync, space_name, recipe, live, progress, also)
 
 
 def quality(sync: Sync, space_name: str, live: Live, queries: int = 40) -> Quality:

@@ -23,7 +23,8 @@ def as_matrix(
     """The values as a C-contiguous (n, d) float32 matrix, checked.
 
     Args:
-        values: anything numpy can turn into one or two dimensions of numbers.
+        values: anything numpy can turn into one or two dimensions of numbers; or bytes, a vector as float32 in
+            little-endian order, or several such.
         where: how messages name it, such as "concepts.vectors".
         dim: the number of dimensions they must have; None takes what comes.
         metric: cosine refuses zero vectors, which have no direction.
@@ -34,9 +35,11 @@ def as_matrix(
         ValidationError: not numbers, not finite in float32, or a zero vector under cosine; names the row.
     """
     try:
-        array = np.asarray(values)
+        array = np.asarray(_from_bytes(values, where))
         if array.dtype == object or array.dtype.kind not in "fiu":
             array = np.asarray(values, dtype=np.float64)
+    except DimensionError:
+        raise
     except (ValueError, TypeError) as error:
         raise ValidationError(f"{where}: expected numbers of one length, got something else: {error}") from None
     if array.ndim == 1:
@@ -61,6 +64,22 @@ def as_matrix(
             place = int(zero[0]) if row is None else row
             raise ValidationError(f"{where}[{place}]: a zero vector has no direction; cosine needs one")
     return matrix
+
+
+def _from_bytes(values: Any, where: str) -> Any:
+    """Vectors in bytes as arrays; anything else as it is."""
+    one = isinstance(values, bytes)
+    if not one and not (isinstance(values, list | tuple) and values and isinstance(values[0], bytes)):
+        return values
+    blobs = [values] if one else values
+    for place, blob in enumerate(blobs):
+        if not isinstance(blob, bytes):
+            raise TypeError(f"[{place}] is no bytes, [0] is")
+        if not blob or len(blob) % 4:
+            raise DimensionError(f"{where}[{place}]: expected 4 bytes a dimension, got {len(blob)} bytes")
+        if len(blob) != len(blobs[0]):
+            raise DimensionError(f"{where}[{place}]: expected {len(blobs[0])} bytes as in [0], got {len(blob)}")
+    return np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), -1)
 
 
 def lengths(matrix: Matrix) -> Matrix:
