@@ -29,7 +29,7 @@ except ImportError as error:
 
 from vectorstore.errors import ValidationError, WhereError
 from vectorstore.ids import new_id, utc_now
-from vectorstore.integrations.passages import TABLE, Passage, name_of, store_of
+from vectorstore.integrations.passages import EVERYTHING, TABLE, Passage, name_of, store_of
 from vectorstore.results import Hit
 from vectorstore.search import WithVector
 from vectorstore.store import Store
@@ -185,7 +185,7 @@ class KnowledgeStore(VectorStore):
         """
         where = where_of(kwargs.get("filter"))
         if ids is None:
-            self.passages.delete(where=where or {"version__gte": 1})
+            self.passages.delete(where=where or EVERYTHING)
         elif ids:
             self.passages.delete(ids, where=where or None)
         return True
