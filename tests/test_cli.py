@@ -254,7 +254,7 @@ def test_delete_restore_and_purge(kb: Path) -> None:
     assert answer("delete", kb, "concepts", "--where", "domain=royalty", "--dry-run") == {"deleted": 2}
     assert answer("delete", kb, "concepts", "king", "queen") == {"deleted": 2}
     assert answer("count", kb, "concepts")["count"] == 1
-    assert answer("restore", kb, "concepts", "king") == {"restored": 1}
+    assert answer("undelete", kb, "concepts", "king") == {"restored": 1}
     assert answer("purge", kb, "concepts", "queen") == {"purged": 1}
     assert [record["id"] for record in answer("find", kb, "concepts")["records"]] == ["king", "dog"]
 
@@ -429,3 +429,47 @@ def test_every_error_class_has_an_exit_code() -> None:
 
     assert 70 not in codes.values()
     assert set(codes.values()) == {code for _, code in EXIT_CODES}
+
+
+# -- over time ---------------------------------------------------------------------------------------------------------
+
+
+def test_backup_list_verify_and_restore(tmp_path: Path, shared: Path) -> None:
+    place = tmp_path / "backups"
+    first = answer("backup", shared, place)
+    assert answer("backup", shared, place, "--keep", 1)["removed"] == [first["generation"]]
+    (listed,) = answer("backup", "-", place, "--list")
+    assert listed["seq"] == first["seq"] and answer("backup", "-", place, "--verify")["ok"]
+    told = run("restore", place, tmp_path / "again")
+    assert told.returncode == 0 and f"as of commit {first['seq']}" in told.stdout
+    code, message = refused("restore", place, tmp_path / "again")
+    assert code == 5 and "replace=True" in message
+    report = answer("restore", place, tmp_path / "again", "--replace", "--generation", listed["id"])
+    assert Path(report["replaced"]).is_dir()
+    assert answer("stats", tmp_path / "again")["kinds"] == answer("stats", shared)["kinds"]
+    (next((place / "files").iterdir())).unlink()
+    assert run("backup", "-", place, "--verify").returncode == 1
+    assert refused("restore", place, tmp_path / "more")[0] == 6
+    assert refused("restore", tmp_path / "nothing", tmp_path / "more")[0] == 5
+    assert refused("backup", shared, place, "--keep-for", "some days")[0] == 2
+
+
+def test_snapshots_and_upkeep(tmp_path: Path, shared: Path) -> None:
+    import shutil
+
+    root = shutil.copytree(shared, tmp_path / "kb")
+    assert "no snapshots" in run("snapshot", root).stdout
+    assert [each["name"] for each in answer("snapshot", root, "before")["snapshots"]] == ["before"]
+    run("delete", root, "concepts", "dog", "--yes")
+    with vs.open(root, embedder=None, read_only=True) as store, store.as_of("before") as then:
+        assert "dog" in then.concepts
+    assert answer("snapshot", root, "--history", "2 days")["history"].startswith("2 days")
+    assert answer("snapshot", root, "before", "--drop")["snapshots"] == []
+    assert refused("snapshot", root, "before", "--drop")[0] == 3
+    assert answer("snapshot", root, "--history", "none")["history"] is None
+    assert run("maintain", root, "--dry-run").returncode == 0
+    report = answer("maintain", root, "--retired", "0.01", "--purge-after", "30 days", "--declare")
+    assert report["policy"]["retired_share"] == 0.01
+    with vs.open(root, embedder=None, read_only=True) as store:
+        assert store.policy is not None and store.policy.retired_share == 0.01
+    assert refused("maintain", root, "--retired", "7")[0] == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -66,9 +65,9 @@ def test_the_lattice(client: TestClient, store: vs.Store) -> None:
     many = client.post("/lattice/resolve_many", json={"pairs": [["geo_1", "scar_7"], ["x", "y"]]}).json()
     assert many["intensities"][0] == pytest.approx(first + 0.1) and len(store.lattice) == 2
     anchor = store.lattice.find(order="created_at")[0].anchor
-    form = client.get(f"/lattice/{quote(anchor)}").json()
-    assert len(form["terms"]) == 2 and form["faults"] == [] and form["intensity"] == pytest.approx(first + 0.1)
-    problem(client.get("/lattice/nobody"), 404, "NotFound")
+    form = client.get("/lattice/form", params={"anchor": anchor}).json()
+    assert form["terms"] and form["faults"] == [] and form["intensity"] == pytest.approx(first + 0.1)
+    problem(client.get("/lattice/form?anchor=nobody"), 404, "NotFound")
     assert (
         client.post("/lattice/prune", json={"older_than_days": 0.0}).json()["pruned"] == 2 and len(store.lattice) == 2
     )

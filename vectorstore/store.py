@@ -19,6 +19,7 @@ from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
 from vectorstore.ids import Clock, utc_now
+from vectorstore.keeping import Keeping, Snapshots
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
@@ -59,7 +60,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross):
+class Store(Shelves, SearchAcross, Keeping):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -96,7 +97,7 @@ class Store(Shelves, SearchAcross):
             self._sync.watch.commits = self._commits
             self.trail = Trail(self._sync, who, write=trail)
             self.models = Models(self._sync)
-            self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
+            self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only, upkeep=self.maintain)
             declare(self._sync, wanted, asked)
             self._embedding = Embedding(self._sync, given)
             metrics = metrics_of(self._sync, metric)
@@ -176,8 +177,8 @@ class Store(Shelves, SearchAcross):
     def _committed(self, transaction: Transaction) -> None:
         for event, details in transaction.notes:
             self._call(event, {"seq": transaction.seq, **details})
-            if event == "commit" and details.get("vectors"):
-                self._maintainer.written(str(details["kind"]), cast(int, details["vectors"]))
+            if event == "commit" and (changed := details.get("vectors") or details.get("records")):
+                self._maintainer.written(str(details["kind"]), cast(int, changed))
 
     # -- keeping derived things current ----------------------------------------------------------------------------
 
@@ -299,6 +300,8 @@ class Store(Shelves, SearchAcross):
         finally:
             self._catalog.close()
             self._sync.close()
+            if self._leave is not None:
+                self._leave()
 
     def __enter__(self) -> Self:
         return self
@@ -372,4 +375,4 @@ def open(
     )
 
 
-keep((Store, Collection, Models, Trail, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)
+keep((Store, Collection, Models, Snapshots, Trail, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)

@@ -1,4 +1,4 @@
-"""Commands about records: add, import, get, find, count, delete, restore, purge."""
+"""Commands about records: add, import, get, find, count, delete, undelete, purge."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
     """Put this module's commands into the application."""
     app.command(rich_help_panel=PANEL)(add)
     app.command("import", rich_help_panel=PANEL)(import_)
-    for command in (get, find, count, delete, restore, purge):
+    for command in (get, find, count, delete, undelete, purge):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -232,7 +232,7 @@ def delete(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete records by id or filter (with both: both must hold); `restore` brings them back until `purge`.
+    """Delete records by id or filter (with both: both must hold); `undelete` brings them back until `purge`.
 
     \b
     vectorstore delete kb concepts default:king
@@ -244,13 +244,13 @@ def delete(
     _tell("would be deleted" if dry_run else "deleted", number, as_json, "deleted")
 
 
-def restore(
+def undelete(
     store: StorePath, kind: KindName, ids: Ids = None, where: WhereText = None, as_json: AsJson = False
 ) -> None:
     """Bring deleted records back, with their vectors.
 
     \b
-    vectorstore restore kb concepts default:king
+    vectorstore undelete kb concepts default:king
     """
     with open_store(store) as opened:
         collection = opened.collection(kind)

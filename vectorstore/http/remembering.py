@@ -296,8 +296,8 @@ def _lattice(routes: APIRouter, service: Service) -> None:
         age = body.older_than_days * DAY
         return answer({"pruned": store.lattice.prune(age, where=body.where, dry_run=body.dry_run)})
 
-    @routes.get("/lattice/{anchor:path}", tags=["lattice"], responses={**READ, **ok("the form and its terms")})
-    def form(anchor: str, context: Context = "default") -> Response:
+    @routes.get("/lattice/form", tags=["lattice"], responses={**READ, **ok("the form and its terms")})
+    def form(anchor: Annotated[str, Query(min_length=1, max_length=255)], context: Context = "default") -> Response:
         """A form with its terms, what time has left of it, and what is wrong with its chain."""
         found = store.lattice.form(anchor, context)
         terms = store.lattice.terms(anchor, context)

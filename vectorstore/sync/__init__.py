@@ -1,5 +1,6 @@
 """Sync: catalog, files and indexes agree, now and after any crash."""
 
+from vectorstore.sync import past
 from vectorstore.sync.check import CheckReport, Finding, check
 from vectorstore.sync.compact import CompactReport, compact
 from vectorstore.sync.core import Guard, Progress, SnapshotMoved, SpaceState, Sync
@@ -35,6 +36,7 @@ __all__ = [
     "flush",
     "has_litter",
     "health",
+    "past",
     "rebuild",
     "refresh",
     "repair",
