@@ -93,7 +93,7 @@ class Bench:
         def update(number: int) -> None:
             rows = [(json.dumps(each), each["id"]) for each in changed(number)]
             self.plain.execute("BEGIN IMMEDIATE")
-            self.plain.executemany("UPDATE concepts SET new = ? WHERE id = ?", rows)
+            self.plain.executemany("UPDATE concepts SET changed = ? WHERE id = ?", rows)
             self.plain.execute("COMMIT")
 
         one = "SELECT record FROM concepts WHERE id = ?"

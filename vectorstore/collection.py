@@ -23,6 +23,7 @@ from vectorstore.storage import RecordTable
 from vectorstore.storage.audits import Audit
 from vectorstore.storage.decisions import Decision, decisions_of
 from vectorstore.sync import Progress, Sync
+from vectorstore.tabular import Tabular
 from vectorstore.writing import Batch, Given, Raced, incoming
 
 R = TypeVar("R", bound=Record)
@@ -31,7 +32,7 @@ _ATTEMPTS = 20
 _VERSION, _UPDATED, _DELETED = 2, 4, 5
 
 
-class Collection(SearchVerbs[R]):
+class Collection(SearchVerbs[R], Tabular[R]):
     """All records of one kind in an open store."""
 
     def __init__(self, sync: Sync, table: RecordTable[R], embedding: Embedding, metric: str) -> None:

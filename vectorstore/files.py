@@ -215,6 +215,27 @@ def publish_file(temporary: Path, final: Path) -> None:
     _sync_folder(final.parent)
 
 
+def replace_file(path: Path, data: Buffer) -> None:
+    """Make these bytes the file's, durably; whatever happens it has the old ones or the new ones, never a mixture.
+
+    Raises:
+        OSError: disk full, no permission; the old bytes stay.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    try:
+        handle = _create(temporary)
+        try:
+            _write(handle, data)
+            _sync(handle)
+        finally:
+            os.close(handle)
+        _rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
 def publish_folder(temporary: Path, final: Path) -> None:
     """Give a folder of whole files its final, new name, durably.
 

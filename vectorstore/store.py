@@ -19,6 +19,7 @@ from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
 from vectorstore.ids import Clock, utc_now
+from vectorstore.interchange import Exchange
 from vectorstore.keeping import Keeping, Snapshots
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
@@ -29,6 +30,7 @@ from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
 from vectorstore.search.across import SearchAcross
+from vectorstore.states import StateFile, States, StoreState
 from vectorstore.storage import Catalog, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
@@ -60,7 +62,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross, Keeping):
+class Store(Shelves, SearchAcross, Exchange, Keeping):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -375,4 +377,8 @@ def open(
     )
 
 
-keep((Store, Collection, Models, Snapshots, Trail, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)
+keep(
+    (Store, Collection, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    VERBS,
+    UNCOUNTED,
+)
