@@ -6,13 +6,9 @@ costs a second. What belongs to the process (signals, pipes, the installed scrip
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -152,41 +148,6 @@ def test_add_of_a_taken_id_is_a_conflict_and_upsert_replaces(kb: Path) -> None:
     assert answer("get", kb, "concepts", "king")[0]["name"] == "emperor"
 
 
-def test_import_takes_plain_and_packed_lines(kb: Path, tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"id": f"n{number}", "name": f"name {number}"}) + "\n" for number in range(50))
-    (tmp_path / "a.jsonl").write_text(lines)
-    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as file:
-        file.write(lines)
-
-    assert answer("import", kb, "concepts", tmp_path / "a.jsonl") == {
-        "kind": "concepts",
-        "imported": 50,
-        "records": 53,
-    }
-    assert answer("import", kb, "concepts", tmp_path / "a.jsonl.gz", "--upsert")["records"] == 53
-
-
-def test_import_is_all_or_nothing_and_names_the_line(kb: Path, tmp_path: Path) -> None:
-    file = tmp_path / "bad.jsonl"
-    file.write_text('{"name": "good"}\n\n{"name": "bad", "quality": 7}\n')
-    torn = tmp_path / "torn.jsonl"
-    torn.write_text('{"name": "good"}\n{"name": \n')
-
-    code, message = refused("import", kb, "concepts", file)
-    torn_code, torn_message = refused("import", kb, "concepts", torn)
-
-    assert (code, torn_code) == (2, 2)
-    assert f"{file}:3: concepts[1].quality: expected 0..1, got 7" in message
-    assert f"{torn}:2: is not JSON" in torn_message
-    assert answer("count", kb, "concepts")["count"] == 3
-
-
-def test_import_of_an_absent_file_is_an_error(kb: Path) -> None:
-    code, message = refused("import", kb, "concepts", "/nowhere.jsonl")
-
-    assert (code, "No such file" in message) == (2, True)
-
-
 def test_get_shows_what_is_there_and_fails_for_what_is_not(shared: Path) -> None:
     done = run("get", shared, "concepts", "queen", "nobody", "--json")
 
@@ -254,7 +215,7 @@ def test_delete_restore_and_purge(kb: Path) -> None:
     assert answer("delete", kb, "concepts", "--where", "domain=royalty", "--dry-run") == {"deleted": 2}
     assert answer("delete", kb, "concepts", "king", "queen") == {"deleted": 2}
     assert answer("count", kb, "concepts")["count"] == 1
-    assert answer("restore", kb, "concepts", "king") == {"restored": 1}
+    assert answer("undelete", kb, "concepts", "king") == {"restored": 1}
     assert answer("purge", kb, "concepts", "queen") == {"purged": 1}
     assert [record["id"] for record in answer("find", kb, "concepts")["records"]] == ["king", "dog"]
 
@@ -398,29 +359,6 @@ def test_a_closed_pipe_is_no_error(shared: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_interrupted_import_leaves_130_and_the_store_as_it_was(kb: Path, tmp_path: Path) -> None:
-    fifo = tmp_path / "slow.jsonl"
-    fifo.write_text("".join(json.dumps({"name": f"name {number}"}) + "\n" for number in range(200_000)))
-    importer = subprocess.Popen(
-        [sys.executable, "-m", "vectorstore.cli", "import", str(kb), "concepts", str(fifo)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert importer.stderr is not None
-    seen = ""
-    while "importing" not in seen:
-        seen += importer.stderr.read(1)
-    time.sleep(0.3)
-    os.kill(importer.pid, signal.SIGINT)
-    _, message = importer.communicate(timeout=60)
-
-    assert importer.returncode == 130
-    assert "interrupted" in message
-    assert "Traceback" not in message
-    assert answer("count", kb, "concepts")["count"] == 3
-    assert answer("check", kb)["ok"]
-
-
 def test_every_error_class_has_an_exit_code() -> None:
     def below(kind: type[Any]) -> list[type[Any]]:
         return [kind, *(inner for child in kind.__subclasses__() for inner in below(child))]
@@ -429,3 +367,47 @@ def test_every_error_class_has_an_exit_code() -> None:
 
     assert 70 not in codes.values()
     assert set(codes.values()) == {code for _, code in EXIT_CODES}
+
+
+# -- over time ---------------------------------------------------------------------------------------------------------
+
+
+def test_backup_list_verify_and_restore(tmp_path: Path, shared: Path) -> None:
+    place = tmp_path / "backups"
+    first = answer("backup", shared, place)
+    assert answer("backup", shared, place, "--keep", 1)["removed"] == [first["generation"]]
+    (listed,) = answer("backup", "-", place, "--list")
+    assert listed["seq"] == first["seq"] and answer("backup", "-", place, "--verify")["ok"]
+    told = run("restore", place, tmp_path / "again")
+    assert told.returncode == 0 and f"as of commit {first['seq']}" in told.stdout
+    code, message = refused("restore", place, tmp_path / "again")
+    assert code == 5 and "replace=True" in message
+    report = answer("restore", place, tmp_path / "again", "--replace", "--generation", listed["id"])
+    assert Path(report["replaced"]).is_dir()
+    assert answer("stats", tmp_path / "again")["kinds"] == answer("stats", shared)["kinds"]
+    (next((place / "files").iterdir())).unlink()
+    assert run("backup", "-", place, "--verify").returncode == 1
+    assert refused("restore", place, tmp_path / "more")[0] == 6
+    assert refused("restore", tmp_path / "nothing", tmp_path / "more")[0] == 5
+    assert refused("backup", shared, place, "--keep-for", "some days")[0] == 2
+
+
+def test_snapshots_and_upkeep(tmp_path: Path, shared: Path) -> None:
+    import shutil
+
+    root = shutil.copytree(shared, tmp_path / "kb")
+    assert "no snapshots" in run("snapshot", root).stdout
+    assert [each["name"] for each in answer("snapshot", root, "before")["snapshots"]] == ["before"]
+    run("delete", root, "concepts", "dog", "--yes")
+    with vs.open(root, embedder=None, read_only=True) as store, store.as_of("before") as then:
+        assert "dog" in then.concepts
+    assert answer("snapshot", root, "--history", "2 days")["history"].startswith("2 days")
+    assert answer("snapshot", root, "before", "--drop")["snapshots"] == []
+    assert refused("snapshot", root, "before", "--drop")[0] == 3
+    assert answer("snapshot", root, "--history", "none")["history"] is None
+    assert run("maintain", root, "--dry-run").returncode == 0
+    report = answer("maintain", root, "--retired", "0.01", "--purge-after", "30 days", "--declare")
+    assert report["policy"]["retired_share"] == 0.01
+    with vs.open(root, embedder=None, read_only=True) as store:
+        assert store.policy is not None and store.policy.retired_share == 0.01
+    assert refused("maintain", root, "--retired", "7")[0] == 2

@@ -18,6 +18,7 @@ from refused.stores import OPENING
 
 import vectorstore as vs
 from vectorstore import contracts, promises
+from vectorstore.keeping import Snapshots
 from vectorstore.promises.rules import TEXT
 from vectorstore.reason import REASONERS, Models
 from vectorstore.states import States, StoreState
@@ -29,15 +30,15 @@ NAN = float("nan")
 STATES: tuple[type, ...] = (States, StoreState, vs.StateFile)
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, Models, Trail, Workflows, *STATES, *REASONERS.values())
+    for top in (vs.Store, vs.Collection, Models, Snapshots, Trail, Workflows, *STATES, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }
 
 BAD = refused.every()
 TAKES_NOTHING = {
-    *("Store.flush", "Store.stats", "Versioned.lines", "Workflows.next", "Workflows.health"),
-    "Memories.ladder",
+    *("Store.flush", "Store.health", "Store.stats", "Versioned.lines", "Snapshots.list"),
+    *("Workflows.next", "Workflows.health", "Memories.ladder"),
     *("Trail.stream", "Trail.anchor", "Trail.flush"),
     *("States.list", "State.statistics", "StoreState.checkpoints", "StoreState.reindex"),
 }

@@ -198,6 +198,13 @@ def contents(root: Path) -> list[str]:
     return dump + [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in data]
 
 
+def test_a_check_leaves_nothing_behind(root: Path) -> None:
+    with opened(root) as store:
+        before = store.stats()["seq"], store.trail.anchor()
+        assert store.check().findings == ()
+        assert (store.stats()["seq"], store.trail.anchor()) == before
+
+
 def test_nothing_is_found_where_nothing_is_wrong(root: Path) -> None:
     with opened(root) as store:
         report = store.check()
@@ -250,6 +257,72 @@ def test_repair_mends_what_can_be_made_again_after_a_dry_run_that_changes_nothin
             assert store.concepts.count({"tags__has": "even"}) == healthy.concepts.count({"tags__has": "even"})
     with opened(root, read_only=True) as store:
         assert store.check().findings == ()
+
+
+MENDED = [name for name in SOURCES if name not in ("segment of a later commit",)]
+
+
+@pytest.mark.parametrize("fault", MENDED)
+def test_a_fault_of_a_source_is_mended_or_put_aside(fault: str, root: Path) -> None:
+    SOURCES[fault][0](root)
+    with opened(root) as store:
+        plan = store.repair()
+        done = store.repair(dry_run=False)
+        assert plan.actions == done.actions != () and done.remaining == ()
+        assert store.check().findings == () and store.check().litter == ()
+        aside = {(each.kind, each.id) for each in store.quarantined}
+        damaged = {"flipped row": {("concepts", "c010")}, "flipped text": {("concepts", "c010")}}
+        assert aside == {**damaged, "foreign trigger": {("schema", "evil")}}.get(fault, set())
+        assert len(store.concepts) == 103 - (fault in damaged)
+        assert len(store.concepts.search("heat", k=200, exact=True)) == len(store.concepts)
+        store.concepts.upsert({"id": "c010", "name": "king", "definition": "anew"})
+        assert store.concepts.search("king: anew", k=1).ids == ["c010"] and store.check().findings == ()
+    with opened(root, read_only=True) as store:
+        assert store.check().findings == ()
+
+
+@pytest.mark.parametrize("fault", ["a row of segments less", "forgotten vid", "two live vids of a record"])
+def test_vectors_that_are_still_somewhere_are_mended_without_an_embedder(fault: str, root: Path, whole: Path) -> None:
+    SOURCES[fault][0](root)
+    with vs.open(whole, embedder=None, read_only=True) as healthy, vs.open(root, embedder=None) as store:
+        assert store.repair(dry_run=False).remaining == ()
+        query = np.arange(64.0)
+        expected = [(hit.id, hit.score) for hit in healthy.concepts.search(query, k=200, exact=True)]
+        assert sorted((hit.id, hit.score) for hit in store.concepts.search(query, k=200, exact=True)) == sorted(
+            expected
+        )
+
+
+def test_the_only_copy_of_lost_vectors_is_never_swept_by_a_repair(root: Path) -> None:
+    sql(root, "DELETE FROM pending")  # lost for good: there is no embedder
+    kept = root / "embeddings" / "concepts" / f"{1:012d}-0123456789abcdef.npz"
+    kept.write_bytes(b"something that nobody can read, perhaps with other tools")
+    with vs.open(root, embedder=None, auto_publish=False) as store:
+        assert {finding.layer for finding in store.repair(dry_run=False).remaining} == {"vectors"}
+    assert kept.exists()
+
+
+def test_a_record_that_cannot_be_read_is_removed_and_its_values_kept(root: Path) -> None:
+    sql(root, "UPDATE concepts SET lemmas = '{broken', definition = x'ff' || 'text' WHERE id = 'c010'")
+    with opened(root) as store:
+        with pytest.raises(vs.CorruptError):
+            store.concepts.get("c010")
+        assert any("c010" in finding.where for finding in store.check().findings)
+        assert store.repair(dry_run=False).remaining == ()
+        (aside,) = store.quarantined
+        assert (aside.kind, aside.id) == ("concepts", "c010") and aside.values["lemmas"] == "{broken"
+        assert store.concepts.restore("c010") == 0 and store.concepts.get("c010") is None
+
+
+def test_a_record_that_was_put_aside_comes_back_by_restore_and_goes_by_purge(root: Path) -> None:
+    SOURCES["flipped row"][0](root)
+    with opened(root) as store:
+        store.repair(dry_run=False)
+        assert store.concepts.restore("c010") == 1 and store.concepts.get("c010").pos == "noun"
+        assert "c010" in store.concepts.search("light", k=200).ids and store.check().findings == ()
+        store.concepts.delete("c010")
+        store.concepts.purge("c010")
+        assert store.quarantined == [] and store.check().findings == ()
 
 
 def test_repair_without_an_embedder_says_what_remains(root: Path) -> None:

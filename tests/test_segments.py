@@ -94,6 +94,8 @@ def test_published_names_are_never_reused(tmp_path: Path) -> None:
 
     assert bytes(folder.read("one")) == b"first" and folder.names() == ["one"]
     assert first.size == 5 and folder.stat("one") == first.stat
+    again = folder.publish("one", [b"fir", b"st"])  # what a crash left before its commit
+    assert again.sha256 == first.sha256 and folder.names() == ["one"] and folder.stat("one") == again.stat
 
 
 def test_a_failing_source_leaves_no_file(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vectorstore.backups import BackupReport as BackupReport
+    from vectorstore.backups import Backups as Backups
+    from vectorstore.backups import Generation as Generation
     from vectorstore.clusters.recipes import ClusterRecipe as ClusterRecipe
     from vectorstore.collection import Collection as Collection
     from vectorstore.deduplicating import Duplicates as Duplicates
@@ -66,7 +69,10 @@ if TYPE_CHECKING:
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
     from vectorstore.errors import WrongKey as WrongKey
+    from vectorstore.keeping import Snapshot as Snapshot
     from vectorstore.metrics import Operation as Operation
+    from vectorstore.policy import MaintainReport as MaintainReport
+    from vectorstore.policy import Policy as Policy
     from vectorstore.protocols import KnowledgeStore as KnowledgeStore
     from vectorstore.protocols import Readable as Readable
     from vectorstore.protocols import Records as Records
@@ -145,6 +151,8 @@ if TYPE_CHECKING:
     from vectorstore.records.record import Unit as Unit
     from vectorstore.records.record import UtcTime as UtcTime
     from vectorstore.records.relations import Relation as Relation
+    from vectorstore.restoring import RestoreReport as RestoreReport
+    from vectorstore.restoring import restore as restore
     from vectorstore.results import Hit as Hit
     from vectorstore.results import Hits as Hits
     from vectorstore.results import Page as Page
@@ -176,6 +184,7 @@ if TYPE_CHECKING:
     from vectorstore.workflows import Workflow as Workflow
 
 _WHERE: dict[str, str] = {
+    **dict.fromkeys(("BackupReport", "Backups", "Generation"), "backups"),
     "ClusterRecipe": "clusters.recipes",
     "Collection": "collection",
     "Duplicates": "deduplicating",
@@ -242,6 +251,8 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Evaluation", "Words"), "reason.words"),
     "Auto": "recipes",
     "IndexRecipe": "recipes",
+    "Snapshot": "keeping",
+    **dict.fromkeys(("MaintainReport", "Policy"), "policy"),
     **dict.fromkeys(("Analogy", "Evidence"), "records.analogies"),
     **dict.fromkeys(("KnowledgeStore", "Readable", "Records", "Searchable", "Writable"), "protocols"),
     "Related": "reason.concepts",
@@ -269,6 +280,7 @@ _WHERE: dict[str, str] = {
     "Relation": "records.relations",
     "SemanticField": "records.fields",
     **dict.fromkeys(("Record", "Unit", "UtcTime"), "records.record"),
+    **dict.fromkeys(("RestoreReport", "restore"), "restoring"),
     **dict.fromkeys(("Hit", "Hits", "Page", "Purged", "VectorInfo"), "results"),
     "Id": "search",
     "Decay": "search.decay",

@@ -112,6 +112,8 @@ class DiskFolder:
     def publish(self, name: str, chunks: Iterable[Buffer]) -> FileInfo:
         """Write the chunks as one new file; durable when this returns.
 
+        The very same bytes under that name, as a crash leaves them before its commit, are replaced by these.
+
         Raises:
             OSError: disk full, no permission, name taken; the temporary file is removed, nothing is published.
 
@@ -132,13 +134,17 @@ class DiskFolder:
                 _sync(handle)
             finally:
                 os.close(handle)
-            if final.exists():
+            if final.exists() and sha256(self.read(name)) != digest.hexdigest():
                 raise FileExistsError(f"{final} exists already; published names are never reused")
             _rename(temporary, final)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(self.path)
+        try:
+            _sync_folder(self.path)
+        except BaseException:  # nothing is published, and whoever tries again finds the name free
+            final.unlink(missing_ok=True)
+            raise
         stat = self.stat(name)
         if stat is None:
             raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")
@@ -241,6 +247,32 @@ def publish_folder(temporary: Path, final: Path) -> None:
         raise FileExistsError(f"{final} exists already; choose another name")
     _rename(temporary, final)
     _sync_folder(final.parent)
+
+
+def exchange_folders(first: Path, second: Path) -> None:
+    """Swap the names of two folders in one step, durably; where the system cannot, in three.
+
+    Cut short in the middle of three steps, both folders are whole, under names that tell which they are.
+    """
+    _sync_folder(first)
+    if not _exchange(first, second):
+        between = second.with_name(f".{second.name}.{uuid.uuid4().hex}.replaced")
+        _rename(second, between)
+        _rename(first, second)
+        _rename(between, first)
+    _sync_folder(first.parent)
+    _sync_folder(second.parent)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """renameat2(RENAME_EXCHANGE) of Linux; False where there is none."""
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(library.renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
 
 
 def sha256(buffer: Buffer) -> str:

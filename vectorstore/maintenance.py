@@ -1,4 +1,4 @@
-"""Keeping derived things current while a store is used, and counting what is in it."""
+"""Keeping derived things current while a store is used, upkeep by its policy, and counting what is in it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import contextlib
 import logging
 import os
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vectorstore.errors import DerivedError, RecipeError, VectorstoreError
+from vectorstore.policy import stored_policy
 from vectorstore.recipes import DEFAULT, FALLBACKS
 from vectorstore.records.codecs import choices
-from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, RecordTable, SpaceRow, trail
+from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, RecordTable, SpaceRow, history, trail
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.models import CURRENT, RETIRED, models_of
 from vectorstore.storage.workflows import STATUSES, counts_of
@@ -22,23 +25,27 @@ from vectorstore.sync import Sync, flush, refresh, snapshot, wants_index
 FLUSH_ROWS = 4096
 CLOSE_ROWS = 512
 _LOOK_EVERY = 1024
+_LOOK_BACK = 600.0
+"""So many seconds pass at least between two looks through history for what is too old."""
 log = logging.getLogger("vectorstore")
 
 
 class Maintainer:
-    """Flushes when many vectors wait, publishes indexes in one background thread."""
+    """Flushes when many vectors wait, publishes indexes and does what is due in one background thread."""
 
-    def __init__(self, sync: Sync, *, auto_publish: bool) -> None:
+    def __init__(self, sync: Sync, *, auto_publish: bool, upkeep: Callable[[], object]) -> None:
         self._sync = sync
         self._auto_publish = auto_publish
+        self._upkeep = upkeep
+        self._looked_back = time.monotonic()
         self._written: dict[str, int] = {}
         self._background: threading.Thread | None = None
         self._closing = False
         self._lock = threading.Lock()
 
-    def written(self, space: str, vectors: int) -> None:
+    def written(self, space: str, changes: int) -> None:
         """Count what was committed; flush when many vectors wait, publish when much is scanned exactly."""
-        self._written[space] = self._written.get(space, 0) + vectors
+        self._written[space] = self._written.get(space, 0) + changes
         if self._written[space] < _LOOK_EVERY:
             return
         self._written[space] = 0
@@ -48,23 +55,37 @@ class Maintainer:
         if waiting >= FLUSH_ROWS:
             flush(self._sync, space)
         if self._auto_publish and wants_index(snapshot(self._sync, space)):
-            with self._lock:
-                if self._background is None and not self._closing:
-                    self._background = threading.Thread(
-                        target=self._publish_in_background,
-                        args=(space,),
-                        name="vectorstore-publish",
-                        daemon=True,
-                    )
-                    self._background.start()
+            self._start("publish", lambda: self.publish(space), space)
+        if self._due():
+            self._start("upkeep", self._upkeep, space)
 
-    def _publish_in_background(self, space: str) -> None:
+    def _due(self) -> bool:
+        """Whether the store's policy wants something done, or history has not been looked through for a while."""
+        with self._sync.catalog.read() as connection:
+            policy, kept = stored_policy(connection), history.kept(connection)
+            if kept is not None and kept.keep is not None and time.monotonic() - self._looked_back > _LOOK_BACK:
+                self._looked_back = time.monotonic()
+                return True
+            return policy is not None and policy.automatic and bool(policy.spaces_due(self._sync, connection))
+
+    def _start(self, name: str, work: Callable[[], object], space: str) -> None:
+        with self._lock:
+            if self._background is None and not self._closing:
+                self._background = threading.Thread(
+                    target=self._in_background,
+                    args=(work, space),
+                    name=f"vectorstore-{name}",
+                    daemon=True,
+                )
+                self._background.start()
+
+    def _in_background(self, work: Callable[[], object], space: str) -> None:
         try:
-            self.publish(space)
+            work()
         except DerivedError as error:
             log.info("%s: no index was published: %s", space, error)
         except VectorstoreError:
-            log.exception("%s: publishing an index in the background failed; answers stay exact", space)
+            log.exception("%s: work in the background failed; answers stay exact", space)
         finally:
             with self._lock:
                 self._background = None
@@ -142,7 +163,7 @@ def statistics(sync: Sync) -> dict[str, Any]:
         "format": FORMAT,
         "sqlite": SQLITE_VERSION,
         "seq": seq,
-        "bytes": _bytes(sync.catalog.root),
+        "bytes": bytes_of(sync.catalog.root),
         "trail": entries,
         "models": {status: models[status] for status in (CURRENT, RETIRED)},
         "kinds": kinds,
@@ -187,7 +208,7 @@ def _space(sync: Sync, connection: Connection, space: SpaceRow) -> dict[str, Any
     }
 
 
-def _bytes(root: Path | None) -> int:
+def bytes_of(root: Path | None) -> int:
     """Bytes of all files; sizes come from the directory, no file is opened."""
     if root is None:
         return 0

@@ -9,7 +9,7 @@ from typing import Any
 from vectorstore.errors import SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import from_micros, new_id
 from vectorstore.records import BUILTIN, Context, Record, generic_kind, schema_of
-from vectorstore.storage import RecordTable, Transaction, declared_kinds
+from vectorstore.storage import RecordTable, Transaction, declared_kinds, history
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Sync
 from vectorstore.vectors import METRICS
@@ -51,6 +51,7 @@ def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | Non
         sync.catalog.backup(sync.catalog.root / f"catalog.kinds.{new_id(sync.catalog.clock())}.backup.sqlite")
     with sync.catalog.write() as transaction:
         stored = declared_kinds(transaction.connection)
+        history.pause(transaction.connection)
         for name, table in sync.tables.items():
             new = table.pending_fields(transaction.connection)
             if new is None:
@@ -66,6 +67,7 @@ def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | Non
             if table.settle_tokenizer(transaction.connection, tokenizer):
                 table.make_text(transaction.connection)
                 log.info("%s: the full text was made anew with the tokenizer %s", name, table.tokenizer)
+        history.renew(transaction.connection)
 
 
 def _first_context(transaction: Transaction, table: RecordTable[Any]) -> None:

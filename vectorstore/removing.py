@@ -20,11 +20,15 @@ from vectorstore.results import Purged
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
+from vectorstore.storage.history import recording
+from vectorstore.storage.pastrows import NamedFile, forget_rows
 from vectorstore.storage.workflows import forget_items, last_vids
 from vectorstore.storage.written import forget_written
 from vectorstore.sync import Progress, Sync, bring_back, compact, expire, models
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
+from vectorstore.sync.mend import forget_quarantined
+from vectorstore.sync.past import all_named, scrub
 from vectorstore.writing import conflict
 
 R = TypeVar("R", bound=Record)
@@ -111,22 +115,27 @@ class Remover(Generic[R]):
                 vectors[name] = max(went, vectors.get(name, 0))  # those of other spaces are gone by now
 
         with self._sync.catalog.read() as connection:
-            others = [
+            keeps = recording(connection)
+            spaces = [
                 space.name
                 for table in kinds_with(self._sync, self._table)
                 for space in rows.spaces_of(connection, table.name)
-                if space.name != self._table.name
             ]
+            others = [name for name in spaces if name != self._table.name]
         try:
-            # One space is rewritten outside the lock; with several, one commit for all is worth holding it.
-            with self._sync.catalog.write() if others else contextlib.nullcontext() as transaction:
+            # One space is rewritten outside the lock; with several, or a past, one commit for all is worth holding it.
+            with self._sync.catalog.write() if others or keeps else contextlib.nullcontext() as transaction:
+                before: set[NamedFile] = set()
                 if transaction is not None:
                     connection = transaction.connection
+                    before = all_named(connection) if keeps else before
                     for table, numbers in doomed_with(self._sync, connection, self._table, doomed(connection)):
                         vectors[table.name] = _owners(_vectors_of(connection, table, sorted(set(numbers))))
                 for name in others:
                     compact(self._sync, name, progress=progress, doomed=partial(self._doomed_of, name, doomed))
                 compact(self._sync, self._table.name, also=erase, progress=progress, doomed=doomed)
+                if keeps and transaction is not None:
+                    scrub(self._sync, transaction, spaces, before)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
         went = {name: len(some) for name, some in records.items() if some}
@@ -152,6 +161,9 @@ class Remover(Generic[R]):
         table.erase(transaction.connection, numbers)
         table.optimize_text(transaction.connection)
         self._forget(transaction, table.name, numbers, ids, words)
+        forget_quarantined(transaction.connection, table.name, numbers, ids)
+        derived = (Cluster.table, SemanticField.table)
+        forget_rows(transaction.connection, table.name, ids, numbers, derived)
         details = {"kind": table.name, "operation": "purge", "records": len(numbers), "vectors": 0}
         transaction.notes.append(("commit", details))
         if numbers:

@@ -19,6 +19,8 @@ from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
 from vectorstore.ids import Clock, utc_now
+from vectorstore.interchange import Exchange
+from vectorstore.keeping import Keeping, Snapshots
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
@@ -37,11 +39,13 @@ from vectorstore.sync import (
     Progress,
     RebuildReport,
     RepairReport,
+    StoreHealth,
     Sync,
     check,
     compact,
     flush,
     has_litter,
+    health,
     rebuild,
     repair,
     snapshot,
@@ -58,7 +62,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross):
+class Store(Shelves, SearchAcross, Exchange, Keeping):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -95,7 +99,7 @@ class Store(Shelves, SearchAcross):
             self._sync.watch.commits = self._commits
             self.trail = Trail(self._sync, who, write=trail)
             self.models = Models(self._sync)
-            self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only)
+            self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only, upkeep=self.maintain)
             declare(self._sync, wanted, asked)
             self._embedding = Embedding(self._sync, given)
             metrics = metrics_of(self._sync, metric)
@@ -175,8 +179,8 @@ class Store(Shelves, SearchAcross):
     def _committed(self, transaction: Transaction) -> None:
         for event, details in transaction.notes:
             self._call(event, {"seq": transaction.seq, **details})
-            if event == "commit" and details.get("vectors"):
-                self._maintainer.written(str(details["kind"]), cast(int, details["vectors"]))
+            if event == "commit" and (changed := details.get("vectors") or details.get("records")):
+                self._maintainer.written(str(details["kind"]), cast(int, changed))
 
     # -- keeping derived things current ----------------------------------------------------------------------------
 
@@ -253,6 +257,10 @@ class Store(Shelves, SearchAcross):
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
         return statistics(self._sync)
 
+    def health(self) -> StoreHealth:
+        """Whether the store can be read and written now, and its indexes are current; about a millisecond."""
+        return health(self._sync)
+
     def metrics(self, *, reset: bool = False) -> dict[str, Operation]:
         """Calls, failures and seconds of each operation ("concepts.search", "store.compact") of this open store.
 
@@ -294,6 +302,8 @@ class Store(Shelves, SearchAcross):
         finally:
             self._catalog.close()
             self._sync.close()
+            if self._leave is not None:
+                self._leave()
 
     def __enter__(self) -> Self:
         return self
@@ -368,5 +378,7 @@ def open(
 
 
 keep(
-    (Store, Collection, Models, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()), VERBS, UNCOUNTED
+    (Store, Collection, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    VERBS,
+    UNCOUNTED,
 )

@@ -20,7 +20,12 @@ from vectorstore.storage.catalog import Catalog
 
 FILES = ("create", "write", "sync", "rename", "sync_folder", "unlink")
 WHOLE_CATALOG = ("checkpoint", "vacuum", "backup")
-SQL = {"PRAGMA JOURNAL_MODE=": "journal mode", "PRAGMA WAL_CHECKPOINT": "checkpoint", "VACUUM": "vacuum"}
+SQL = {
+    "PRAGMA JOURNAL_MODE=": "journal mode",
+    "PRAGMA INCREMENTAL_VACUUM": "vacuum",
+    "PRAGMA WAL_CHECKPOINT": "checkpoint",
+    "VACUUM": "vacuum",
+}
 CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "DROP", "ALTER")
 
 
@@ -37,6 +42,7 @@ class Points:
         """From now on steps are counted."""
         for name in FILES:
             setattr(files, f"_{name}", self._wrapped(name, getattr(files, f"_{name}")))
+        files._exchange = self._wrapped("exchange", files._exchange)  # type: ignore[assignment]
         Catalog._commit = self._wrapped("commit", Catalog._commit)  # type: ignore[method-assign]
         sqlite3.connect = self._connect(sqlite3.connect)
         sys.addaudithook(self._audit)

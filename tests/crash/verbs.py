@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +41,7 @@ class Verb:
     """Steps over a prepared store.
 
     `before` are the kinds it is prepared with, `spoil` damages it then, `again` is what its user would repeat after
-    the crash, such as a repair that was cut short.
+    the crash, such as a repair that was cut short, `also` says what else is wrong, in the store or beside it.
     """
 
     prepare: Sequence[Step]
@@ -50,6 +51,7 @@ class Verb:
     empty: bool = False
     spoil: Callable[[Path], None] | None = None
     again: Callable[[vs.Store], object] | None = None
+    also: Callable[[vs.Store, Path], list[str]] | None = None
 
 
 def names(prefix: str, count: int, start: int = 0) -> list[str]:
@@ -145,12 +147,112 @@ def given_up(*steps: Step) -> Step:
     return upkeep(act)
 
 
+def bring_in(ids: list[str], revision: int, domain: str, gone: Sequence[str] = ()) -> Step:
+    """A log of records with vectors, new ones and others, and of deletions, as one import."""
+
+    def act(store: vs.Store) -> object:
+        assert store.path is not None
+        said: list[dict[str, Any]] = [{"kind": "concepts", "deleted": name} for name in gone]
+        for name in ids:
+            vectors = {"text": list(vector_of(name, revision))}
+            said.append({"kind": "concepts", "record": fields_of(name, revision, domain), "vectors": vectors})
+        path = store.path.with_suffix(".in.jsonl")
+        path.write_text("".join(json.dumps(line) + "\n" for line in said))
+        return store.import_(path, on_conflict="overwrite")
+
+    def apply(model: Model) -> None:
+        model.delete(gone)
+        _put(model, ids, revision, domain)
+
+    return Step(act, apply)
+
+
 def fit(clusters: int) -> Step:
     return upkeep(lambda store: store.clusters.fit("concepts", "kmeans", clusters))
 
 
 def rebuild(recipe: str) -> Step:
     return upkeep(lambda store: store.rebuild("concepts", recipe))
+
+
+def history(span: str | None) -> Step:
+    def act(store: vs.Store) -> None:
+        store.history = span
+
+    return upkeep(act)
+
+
+def snapshot(name: str = "early") -> Step:
+    return upkeep(lambda store: store.snapshots.add(name))
+
+
+def _root(store: vs.Store) -> Path:
+    assert store.path is not None
+    return store.path
+
+
+def back_up(store: vs.Store) -> None:
+    """Beside the store: when it is prepared in the folder of all runs, else in that of the run."""
+    store.backup(_root(store).parent / "backups", keep=2)
+
+
+def restored(store: vs.Store) -> None:
+    """A store beside this one, from the backup that was prepared; and once more, in its place."""
+    for replace in (False, True):
+        vs.restore(_root(store).parent.parent / "backups", _root(store).parent / "again", replace=replace)
+
+
+def early_is_as_it_was(before: Sequence[Step]) -> Callable[[vs.Store, Path], list[str]]:
+    """The snapshot, when there is one, answers as the store did then."""
+
+    def also(store: vs.Store, root: Path) -> list[str]:
+        from tests.crash.verify import answers, state_of
+
+        if "early" not in store.snapshots:
+            return []
+        model = states(Verb(before, []))[0]
+        with store.as_of("early") as view:
+            if state_of(view, [model]) is None:
+                return ["the snapshot is not as it was"]
+            return [f"snapshot: {problem}" for problem in (*answers(view, model), *map(str, view.check().findings))]
+
+    return also
+
+
+def backups_are_whole(store: vs.Store, root: Path) -> list[str]:
+    """Every generation that has a manifest can be restored, and is in a state that the verb had."""
+    from tests.crash.verify import state_of
+
+    place = root.parent / "backups"
+    if not (place / "generations").is_dir():
+        return []
+    backups = vs.Backups(place)
+    problems = list(backups.verify().problems)
+    for number, generation in enumerate(backups.list()):
+        again = root.parent / f"again{number}"
+        vs.restore(place, again, generation=generation.id)
+        with vs.open(again, embedder=None, read_only=True) as found:
+            if state_of(found, states(BACKUP)) is None:
+                problems.append("a backup is in no state that the store had")
+    store.backup(place, keep=1)
+    kept = {entry.name for entry in (place / "files").iterdir()}
+    if len(backups.list()) != 1 or not backups.verify().ok or any(".tmp" in name for name in kept):
+        problems.append(f"the next backup left litter: {sorted(kept)}")
+    return problems
+
+
+def restored_or_not(store: vs.Store, root: Path) -> list[str]:
+    """The other store is not there, or whole; nothing half is under its name."""
+    from tests.crash.verify import answers, state_of
+
+    problems: list[str] = []
+    for path in [root.parent / "again", *root.parent.glob("again.*.replaced")]:
+        if path.exists():
+            with vs.open(path, embedder=None, read_only=True) as found:
+                model = states(Verb(INDEXED, []))[0]
+                problems += [str(finding) for finding in found.check().findings]
+                problems += answers(found, model) if state_of(found, [model]) else [f"{path.name} is another store"]
+    return problems
 
 
 def _litter(root: Path) -> None:
@@ -248,8 +350,51 @@ VERBS: dict[str, Verb] = {
             upkeep(lambda store: store.lattice.restore(where={"domain": "cls"})),
         ],
     ),
+    "import": Verb(
+        INDEXED,
+        [
+            bring_in(names("i", 60) + names("m", 10, 200), 2, "small", names("a", 5)),
+            bring_in(names("j", 1100) + names("n", 30, 20), 3, "large", names("m", 8, 300)),
+        ],
+    ),
+    "snapshot": Verb(
+        INDEXED,
+        [snapshot(), upsert(names("m", 30, 100), 5), upkeep(lambda store: store.compact()), purge(names("n", 5))],
+    ),
+    "history": Verb(
+        [*INDEXED, snapshot()],
+        [history("1 day"), update(names("m", 20, 200), 6), upkeep(lambda store: store.compact()), history(None)],
+        also=early_is_as_it_was(INDEXED),
+    ),
+    "drop a snapshot": Verb(
+        [*INDEXED, snapshot(), upsert(names("m", 40, 300), 7), upkeep(lambda store: store.compact())],
+        [upkeep(lambda store: store.snapshots.drop("early"))],
+        also=early_is_as_it_was(INDEXED),
+    ),
+    "purge from history": Verb(
+        [*INDEXED, snapshot(), upkeep(lambda store: store.compact())], [purge(names("m", 10)), purge()]
+    ),
+    "look back": Verb(
+        [*INDEXED, snapshot(), upsert(names("m", 40, 300), 7)],
+        [upkeep(lambda store: store.as_of("early").close())],
+        also=early_is_as_it_was(INDEXED),
+    ),
+    "maintain": Verb(INDEXED, [upkeep(lambda store: store.maintain(vs.Policy(retired_share=0.001, free_share=0.001)))]),
+    "restore a backup": Verb(
+        [*INDEXED, upkeep(back_up)],
+        [upkeep(restored)],
+        also=restored_or_not,
+    ),
     "close": Verb(A_FEW, [add(names("w", 700))]),
 }
+
+
+BACKUP = Verb(
+    INDEXED,
+    [upkeep(back_up), add(names("b", 5)), upkeep(lambda store: store.compact()), upkeep(back_up), upkeep(back_up)],
+    also=backups_are_whole,
+)
+VERBS["back up"] = BACKUP
 
 
 def states(verb: Verb) -> list[Model]:

@@ -10,6 +10,7 @@ from sqlite_utils.utils import sqlite3
 import vectorstore as vs
 from tests.crash.model import Model, fields_of, matrix_of, vector_of
 from tests.crash.verbs import Verb
+from vectorstore.storage import pastrows
 
 QUERIES = ("one", "two", "three")
 
@@ -30,6 +31,8 @@ def problems_of(verb: Verb, root: Path, allowed: Sequence[Model]) -> list[str]:
             problems += answers(store, model)
         problems += half_fits(store)
         problems += half_lattice(store)
+        if verb.also is not None:
+            problems += verb.also(store, root)
         report = store.check()
         problems += [f"check found: {finding}" for finding in report.findings]
         store.sweep(0)
@@ -140,7 +143,7 @@ def litter(store: vs.Store, root: Path) -> list[str]:
             "UNION SELECT 'indexes/' || s.name || '/' || f.file FROM artifacts f JOIN spaces s ON s.id = f.space "
             "UNION SELECT 'models/' || file FROM models WHERE file IS NOT NULL UNION SELECT 'trail/' || file FROM trail_files"
         ).fetchall()
-    named = {name for (name,) in found}
+        named = {name for (name,) in found} | {each.path for each in pastrows.named_files(connection, past=True)}
     named |= {"store.lock", "catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"}
     here = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     missing = sorted(f"{name} (missing)" for name in named - here if "/" in name)

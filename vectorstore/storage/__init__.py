@@ -1,5 +1,6 @@
 """Storage: SQLite and nothing else. The one door to the catalog."""
 
+from vectorstore.storage import history, pastrows
 from vectorstore.storage.catalog import CATALOG, LOCK, Catalog
 from vectorstore.storage.connection import SQLITE_VERSION, Connection, IntegrityError, SqliteError
 from vectorstore.storage.declared import declared_kinds
@@ -27,4 +28,6 @@ __all__ = [
     "SqliteError",
     "Transaction",
     "declared_kinds",
+    "history",
+    "pastrows",
 ]

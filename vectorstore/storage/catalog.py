@@ -36,13 +36,13 @@ from vectorstore.storage.connection import (
     connect,
     empty_wal,
     file_uri,
+    give_back,
     header,
     read_mode,
     translated,
-    wrap,
 )
 from vectorstore.storage.lock import WriteLock
-from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS
+from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
 from vectorstore.storage.transaction import Transaction
 
 log = logging.getLogger("vectorstore")
@@ -148,13 +148,16 @@ class Catalog:
             if self.root is not None:
                 if not fresh:
                     self.backup(self.root / f"catalog.format{version}.{new_id(self.clock())}.backup.sqlite")
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # heeded only before the first page is there
                 connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("BEGIN IMMEDIATE")
             try:
-                MIGRATIONS.apply(wrap(connection))
+                migrate(MIGRATIONS, connection, version)
                 if fresh:
                     now = self.clock()
-                    connection.execute("INSERT INTO state VALUES (1, 0, 1, ?, ?)", (new_id(now), to_micros(now)))
+                    values = (new_id(now), to_micros(now), to_micros(now))
+                    columns = "one, seq, next_vid, store, created_at, at"
+                    connection.execute(f"INSERT INTO state({columns}) VALUES (1, 0, 1, ?, ?, ?)", values)
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version={FORMAT}")
             except BaseException:
@@ -302,14 +305,15 @@ class Catalog:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
                     raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
-                raised = "SELECT seq FROM state" if aside else "UPDATE state SET seq = seq + 1 RETURNING seq"
-                seq = connection.execute(raised).fetchone()[0]
+                now = to_micros(self.clock())
+                raised = "UPDATE state SET seq = seq + 1, at = ? RETURNING seq"
+                seq = connection.execute(*(["SELECT seq FROM state"] if aside else [raised, (now,)])).fetchone()[0]
         except BaseException:
             self._rollback()
             self._lock.release()
             raise
         self._owner = threading.get_ident()
-        self._current = Transaction(connection, seq, to_micros(self.clock()))
+        self._current = Transaction(connection, seq, now)
         return self._current
 
     def _rollback(self) -> bool:
@@ -373,12 +377,17 @@ class Catalog:
                 self._lock.release()
 
     def vacuum(self) -> None:
-        """Give free pages back to the file system; takes the write lock for the time of a full copy."""
-        self._lock.acquire()
-        try:
-            self._writer_connection().execute("VACUUM")
-        finally:
-            self._lock.release()
+        """Give free pages back to the file system, a few at a time; writers take their turns in between.
+
+        A catalog that was made before format 4 is copied whole, once, under the write lock.
+        """
+        while True:
+            self._lock.acquire()
+            try:
+                if give_back(self._writer_connection()):
+                    return
+            finally:
+                self._lock.release()
 
     def close(self) -> None:
         """Close every connection; safe to call twice."""

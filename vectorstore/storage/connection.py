@@ -7,8 +7,9 @@ Nothing but SQLite may open the catalog's files while a connection is open, for 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -87,6 +88,16 @@ def file_uri(path: Path, mode: str) -> str:
     return f"file:{quote(str(path))}?{parameter}"
 
 
+@contextlib.contextmanager
+def lenient(connection: Connection) -> Iterator[None]:
+    """Texts that are no UTF-8 any more are read with surrogates, so that a check can name their row."""
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    try:
+        yield
+    finally:
+        connection.text_factory = str
+
+
 def empty_wal(connection: Connection, timeout: float) -> None:
     """Move the WAL into the main file, and empty it if readers let go of it within a second.
 
@@ -97,6 +108,23 @@ def empty_wal(connection: Connection, timeout: float) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
         connection.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
+
+
+VACUUM_PAGES = 2000
+"""So many pages (8 MB) are given back in one turn at the write lock."""
+
+
+def give_back(connection: Connection) -> bool:
+    """One turn of giving free pages back to the file system; whether none is left."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("VACUUM")
+        return True
+    free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    if free:
+        connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+    left = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return bool(left == 0 or left >= free)
 
 
 def read_mode(root: Path, path: Path) -> str:
@@ -183,6 +211,8 @@ def _translate(error: DatabaseError, root: Path | None) -> None:
     if isinstance(error, OperationalError):
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
+        if "Could not decode" in str(error):  # sqlite3's own, without a code
+            raise CorruptError(f"{root}: a text is damaged ({error}); run: vectorstore check --repair") from error
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
             raise StoreError(f"{root}: the disk refused ({error}); nothing was written") from error
     elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):

@@ -148,12 +148,27 @@ class DeclaredTable(Generic[R]):
             raise CorruptError(
                 f"{self.name}: rows {broken[:5]} are damaged; the kind was not migrated; restore a backup"
             )
-        rows = connection.execute(f"SELECT row, {self._listed} FROM {self.table}").fetchall()
+        self._seal(connection, self.table, "row")
+        self._add_past_fields(connection, new)
+        self.make_lists(connection)
+
+    def _seal(self, connection: Connection, table: str, key: str, where: str = "TRUE") -> None:
+        rows = connection.execute(f"SELECT {key}, {self._listed} FROM {table} WHERE {where}").fetchall()
         connection.executemany(
-            f"UPDATE {self.table} SET digest = ? WHERE row = ?",
+            f"UPDATE {table} SET digest = ? WHERE {key} = ?",
             ((digest(values), row) for row, *values in rows),
         )
-        self.make_lists(connection)
+
+    def _add_past_fields(self, connection: Connection, new: Sequence[Column]) -> None:
+        """Rows that history keeps get the same fields, so that an earlier commit can still be gone back to."""
+        past = f"_past_{self.name}"
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (past,)).fetchone() is None:
+            return
+        for column in new:
+            connection.execute(f"ALTER TABLE {quote(past)} ADD COLUMN {quote(column.name)} ANY")
+            if column.default is not None:
+                connection.execute(f"UPDATE {quote(past)} SET {quote(column.name)} = {_literal(column.default)}")
+        self._seal(connection, quote(past), "_id", "_was = 1")
 
     def pending_lists(self, stored: Sequence[dict[str, Any]] | None) -> bool:
         """Whether the listed fields of the stored columns (None for a new kind) are others than the class declares."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
-from vectorstore.storage import states, trail, worklog, written
+from vectorstore.storage import history, settings, states, trail, worklog, written
+from vectorstore.storage.connection import Connection, wrap
 
 APPLICATION_ID = 0x76735354  # "vsST"
 MIGRATIONS = Migrations("vectorstore")
@@ -226,12 +227,22 @@ def m003_models(db: Database) -> None:
 
 @MIGRATIONS()
 def m004_work(db: Database) -> None:
-    """The trail; workflows, their items and their log; which commit last wrote what recall ranks; saves of states."""
+    """The trail; workflows; what recall ranks by; settings, snapshots, what was put aside; saves of states."""
     trail.create_tables(db)
     worklog.create_tables(db)
     written.create_tables(db)
+    settings.create_tables(db)
     states.create_tables(db)
 
 
 FORMAT = 4
 """The user_version that this code reads and writes: the number of migrations above."""
+
+
+def migrate(migrations: Migrations, connection: Connection, version: int) -> None:
+    """Apply what is missing, in the running transaction; what history writes down follows the new tables."""
+    if version >= 4:
+        history.pause(connection)
+    migrations.apply(wrap(connection))
+    if version >= 4:
+        history.renew(connection)

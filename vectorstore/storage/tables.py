@@ -79,6 +79,20 @@ class RecordTable(DeclaredTable[R]):
         if text_changed:
             self._index_text(connection, where, (numbers,))
 
+    def change_below(self, connection: Connection, rows: Sequence[int], statements: Iterable[str]) -> None:
+        """Change rows by statements of history; their full text and lists follow."""
+        numbers = json.dumps(list(rows))
+        where = "row IN (SELECT value FROM json_each(?))"
+        self._unindex_text(connection, where, (numbers,))
+        for listed in self.lists:
+            listed.delete(connection, numbers)
+        for statement in statements:
+            connection.execute(statement)
+        self._index_text(connection, where, (numbers,))
+        for listed in self.lists:
+            found = connection.execute(f"SELECT row, {self._listed} FROM {self.table} WHERE {where}", (numbers,))
+            listed.insert(connection, [(row, tuple(values)) for row, *values in found.fetchall()])
+
     def raised(self, connection: Connection, rows: Sequence[tuple[int, Row]]) -> list[tuple[int, Row]]:
         """The rows as they are to be written over live ones: RISING fields stay at the larger of the two values."""
         names = [column.name for column in self.schema.rising]

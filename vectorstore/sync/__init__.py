@@ -1,9 +1,11 @@
 """Sync: catalog, files and indexes agree, now and after any crash."""
 
+from vectorstore.sync import past
 from vectorstore.sync.check import CheckReport, Finding, check
 from vectorstore.sync.compact import CompactReport, compact
 from vectorstore.sync.core import Guard, Progress, SnapshotMoved, SpaceState, Sync
 from vectorstore.sync.expiry import expire
+from vectorstore.sync.health import StoreHealth, health
 from vectorstore.sync.publish import snapshot, wants_index
 from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
 from vectorstore.sync.repair import RepairReport, has_litter, repair, sweep
@@ -23,6 +25,7 @@ __all__ = [
     "SnapshotMoved",
     "SpaceState",
     "Staged",
+    "StoreHealth",
     "Sync",
     "attach",
     "bring_back",
@@ -32,6 +35,8 @@ __all__ = [
     "expire",
     "flush",
     "has_litter",
+    "health",
+    "past",
     "rebuild",
     "refresh",
     "repair",

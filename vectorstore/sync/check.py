@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,16 @@ import numpy as np
 from vectorstore.errors import CorruptError, LibraryMissing, VectorstoreError
 from vectorstore.files import TEMPORARY, sha256
 from vectorstore.recipes import IndexRecipe
-from vectorstore.records import digest
-from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError
+from vectorstore.records import Value, digest
+from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, history, pastrows
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
-from vectorstore.sync import trail
+from vectorstore.sync import past, trail
 from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
@@ -42,7 +43,7 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, workflows, state, text or files.
+        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history or files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.
@@ -113,6 +114,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             findings += _space(sync, connection, space, totals)
             step()
         findings += [Finding("models", *problem) for problem in problems_of(sync, connection)]
+        findings += [Finding("history", *problem) for problem in past.problems(sync, connection)]
         findings += [Finding("state", *problem) for problem in problems_of_saves(connection)]
         totals["models"] = len(models_of(connection))
         broken = trail.verified(sync, connection).findings
@@ -136,28 +138,46 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
             yield Finding("catalog", "catalog.sqlite", str(line), mend)
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         yield Finding("catalog", f"{table} row {row}", f"points to a row of {parent} that is not there", mend)
-    for kind, name in connection.execute("SELECT type, name FROM sqlite_schema WHERE type IN ('trigger', 'view')"):
+    ours = history.expected_triggers(connection)
+    made = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
+    for kind, name, sql in made:
+        if ours.pop(name, None) == sql:
+            continue
         yield Finding("schema", f"{kind} {name}", "was not made by vectorstore", f"drop it, or {mend}")
 
 
 def _rows(connection: Connection, table: RecordTable[Any]) -> tuple[list[Finding], int]:
     findings, count = [], 0
-    for row, seal, values in table.all_rows(connection):
-        count += 1
-        if digest(values) != seal:
+    with lenient(connection):
+        rows_of_kind = ((row, values[0], sealed(seal, values)) for row, seal, values in table.all_rows(connection))
+        for row, name, good in rows_of_kind:
+            count += 1
+            if good:
+                continue
             findings.append(
                 Finding(
                     "rows",
-                    f"{table.name} row {row} (id {values[0]!r})",
+                    f"{table.name} row {row} (id {name!r})",
                     "is damaged: its digest does not match",
-                    "restore a backup, or overwrite the record with upsert",
+                    "overwrite the record with upsert, or put it aside: vectorstore check --repair",
                 )
             )
     for listed in table.lists:
-        for row, value, missing in listed.disagreements(connection):
-            what = f"row {row} {'lacks' if missing else 'has no'} {listed.value} {value!r}"
-            findings.append(Finding("text", listed.name, what, _REPAIR, derived=True))
+        try:
+            for row, value, missing in listed.disagreements(connection):
+                what = f"row {row} {'lacks' if missing else 'has no'} {listed.value} {value!r}"
+                findings.append(Finding("text", listed.name, what, _REPAIR, derived=True))
+        except SqliteError as error:  # a damaged record, which was found above
+            findings.append(Finding("text", listed.name, f"cannot be compared: {error}", _REPAIR, derived=True))
     return findings, count
+
+
+def sealed(seal: bytes, values: Sequence[Value]) -> bool:
+    """Whether a row is as it was written; texts that are no text any more are not."""
+    try:
+        return digest(values) == seal
+    except UnicodeEncodeError:
+        return False
 
 
 _REPAIR = "run: vectorstore check --repair"
@@ -344,7 +364,10 @@ def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[
 
 def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Iterator[tuple[str, str, str]]:
     """(folder, space, name) of files that no row names, those of a space whose first write was cut short too."""
+    if sync.borrows:
+        return
     made = {space.name: space for space in spaces}
+    needed = {(each.what, each.space, each.file) for each in pastrows.named_files(connection, past=True)}
     root = sync.catalog.root
     here = [] if root is None else [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
     for space_name in dict.fromkeys([*made, *sorted(path.name for path in here if path.is_dir())]):
@@ -355,9 +378,9 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
             named["indexes"] = set() if artifact is None else {artifact.file}
         for what, names in named.items():
             for name in sync.folder(what, space_name).names():
-                if name not in names:
+                if name not in names and (what, space_name, name) not in needed:
                     yield what, space_name, name
-    models = {row.file for row in models_of(connection)}
+    models = {row.file for row in models_of(connection)} | {file for what, _, file in needed if what == FOLDER}
     yield from ((FOLDER, "", name) for name in files(sync).names() if name not in models)
     rotated = {file.file for file in files_of(connection)}
     yield from ((trail.FOLDER, "", name) for name in sync.folder(trail.FOLDER, "").names() if name not in rotated)

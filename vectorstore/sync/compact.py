@@ -12,13 +12,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
 from vectorstore.files import FileInfo
 from vectorstore.recipes import IndexRecipe
-from vectorstore.storage import Connection, Transaction
+from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Progress, Sync
 from vectorstore.sync.publish import build_index, commit_index, retire_index, snapshot
@@ -57,7 +56,10 @@ class CompactReport:
 
     @property
     def bytes_saved(self) -> int:
-        """Of segments, index and vectors that waited in the catalog; below 0 when a new index is bigger than that."""
+        """Of segments, index and vectors that waited in the catalog; below 0 when a new index is bigger than that.
+
+        While history is kept the disk gets them back later.
+        """
         return self.bytes_before - self.bytes_after
 
 
@@ -97,10 +99,20 @@ def compact(
             report = _attempt(sync, space_name, live, also, progress, doomed, recipe)
             if report is not None:
                 dropped = 0 if before is None else max(0, before.rows - live.rows)
-                removed = report.vectors_removed + dropped
-                now = _bytes_of(sync, space_name)
+                removed, now = report.vectors_removed + dropped, _bytes_of(sync, space_name)
                 return replace(report, vectors_removed=removed, bytes_before=size, bytes_after=now)
     raise AssertionError("nobody else can write while this holds the write lock")
+
+
+def wasted(sync: Sync, connection: Connection, space: SpaceRow) -> tuple[int, int]:
+    """(vectors on disk that compaction would drop, vectors on disk); from the catalog alone."""
+    total = sum(segment.rows for segment in rows.segments_of(connection, space.id))
+    total += rows.pending_count(connection, space.id)
+    held = connection.execute(
+        "SELECT count(*) FROM vectors WHERE space = ? AND retired IS NULL", (space.id,)
+    ).fetchone()
+    spared, _ = rows.restorable_vids(connection, space.id, sync.table(space.kind).table)
+    return max(0, total - int(held[0]) - len(spared)), total
 
 
 def _bytes_of(sync: Sync, space_name: str) -> int:
@@ -178,7 +190,8 @@ def _attempt(
             elif rows.artifact_of(transaction.connection, space.id, INDEX) is not None:
                 retire_index(sync, transaction, space_name)
             rows.touch_layout(transaction.connection, space.id, transaction.seq)
-            transaction.after += [partial(folder.remove, segment.file) for segment in old]
+            for segment in old:
+                sync.let_go(transaction, "embeddings", space_name, segment.file)
             transaction.notes.append(("persist", {"space": space_name, "rows": sum(s.rows for s in segments)}))
             transaction.record("compact", space.kind, space=space_name, removed=len(gone))
         else:

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,6 +27,7 @@ from vectorstore.records import Row
 from vectorstore.records.where import Node
 from vectorstore.storage import Catalog, Connection, RecordTable, SegmentRow, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.history import recording
 from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, from_bytes, open_segment, weigh
 from vectorstore.vectors.arrays import Matrix, lengths
 
@@ -55,6 +57,7 @@ class Sync:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
+        self.root = catalog.root
         self.tables: dict[str, RecordTable[Any]] = {}
         self.guards: dict[str, Guard] = {}
         self.watch = Watch()
@@ -78,16 +81,29 @@ class Sync:
         with self._lock:
             found = self._folders.get((what, space))
             if found is None:
-                root = self.catalog.root
-                found = MemoryFolder() if root is None else DiskFolder(root / what / space)
+                found = MemoryFolder() if self.root is None else DiskFolder(self.root / what / space)
                 self._folders[(what, space)] = found
             return found
+
+    def let_go(self, transaction: Transaction, what: str, space: str, file: str) -> None:
+        """Unlink a file that a transaction names no more, once it is durable; not while history needs it."""
+        if not recording(transaction.connection):
+            transaction.after.append(partial(self.folder(what, space).remove, file))
+
+    @property
+    def borrows(self) -> bool:
+        """Whether the files are another store's: this one is a view of its past."""
+        return self.root != self.catalog.root
+
+    def borrow(self, other: Sync) -> None:
+        """Read the files of another store, before any was read."""
+        self.root, self._folders = other.root, other._folders
 
     def close(self) -> None:
         """Let go of every snapshot, so that no file stays mapped once the last reader is done."""
         with self._lock:
             self._states.clear()
-            self._folders.clear()
+            self._folders = {}
 
     def unnamed_since(self, what: str, file: str) -> bool:
         """Whether a file of an older snapshot has no name in the newest commit: it was replaced, and is not lost."""

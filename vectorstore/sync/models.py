@@ -27,6 +27,7 @@ from vectorstore.storage import Connection, ModelRow, RecordTable, Transaction
 from vectorstore.storage import models as registry
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.fulltext import has_word
+from vectorstore.storage.pastrows import past_records
 from vectorstore.sync.core import SnapshotMoved, Sync
 from vectorstore.sync.write import committed_seq
 from vectorstore.vectors import Matrix, Vids
@@ -142,7 +143,7 @@ def still_there(sync: Sync, info: FileInfo) -> None:
 def remove_after(sync: Sync, transaction: Transaction, file: str | None) -> None:
     """Unlink a file that this transaction names no more, once it is durable."""
     if file is not None:
-        transaction.after.append(partial(files(sync).remove, file))
+        sync.let_go(transaction, FOLDER, "", file)
 
 
 def bytes_of(sync: Sync, row: ModelRow) -> bytes:
@@ -270,7 +271,7 @@ def forget(
 
 
 def words_in_labels(sync: Sync, connection: Connection, kind: str, numbers: Sequence[int]) -> set[str]:
-    """Those words of records that labels of clusters of the kind have, too."""
+    """Those words of records, as they are and as history knows them, that labels of clusters of the kind have, too."""
     table = sync.table(kind)
     labels = {term for row in registry.models_of(connection) if row.kind == kind for term in _terms(row)}
     for _, _, record in _of_kind(sync, connection, kind):
@@ -278,7 +279,7 @@ def words_in_labels(sync: Sync, connection: Connection, kind: str, numbers: Sequ
     if not labels or not table.schema.text_columns:
         return set()
     with contextlib.suppress(CorruptError):  # a damaged record is erased as well; what it said nobody knows
-        records = table.by_rows(connection, numbers).values()
+        records = [*table.by_rows(connection, numbers).values(), *past_records(connection, table, numbers)]
         return labels & {word for record in records for word in labelling.words(text_of(table, record))}
     return labels
 

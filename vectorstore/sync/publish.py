@@ -104,7 +104,7 @@ def commit_index(
     info = folder.publish(name, [data])
     transaction.undo.append(lambda: folder.remove(name))
     if current is not None:
-        transaction.after.append(lambda: folder.remove(current.file))
+        sync.let_go(transaction, "indexes", space_name, current.file)
     rows.replace_artifact(
         connection,
         space.id,
@@ -138,7 +138,7 @@ def retire_index(sync: Sync, transaction: Transaction, space_name: str) -> None:
         return
     rows.drop_artifact(transaction.connection, space.id, INDEX)
     rows.touch_layout(transaction.connection, space.id, transaction.seq)
-    transaction.after.append(lambda: sync.folder("indexes", space_name).remove(current.file))
+    sync.let_go(transaction, "indexes", space_name, current.file)
 
 
 def snapshot(sync: Sync, space_name: str) -> Live | None:

@@ -6,8 +6,9 @@ A lost segment is a lost source: its records' texts are embedded again, if there
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from vectorstore.files import TEMPORARY
 from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
-from vectorstore.sync import models, trail
-from vectorstore.sync.check import Finding, check, file_path, unnamed
+from vectorstore.sync import mend, models, past, trail
+from vectorstore.sync.check import CheckReport, Finding, check, file_path, unnamed
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import publish, retire_index, snapshot
@@ -29,7 +30,7 @@ SWEEP_SECONDS = 600.0
 """Unnamed files younger than this may belong to a write in progress and are left alone."""
 
 
-def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
+def sweep(sync: Sync, older_than: float = SWEEP_SECONDS, *, keep_segments: bool = False) -> list[str]:
     """Remove files that no row names, left by crashes, if they are old enough; returns what was removed.
 
     A segment written at a later commit than the catalog's is evidence of lost commits and is kept.
@@ -39,7 +40,12 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS) -> list[str]:
         spaces = rows.all_spaces(transaction.connection)
         for what, space, name in unnamed(sync, transaction.connection, spaces):
             match = NAME.fullmatch(name)
-            if what == "embeddings" and match and int(match[1]) >= transaction.seq:
+            if what == "embeddings" and match and (keep_segments or int(match[1]) >= transaction.seq):
+                continue
+            if not what and name.startswith(past.VIEW):
+                view = sync.root / name if sync.root is not None else None
+                if view is not None and sync.folder("", "").age(name) >= older_than and past.remove_view(view):
+                    removed.append(name)
                 continue
             folder = sync.folder(what, space)
             ours = TEMPORARY in name or match or what == "indexes" or None
@@ -74,7 +80,7 @@ class RepairReport:
 
 
 def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]], int] | None = None) -> RepairReport:
-    """Make derived things again: full text, tags, indexes; sweep litter; re-embed the records of lost segments.
+    """Make derived things again, mend what the other half of the store tells, put aside what nothing tells.
 
     Args:
         sync: the store's parts.
@@ -82,34 +88,63 @@ def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]]
         reembed: given a space and the ids whose vectors are lost, writes new ones; None leaves such findings.
     """
     report = check(sync)
-    actions: list[tuple[str, Callable[[], object]]] = []
-    broken = {finding.where for finding in report.findings if finding.layer == "text"}
-    broken_text = {kind for kind, table in sync.tables.items() if broken & table.derived}
-    for kind in sorted(broken_text):
-        actions.append((f"rebuild full text and tags of {kind}", lambda kind=kind: _rebuild_text(sync, kind)))  # type: ignore[misc]
+    actions = dict(_plan(sync, report, reembed))
+    if dry_run:
+        return RepairReport(tuple(actions), report.findings, True)
+    for action in actions.values():
+        action()
+    return RepairReport(tuple(actions), check(sync).findings, False)
+
+
+def _plan(
+    sync: Sync, report: CheckReport, reembed: Callable[[SpaceRow, list[str]], int] | None
+) -> Iterator[tuple[str, Callable[[], object]]]:
+    """(what would be done, how) in the order in which one step may need what another one has mended."""
+    layers: dict[str, list[Finding]] = {}
     for finding in report.findings:
-        if finding.layer == "index" and finding.derived:
+        layers.setdefault(finding.layer, []).append(finding)
+    for finding in layers.get("schema", []):
+        kind, _, name = finding.where.partition(" ")
+        yield f"drop {kind} {name} and put its text aside", partial(mend.drop_foreign, sync, kind, name)
+    if any("row of contexts" in finding.what for finding in layers.get("catalog", [])):
+        yield "make the contexts again that records are in", partial(mend.make_contexts, sync)
+    broken = {finding.where.partition(" row ")[0] for finding in layers.get("rows", [])}
+    for kind in sorted(broken & sync.tables.keys()):
+        yield f"put damaged records of {kind} aside", partial(mend.put_records_aside, sync, kind)
+    if "decisions" in broken:
+        for kind in sync.tables:
+            yield f"forget decisions about lost {kind}", partial(mend.forget_lost_decisions, sync, kind)
+    for finding in layers.get("segments", []):
+        if reembed is not None:
+            space, file = finding.where.split("/")[1:]
+            what = f"embed the records of {finding.where} again from their text and drop the file"
+            yield what, partial(_replace_segment, sync, space, file, reembed)
+    for space in dict.fromkeys(finding.where.partition(":")[0] for finding in layers.get("vectors", [])):
+        yield f"put the vectors of {space} right", partial(mend.mend_vectors, sync, space, reembed)
+    text = {finding.where for finding in layers.get("text", [])}
+    for kind in sorted(kind for kind, table in sync.tables.items() if text & table.derived):
+        yield f"rebuild full text and tags of {kind}", partial(_rebuild_text, sync, kind)
+    for finding in layers.get("index", []):
+        if finding.derived:
             space = finding.where.split("/")[1]
-            actions.append((f"rebuild the index of {space}", lambda space=space: _rebuild_index(sync, space)))  # type: ignore[misc]
-        elif finding.layer == "models" and finding.derived:
+            yield f"rebuild the index of {space}", partial(_rebuild_index, sync, space)
+    for finding in layers.get("models", []):
+        if finding.derived:
             file = finding.where.split("/")[1]
             what = f"write {finding.where} again from the centroids in the catalog"
-            actions.append((what, lambda file=file: models.write_again(sync, file)))  # type: ignore[misc]
-        elif finding.layer == "segments" and reembed is not None:
-            space, file = finding.where.split("/")[1:]
-            actions.append(
-                (
-                    f"embed the records of {finding.where} again from their text and drop the file",
-                    lambda space=space, file=file: _replace_segment(sync, space, file, reembed),  # type: ignore[misc]
-                )
-            )
+            yield what, partial(_write_model_again, sync, file)
+    for finding in layers.get("history", []):
+        if finding.derived:
+            yield f"forget {finding.where}, which only the past needs", partial(past.forget_file, sync, finding.where)
     if report.litter:
-        actions.append((f"sweep {len(report.litter)} unnamed files", lambda: sweep(sync, 0.0)))
-    if dry_run:
-        return RepairReport(tuple(what for what, _ in actions), report.findings, True)
-    for what, action in dict(actions).items():
-        action() if callable(action) else what
-    return RepairReport(tuple(what for what, _ in actions), check(sync).findings, False)
+        # An unnamed segment may be the only copy of vectors that are missing somewhere else.
+        keep = reembed is None and bool(layers.keys() & {"vectors", "segments"})
+        yield f"sweep {len(report.litter)} unnamed files", partial(sweep, sync, 0.0, keep_segments=keep)
+
+
+def _write_model_again(sync: Sync, file: str) -> None:
+    models.write_again(sync, file)
+    past.forget_file(sync, f"{models.FOLDER}/{file}")
 
 
 def _rebuild_text(sync: Sync, kind: str) -> None:
@@ -126,6 +161,7 @@ def _rebuild_index(sync: Sync, space_name: str) -> None:
         return
     with sync.catalog.write() as transaction:
         retire_index(sync, transaction, space_name)
+        past.forget_in(sync, transaction, "indexes", space_name, artifact.file)
         transaction.record("repair", space_name.partition(".")[0], space=space_name, derived="index")
     flush(sync, space_name)
     live = snapshot(sync, space_name)
@@ -153,7 +189,8 @@ def _replace_segment(sync: Sync, space_name: str, file: str, reembed: Callable[[
         rows.touch_layout(transaction.connection, space.id, transaction.seq)
         transaction.record("repair", space.kind, space=space_name, lost=len(lost))
         reembed(space, lost)
-        transaction.after.append(lambda: sync.folder("embeddings", space_name).remove(file))
+        sync.let_go(transaction, "embeddings", space_name, file)
+        past.forget_in(sync, transaction, "embeddings", space_name, file)
 
 
 def _lost_ids(transaction: Transaction, sync: Sync, space: SpaceRow, segment: int) -> list[str]:

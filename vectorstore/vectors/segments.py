@@ -8,6 +8,7 @@ too. Reading trusts nothing: exact member set, stored, exact dtypes and shapes, 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import math
@@ -168,6 +169,10 @@ class Segment:
         assert self.first_vid is not None  # one of the two, by construction
         return np.arange(self.first_vid, self.first_vid + self.rows, dtype=np.int64)
 
+    def starting_at(self, vid: int) -> Segment:
+        """The same rows, numbered from another vid on."""
+        return dataclasses.replace(self, first_vid=vid)
+
     def vids_at(self, rows: npt.NDArray[np.int64]) -> Vids:
         """The vids of some rows."""
         if self.explicit_vids is not None:
@@ -188,6 +193,10 @@ class Segment:
         return places, rows[places]
 
 
+# NotImplementedError: zipfile's word for an archive of a version that does not exist
+_TORN = (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, KeyError, EOFError)
+
+
 def open_segment(buffer: Buffer, *, id: int, file: str, rows: int, dim: int, first_vid: int | None) -> Segment:
     """The segment in a mapped file.
 
@@ -196,7 +205,7 @@ def open_segment(buffer: Buffer, *, id: int, file: str, rows: int, dim: int, fir
     """
     try:
         arrays = _members(buffer)
-    except (zipfile.BadZipFile, ValueError, struct.error, KeyError, EOFError) as error:
+    except _TORN as error:
         raise CorruptError(f"{file} is damaged: {error}; it held {rows} vectors; restore it from a backup") from error
     expected = {"ids", "vectors", "norms"} | (set() if first_vid is not None else {"vids"})
     if set(arrays) != expected:
@@ -221,6 +230,20 @@ def open_segment(buffer: Buffer, *, id: int, file: str, rows: int, dim: int, fir
         first = vectors.ctypes.data - np.frombuffer(buffer, np.uint8).ctypes.data
         pages = Pages(buffer, first, first + vectors.nbytes)
     return Segment(id, vectors, arrays["norms"], first_vid, vids, arrays["ids"], file, pages)
+
+
+def open_unknown(buffer: Buffer, *, file: str, dim: int) -> Segment:
+    """The segment in a file of which no row tells how many vectors it has; its first vid is 0 if it names none.
+
+    Raises:
+        CorruptError: it is none of that many dimensions.
+    """
+    try:
+        arrays = _members(buffer)
+        rows, vids = len(arrays["vectors"]), arrays.get("vids")
+    except _TORN as error:
+        raise CorruptError(f"{file} is damaged: {error}") from error
+    return open_segment(buffer, id=-1, file=file, rows=rows, dim=dim, first_vid=0 if vids is None else None)
 
 
 def _members(buffer: Buffer) -> dict[str, npt.NDArray[Any]]:

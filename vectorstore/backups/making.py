@@ -1,0 +1,196 @@
+"""Making a backup: one commit's catalog and maps of its files, copied while everybody goes on writing.
+
+The write lock is held only while the commit is picked and its files are mapped. Files are immutable and kept by their
+digest, so that a generation costs the catalog and whatever is new since the last one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from vectorstore.backups.generations import Generation, manifests_of, prune
+from vectorstore.backups.manifest import CATALOG, Entry, Manifest
+from vectorstore.backups.vaults import FILES, GENERATIONS, vault_at
+from vectorstore.errors import CorruptError, StoreError
+from vectorstore.files import Buffer, sha256
+from vectorstore.ids import from_micros, new_id, to_micros
+from vectorstore.storage import FORMAT, Connection
+from vectorstore.storage.copying import copy_to, frozen
+from vectorstore.storage.pastrows import NamedFile
+from vectorstore.sync import SnapshotMoved, Sync, past
+
+Progress = Callable[[int, int], None]
+_ATTEMPTS = 50
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """What a backup did.
+
+    Attributes:
+        generation: its id, for `restore`.
+        seq: the commit that it holds.
+        at: the instant of that commit.
+        files: of the generation.
+        bytes: of the generation.
+        new_files: that were not there yet.
+        new_bytes: of those.
+        removed: generations that were thinned out.
+        left_out: damaged or missing files that the store does without: derived ones, which are built again after a
+            restore, and old parts of the trail.
+        seconds: how long it took.
+    """
+
+    generation: str
+    seq: int
+    at: datetime
+    files: int
+    bytes: int
+    new_files: int
+    new_bytes: int
+    removed: tuple[str, ...]
+    left_out: tuple[str, ...]
+    seconds: float
+
+
+def back_up(
+    sync: Sync,
+    target: str | os.PathLike[str],
+    *,
+    keep: int | None = None,
+    keep_for: timedelta | None = None,
+    progress: Progress | None = None,
+) -> BackupReport:
+    """Save the store as of one commit; see `Store.backup`."""
+    started = time.perf_counter()
+    place = os.fspath(target)
+    inside = sync.root is not None and "://" not in place and Path(place).absolute().is_relative_to(sync.root)
+    if inside:
+        raise StoreError(f"{place} lies in the store itself; choose a folder outside of it")
+    vault = vault_at(target, create=True)
+    with vault.alone(), vault.scratch() as scratch:
+        known, _ = manifests_of(vault)
+        copy = scratch / CATALOG
+        state, files = _freeze(sync, copy)
+        if known and known[0].store != state.store:
+            raise StoreError(f"{vault.name} holds backups of another store; choose a place of its own")
+        present = vault.names(FILES)
+        catalog = vault.adopt(FILES, copy)
+        left_out: list[str] = []
+        entries, new = [catalog], [0, 0]
+        if present.get(catalog.sha256) != catalog.size:
+            new = [1, catalog.size]
+        todo: list[tuple[Entry, Buffer]] = []
+        for named, data in sorted(files.items(), key=lambda item: item[0].path):
+            entry = Entry(path=named.path, size=named.size, sha256=named.sha256)
+            if data is None or len(data) != named.size:
+                left_out.append(_spared(named.path, "is missing or has another size"))
+                continue
+            todo.append((entry, data))
+            entries.append(entry)
+        total, done = sum(entry.size for entry, _ in todo), 0
+        for entry, data in todo:
+            if present.get(entry.sha256) != entry.size:
+                try:
+                    vault.put(FILES, entry.sha256, data, entry.sha256)
+                except CorruptError as error:
+                    left_out.append(_spared(entry.path, str(error)))
+                    entries.remove(entry)
+                    continue
+                present[entry.sha256] = entry.size
+                new[0] += 1
+                new[1] += entry.size
+            done += entry.size
+            if progress is not None:
+                progress(done, total)
+        now = sync.catalog.clock()
+        manifest = Manifest(
+            format=1,
+            id=_next_id(now, known),
+            store=state.store,
+            seq=state.seq,
+            at=state.at,
+            made_at=to_micros(now),
+            catalog_format=FORMAT,
+            files=entries,
+            left_out=left_out,
+        )
+        body = manifest.to_bytes()
+        vault.put(GENERATIONS, f"{manifest.id}.json", body, sha256(body))
+        removed = prune(vault, keep, keep_for, now)
+        made = Generation.of(manifest)
+    return BackupReport(
+        generation=made.id,
+        seq=made.seq,
+        at=from_micros(state.at),
+        files=made.files,
+        bytes=made.bytes,
+        new_files=new[0],
+        new_bytes=new[1],
+        removed=removed,
+        left_out=tuple(left_out),
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _State:
+    store: str
+    seq: int
+    at: int
+
+
+def _freeze(sync: Sync, copy: Path) -> tuple[_State, dict[NamedFile, Buffer | None]]:
+    """Copy the catalog of one commit; maps of the files that it names."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            with frozen(sync.catalog, lambda connection: _pin(sync, connection)) as (connection, files):
+                state = _State(*connection.execute("SELECT store, seq, at FROM state").fetchone())
+                copy_to(connection, copy)
+            return state, files
+        except SnapshotMoved:  # only where the store is open read-only, and its writer has just compacted
+            if attempt == _ATTEMPTS - 1:
+                raise StoreError(
+                    f"{sync.root}: its files kept being replaced; try again, or open it to write"
+                ) from None
+    raise AssertionError("the last attempt raises")
+
+
+def _pin(sync: Sync, connection: Connection) -> dict[NamedFile, Buffer | None]:
+    found: dict[NamedFile, Buffer | None] = {}
+    for named in past.all_named(connection):
+        try:
+            found[named] = sync.folder(named.what, named.space).read(named.file)
+        except CorruptError:
+            if sync.catalog.read_only and sync.unnamed_since(named.what, named.file):
+                raise SnapshotMoved from None
+            found[named] = None
+    return found
+
+
+def _spared(path: str, problem: str) -> str:
+    """The path of a file that can be left out: it is derived, or of the trail, which nothing could mend.
+
+    Raises:
+        CorruptError: it is a source.
+    """
+    if path.startswith(("indexes/", "trail/")) or path.endswith(".joblib"):
+        return path
+    raise CorruptError(
+        f"{path}: {problem}; no backup was made; run: vectorstore check --repair, or restore an older one"
+    )
+
+
+def _next_id(now: datetime, known: list[Manifest]) -> str:
+    """A ULID after all that are there, whatever the clock says."""
+    last = known[0].id if known else ""
+    made = new_id(now)
+    while made <= last:
+        now += timedelta(milliseconds=1) + max(timedelta(0), from_micros(known[0].made_at) - now)
+        made = new_id(now)
+    return made
