@@ -138,6 +138,8 @@ def test_every_commit_of_a_long_life_answers_as_it_did_then(seed: int, place: Pa
             known.append((store.moment.seq, clock.now, answers(store)))
         clock.move(days=3)
         store.compact()
+        store.trail.rotate(5)
+        every = list(store.trail.stream())
         if place != ":memory:":
             store.close()
             store = vs.open(place, embedder="hash:16", clock=clock, auto_publish=False, kinds=[Note])
@@ -146,7 +148,9 @@ def test_every_commit_of_a_long_life_answers_as_it_did_then(seed: int, place: Pa
                 assert then.moment.seq == seq
                 assert answers(then) == expected, f"at {seq}"
         with store.as_of(known[3][0]) as then:
-            assert then.check().findings == ()
+            assert then.check().findings == () and then.trail.verify().ok
+            told = list(then.trail.stream())
+            assert [e.number for e in told] == [e.number for e in every if e.seq <= known[3][0]] and told
             with pytest.raises(vs.ReadOnlyStore):
                 then.concepts.add({"name": "late"})
         assert store.check().findings == ()
