@@ -56,6 +56,9 @@ crash: install ## run the tests that kill processes
 bench: install ## measure the life of a store
 	$(BIN)/python benchmarks/lifecycle.py
 
+gate: install ## fail when an operation has become slower than its stored baseline
+	$(BIN)/python benchmarks/gate.py $(ARGS)
+
 bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, LanceDB, Qdrant Edge and others
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 

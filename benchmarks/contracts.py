@@ -130,7 +130,7 @@ def paired(stores: dict[str, vs.Store], acts: dict[str, tuple[int, Act]], rounds
     for number in range(rounds + 1):
         for verb, (calls, act) in acts.items():
             turn = number % len(names)
-            for name in [*names[turn:], *names[:turn]][:: 1 if number % 2 else -1]:
+            for name in [*names[turn:], *names[:turn]][:: -1 if number // len(names) % 2 else 1]:
                 store = stores[name]
                 store._sync.watch.contracts = STORES[name].get("contracts", True)
                 busy, begun = time.process_time(), time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,3 +93,10 @@ def brute_force(queries: Matrix, data: Matrix, metric: str) -> npt.NDArray[np.fl
 def order_of(similarities: npt.NDArray[np.float64], k: int) -> list[int]:
     """Places of the k best, ties by smaller place."""
     return np.lexsort((np.arange(len(similarities)), -similarities))[:k].tolist()
+
+
+@pytest.fixture
+def states(open_store: Callable[..., vs.Store]) -> Callable[..., Any]:
+    """Opens a state of one store anew at each call."""
+    store = open_store()
+    return lambda name="agent", **options: store.state(name, **options)

@@ -6,13 +6,9 @@ costs a second. What belongs to the process (signals, pipes, the installed scrip
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -150,41 +146,6 @@ def test_add_of_a_taken_id_is_a_conflict_and_upsert_replaces(kb: Path) -> None:
     assert "'king' exists already" in message
     assert answer("add", kb, "concepts", "-f", "id=king", "-f", "name=emperor", "--upsert") == {"ids": ["king"]}
     assert answer("get", kb, "concepts", "king")[0]["name"] == "emperor"
-
-
-def test_import_takes_plain_and_packed_lines(kb: Path, tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"id": f"n{number}", "name": f"name {number}"}) + "\n" for number in range(50))
-    (tmp_path / "a.jsonl").write_text(lines)
-    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as file:
-        file.write(lines)
-
-    assert answer("import", kb, "concepts", tmp_path / "a.jsonl") == {
-        "kind": "concepts",
-        "imported": 50,
-        "records": 53,
-    }
-    assert answer("import", kb, "concepts", tmp_path / "a.jsonl.gz", "--upsert")["records"] == 53
-
-
-def test_import_is_all_or_nothing_and_names_the_line(kb: Path, tmp_path: Path) -> None:
-    file = tmp_path / "bad.jsonl"
-    file.write_text('{"name": "good"}\n\n{"name": "bad", "quality": 7}\n')
-    torn = tmp_path / "torn.jsonl"
-    torn.write_text('{"name": "good"}\n{"name": \n')
-
-    code, message = refused("import", kb, "concepts", file)
-    torn_code, torn_message = refused("import", kb, "concepts", torn)
-
-    assert (code, torn_code) == (2, 2)
-    assert f"{file}:3: concepts[1].quality: expected 0..1, got 7" in message
-    assert f"{torn}:2: is not JSON" in torn_message
-    assert answer("count", kb, "concepts")["count"] == 3
-
-
-def test_import_of_an_absent_file_is_an_error(kb: Path) -> None:
-    code, message = refused("import", kb, "concepts", "/nowhere.jsonl")
-
-    assert (code, "No such file" in message) == (2, True)
 
 
 def test_get_shows_what_is_there_and_fails_for_what_is_not(shared: Path) -> None:
@@ -396,29 +357,6 @@ def test_a_closed_pipe_is_no_error(shared: Path) -> None:
     )  # fmt: skip
 
     assert "Traceback" not in done.stderr
-
-
-def test_an_interrupted_import_leaves_130_and_the_store_as_it_was(kb: Path, tmp_path: Path) -> None:
-    fifo = tmp_path / "slow.jsonl"
-    fifo.write_text("".join(json.dumps({"name": f"name {number}"}) + "\n" for number in range(200_000)))
-    importer = subprocess.Popen(
-        [sys.executable, "-m", "vectorstore.cli", "import", str(kb), "concepts", str(fifo)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert importer.stderr is not None
-    seen = ""
-    while "importing" not in seen:
-        seen += importer.stderr.read(1)
-    time.sleep(0.3)
-    os.kill(importer.pid, signal.SIGINT)
-    _, message = importer.communicate(timeout=60)
-
-    assert importer.returncode == 130
-    assert "interrupted" in message
-    assert "Traceback" not in message
-    assert answer("count", kb, "concepts")["count"] == 3
-    assert answer("check", kb)["ok"]
 
 
 def test_every_error_class_has_an_exit_code() -> None:

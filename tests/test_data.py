@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import make_wordnet_sample
 from vectorstore.data import SAMPLE_SIZE, wordnet_sample
+from vectorstore.interchange import wordnet
 
 KEY_TYPES = {
     "id": str,
@@ -62,7 +63,7 @@ def test_sense_names_are_unique_and_begin_with_the_first_lemma(sample: list[dict
     for synset in sample:
         lemma, synset_type, sense_number = synset["synset"].rsplit(".", 2)
         assert lemma == synset["name"].lower().replace(" ", "_")
-        assert synset["pos"] == make_wordnet_sample.PARTS_OF_SPEECH[synset_type]
+        assert synset["pos"] == wordnet.PARTS_OF_SPEECH[synset_type]
         assert int(sense_number) >= 1
 
 
@@ -95,7 +96,7 @@ def test_at_least_fifteen_domains(sample: list[dict[str, Any]]) -> None:
     domains = {synset["domain"] for synset in sample}
 
     assert len(domains) >= 15
-    assert domains == set(make_wordnet_sample.DOMAINS)
+    assert domains == set(wordnet.DOMAINS)
 
 
 @pytest.mark.parametrize("selectivity", [0.1, 0.01, 0.001])
@@ -119,7 +120,7 @@ def test_the_wordnet_licence_is_shipped_beside_the_data() -> None:
 
 def test_the_readme_counts_are_those_of_the_data(sample: list[dict[str, Any]]) -> None:
     readme = (resources.files("vectorstore.data") / "README.md").read_text(encoding="utf-8")
-    synsets = [make_wordnet_sample.Synset(**synset) for synset in sample]
+    synsets = [wordnet.Synset(**synset) for synset in sample]
 
     assert make_wordnet_sample.with_counts(readme, synsets) == readme
 
@@ -127,7 +128,7 @@ def test_the_readme_counts_are_those_of_the_data(sample: list[dict[str, Any]]) -
 def test_repacking_the_lines_gives_the_same_lines(sample: list[dict[str, Any]]) -> None:
     """The lines, not the gzip bytes: those may differ between deflate libraries."""
     packed = (resources.files("vectorstore.data") / "wordnet-sample.jsonl.gz").read_bytes()
-    lines = make_wordnet_sample.as_lines(make_wordnet_sample.Synset(**synset) for synset in sample)
+    lines = make_wordnet_sample.as_lines(wordnet.Synset(**synset) for synset in sample)
 
     assert lines == gzip.decompress(packed)
 

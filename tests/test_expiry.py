@@ -562,3 +562,12 @@ def test_many_expired_rows_cost_little(open_store: Callable[..., vs.Store], cloc
     assert time.perf_counter() - started < 5
     assert store.concepts.search(np.ones(8)).ids == ["default:y"]
     assert store.check().findings == ()
+
+
+def test_an_age_from_before_all_time_finds_nothing(store: vs.Store) -> None:
+    store.concepts.add({"name": "x"})
+    store.concepts.delete("default:x")
+    store.lattice.resolve("a", "b")
+    assert store.concepts.purge(older_than=timedelta.max) == 0
+    assert store.lattice.prune(timedelta.max, dry_run=True) == 0
+    assert store.workflows.cleanup(timedelta.max) == 0

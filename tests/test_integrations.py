@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-NEEDS = {"langchain": "langchain_core", "llamaindex": "llama_index", "mcp": "mcp"}
+NEEDS = {"haystack": "haystack", "langchain": "langchain_core", "llamaindex": "llama_index", "mcp": "mcp"}
 
 
 def run(script: str) -> str:
@@ -31,3 +32,11 @@ def test_a_missing_extra_is_named(module: str) -> None:
         "except ImportError as error:\n    print(error)"
     )
     assert f'pip install "vectorstore[{module}]"' in shown
+
+
+def test_the_command_mcp_names_its_missing_extra_and_makes_nothing(tmp_path: Path) -> None:
+    script = "import sys; sys.modules['mcp'] = None; from vectorstore.cli import main; main()"
+    command = [sys.executable, "-c", script, "mcp", str(tmp_path / "kb")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 8 and 'pip install "vectorstore[mcp]"' in done.stderr and done.stdout == ""
+    assert list(tmp_path.iterdir()) == []

@@ -155,6 +155,30 @@ def test_mmr_is_langchains_own(filled: KnowledgeStore) -> None:
             assert [document.id for document in found] == wanted
 
 
+class Asymmetric(DeterministicFakeEmbedding):
+    """Queries are embedded as the documents "about {query}" are."""
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([f"about {text}"])[0]
+
+
+def test_a_query_has_the_embeddings_own_vector_in_every_mode() -> None:
+    model = Asymmetric(size=24)
+    with KnowledgeStore.from_texts(["about sea", "sea", "stone"], model, ids=["a", "b", "c"]) as store:
+        same = vs.WithVector("sea", model.embed_query("sea"))
+        for options in (
+            {},
+            {"mode": "hybrid"},
+            {"mode": "hybrid", "fusion": "rrf"},
+            {"rerank": lambda q, r: [q == "sea"] * len(r)},
+        ):
+            found = store.similarity_search_with_score("sea", 3, **options)
+            wanted = store.passages.search(same, 3, **options)  # type: ignore[arg-type]
+            assert [(document.id, score) for document, score in found] == [(hit.id, hit.score) for hit in wanted]
+        assert store.similarity_search("sea", 1)[0].id == store.max_marginal_relevance_search("sea", 1)[0].id == "a"
+        assert {document.id for document in store.similarity_search("sea", 3, mode="text")} == {"a", "b"}
+
+
 async def _asynchronously(filled: KnowledgeStore) -> tuple[list[Document], list[Document]]:
     await filled.aadd_texts(["one more"], [{"n": 60}], ids=["new"])
     near = await filled.asimilarity_search("one more", k=1)

@@ -308,3 +308,8 @@ def test_background_publishing_happens_and_changes_no_answer(open_store: Callabl
     assert store.stats()["kinds"]["concepts"]["index"]["rows"] >= 10_000
     assert hits.plan.name == "index"
     check_equal(hits, expected_hits(data[5], data, "cosine", 5))
+
+
+def test_queries_of_several_dimensions_are_refused_where_the_space_is_empty_too(store: vs.Store) -> None:
+    with pytest.raises(vs.DimensionError, match=r"queries\[1\]: expected 64 dimensions, got 3"):
+        store.concepts.search_many(["a text", [1.0, 2.0, 3.0]])

@@ -1024,6 +1024,34 @@ def test_vectors_go_out_and_in_with_their_items(store: vs.Store, tmp_path: Path)
     assert store.analogies.get("a1").extra == {}
 
 
+def test_deletions_go_out_as_tombstones_and_come_in_again(store: vs.Store, tmp_path: Path) -> None:
+    store.analogies.add(analogies(4))
+    made = store.workflows.delete("analogies", ["a0", "a2", "ä"])
+    assert store.workflows.to_jsonl(made.id, tmp_path / "out.jsonl") == 3
+    written = (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    assert written.splitlines()[2] == '{"kind": "analogies", "deleted": "ä"}'
+    strange = '{"kind": "concepts", "deleted": "a1"}\n{"id": "a3"}\n'
+    (tmp_path / "in.jsonl").write_text(written + strange, encoding="utf-8")
+    again = store.workflows.create_from_jsonl("analogies", tmp_path / "in.jsonl", operation="delete", policy="lenient")
+    ended = store.workflows.process(again.id)
+
+    assert (again.total, ended.processed, ended.errors) == (5, 5, 2)
+    assert [(error.index, error.id) for error in store.workflows.errors(again.id)] == [(2, "ä"), (3, None)]
+    assert [record.id for record in store.analogies] == ["a1"]
+    assert store.workflows.rollback(again.id).undone == 3 and len(store.analogies) == 4
+
+
+def test_a_line_torn_within_a_letter_is_torn_and_a_bad_one_fails(store: vs.Store, tmp_path: Path) -> None:
+    good, other = (json.dumps({**item, "a": "Tür"}, ensure_ascii=False).encode() for item in analogies(2))
+    cut = other[: other.index("ü".encode()) + 1]
+    (tmp_path / "in.jsonl").write_bytes(cut + b"\n" + good + b"\n" + cut)
+    made = store.workflows.create_from_jsonl("analogies", tmp_path / "in.jsonl", policy="lenient")
+    ended = store.workflows.process(made.id)
+
+    assert (made.options["torn"], ended.processed, ended.errors) == (3, 2, 1)
+    assert store.analogies.get("a0").a == "Tür"
+
+
 def test_updates_come_in_from_json_lines_too(store: vs.Store, tmp_path: Path) -> None:
     store.analogies.add(analogies(2))
     (tmp_path / "in.jsonl").write_text('{"id": "a1", "reasoning": "both rule"}\n')
@@ -1050,3 +1078,8 @@ def test_ten_thousand_analogies_are_processed_at_twenty_thousand_a_second(tmp_pa
             assert store.workflows.process(made.id).processed == 10_000
             rates.append(10_000 / (time.process_time() - started))
     assert max(rates) >= 20_000, rates
+
+
+def test_vectors_of_no_space_are_none(store: vs.Store) -> None:
+    made = store.workflows.create("concepts", [{"name": "x"}], {})
+    assert store.workflows.process(made.id).status == "completed"

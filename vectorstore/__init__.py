@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from vectorstore.errors import RecipeError as RecipeError
     from vectorstore.errors import SchemaChangedError as SchemaChangedError
     from vectorstore.errors import SpaceMismatch as SpaceMismatch
+    from vectorstore.errors import StateBusy as StateBusy
+    from vectorstore.errors import StateConflict as StateConflict
     from vectorstore.errors import StoreBusy as StoreBusy
     from vectorstore.errors import StoreClosed as StoreClosed
     from vectorstore.errors import StoreError as StoreError
@@ -62,9 +64,11 @@ if TYPE_CHECKING:
     from vectorstore.errors import UndeclaredElement as UndeclaredElement
     from vectorstore.errors import UnknownConcept as UnknownConcept
     from vectorstore.errors import UnknownFrame as UnknownFrame
+    from vectorstore.errors import Unserialisable as Unserialisable
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.errors import WrongKey as WrongKey
     from vectorstore.keeping import Snapshot as Snapshot
     from vectorstore.metrics import Operation as Operation
     from vectorstore.policy import MaintainReport as MaintainReport
@@ -108,6 +112,7 @@ if TYPE_CHECKING:
     from vectorstore.recipes import IndexRecipe as IndexRecipe
     from vectorstore.records.analogies import Analogy as Analogy
     from vectorstore.records.analogies import Evidence as Evidence
+    from vectorstore.records.artifacts import Artifact as Artifact
     from vectorstore.records.axioms import Axiom as Axiom
     from vectorstore.records.fields import SemanticField as SemanticField
     from vectorstore.records.frames import Binding as Binding
@@ -161,6 +166,15 @@ if TYPE_CHECKING:
     from vectorstore.search.recommend import Recommend as Recommend
     from vectorstore.search.salience import Salience as Salience
     from vectorstore.search.snippets import Snippets as Snippets
+    from vectorstore.states import AesGcm as AesGcm
+    from vectorstore.states import Checkpoint as Checkpoint
+    from vectorstore.states import NumericArtifact as NumericArtifact
+    from vectorstore.states import Opaque as Opaque
+    from vectorstore.states import Saved as Saved
+    from vectorstore.states import State as State
+    from vectorstore.states import StateFile as StateFile
+    from vectorstore.states import StateType as StateType
+    from vectorstore.states import lifecycle as lifecycle
     from vectorstore.storage.decisions import Decision as Decision
     from vectorstore.storage.edges import Edge as Edge
     from vectorstore.store import Store as Store
@@ -208,14 +222,18 @@ _WHERE: dict[str, str] = {
             "RecipeError",
             "SchemaChangedError",
             "SpaceMismatch",
+            "StateBusy",
+            "StateConflict",
             "StoreBusy",
             "StoreClosed",
             "StoreError",
             "StoreGone",
             "Superseded",
+            "Unserialisable",
             "ValidationError",
             "VectorstoreError",
             "WhereError",
+            "WrongKey",
         ),
         "errors",
     ),
@@ -241,6 +259,7 @@ _WHERE: dict[str, str] = {
     "ElementOf": "reason.frames",
     **dict.fromkeys(("Analogous", "Role"), "reason.instances"),
     "SnapshotReport": "reason.manifest",
+    "Artifact": "records.artifacts",
     "Axiom": "records.axioms",
     **dict.fromkeys(("Binding", "Frame", "FrameElement", "FrameInstance", "FrameRelation"), "records.frames"),
     **dict.fromkeys(("Cluster", "Concept", "Context"), "records.kinds"),
@@ -272,6 +291,10 @@ _WHERE: dict[str, str] = {
     "WithVector": "search.queries",
     "Snippets": "search.snippets",
     "Operation": "metrics",
+    **dict.fromkeys(
+        ("AesGcm", "Checkpoint", "NumericArtifact", "Opaque", "Saved", "State", "StateFile", "StateType", "lifecycle"),
+        "states",
+    ),
     **dict.fromkeys(("Store", "open"), "store"),
     "TrailEntry": "trail",
     "TrailReport": "sync.trail",

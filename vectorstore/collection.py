@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from vectorstore.deduplicating import Deduplicator, Duplicates
 from vectorstore.embedding import Embedding
 from vectorstore.errors import NotFound, ValidationError
-from vectorstore.ids import to_micros
+from vectorstore.ids import ago, to_micros
 from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import And, Node, Term, says_nothing, with_ids
 from vectorstore.removing import Remover
@@ -23,6 +23,7 @@ from vectorstore.storage import RecordTable
 from vectorstore.storage.audits import Audit
 from vectorstore.storage.decisions import Decision, decisions_of
 from vectorstore.sync import Progress, Sync
+from vectorstore.tabular import Tabular
 from vectorstore.writing import Batch, Given, Raced, incoming
 
 R = TypeVar("R", bound=Record)
@@ -31,7 +32,7 @@ _ATTEMPTS = 20
 _VERSION, _UPDATED, _DELETED = 2, 4, 5
 
 
-class Collection(SearchVerbs[R]):
+class Collection(SearchVerbs[R], Tabular[R]):
     """All records of one kind in an open store."""
 
     def __init__(self, sync: Sync, table: RecordTable[R], embedding: Embedding, metric: str) -> None:
@@ -232,7 +233,7 @@ class Collection(SearchVerbs[R]):
         node = with_ids(self._parse(where), ids, self._table.schema)
         self._remover.expire()
         if ids is None or expired:
-            limit = to_micros(self._sync.catalog.clock() - (timedelta(0) if expired else older_than))
+            limit = to_micros(ago(self._sync.catalog.clock(), timedelta(0) if expired else older_than))
             column = self._table.schema.by_name["expires_at" if expired else "deleted_at"]
             old = Term(column, (), "lte", limit)
             node = And((old,) if node is None else (old, node))

@@ -1,7 +1,8 @@
 """Tables that come in: Arrow, pandas, polars, or a mapping from names to sequences; read column by column.
 
 Each library is known by the shape of its objects and never imported, but for pyarrow when all that an object offers is
-Arrow's own interface. Null, NaN, NA and NaT mean that a record says nothing about the field.
+Arrow's own interface. Null, NaN, NA and NaT mean that a record says nothing about the field; text in a field that is
+neither text nor list of texts is JSON, as `tabular.py` writes it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic_core import from_json
 
 from vectorstore.errors import ValidationError
 from vectorstore.records import Record
@@ -51,6 +53,7 @@ class Columns:
 
     columns: Mapping[str, Column]
     count: int
+    json: frozenset[str] = frozenset()
 
     def parts(self, size: int) -> Iterator[Part]:
         """The rows, at most `size` at a time."""
@@ -58,6 +61,8 @@ class Columns:
             stop = min(start + size, self.count)
             with without_collector():
                 columns = {name: column.values(start, stop) for name, column in self.columns.items()}
+                for name in self.json & columns.keys():
+                    columns[name] = [read_json(value) for value in columns[name]]
             yield Part(columns, stop - start)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -77,7 +82,7 @@ class Columns:
             raise ValidationError(f"{where}: there is no column {name!r}; the columns are {listed}")
         rest = {other: kept for other, kept in self.columns.items() if other != name}
         try:
-            return Columns(rest, self.count), column.matrix()
+            return Columns(rest, self.count, self.json), column.matrix()
         except NullVector as error:
             raise ValidationError(f"{where}[{error.place}]: expected a vector, got null") from None
 
@@ -88,6 +93,16 @@ class NullVector(Exception):
     def __init__(self, place: int) -> None:
         super().__init__(place)
         self.place = place
+
+
+def read_json(value: Any) -> Any:
+    """What a text in a field of no text says; anything else, and what is no JSON, as it is: the field's check tells."""
+    if type(value) is not str:
+        return value
+    try:
+        return from_json(value, allow_inf_nan=False)
+    except ValueError:
+        return value
 
 
 def as_items(records: Any, kind: type[Record]) -> Iterable[Any]:
@@ -116,26 +131,32 @@ def as_columns(records: Any, kind: type[Record]) -> Columns | None:
     if isinstance(records, Mapping):
         return _of_mapping(records, kind)
     if hasattr(records, "iloc") and hasattr(records, "columns"):  # pandas
-        return _table(((_named(name), _Pandas(records.iloc[:, at])) for at, name in enumerate(records)), len(records))
+        pandas = ((_named(name), _Pandas(records.iloc[:, at])) for at, name in enumerate(records))
+        return _table(pandas, len(records), kind)
     if hasattr(records, "get_columns") and hasattr(records, "to_dicts"):  # polars
-        return _table(((found.name, _Polars(found)) for found in records.get_columns()), records.height)
+        return _table(((found.name, _Polars(found)) for found in records.get_columns()), records.height, kind)
     if not hasattr(records, "num_rows") and (
         hasattr(records, "__arrow_c_stream__") or hasattr(records, "__arrow_c_array__")
     ):
         records = _through_pyarrow(records)
     if hasattr(records, "num_rows") and hasattr(records, "schema") and hasattr(records, "column"):
         named = enumerate(records.schema.names)
-        return _table(((name, _Arrow(records.column(at))) for at, name in named), records.num_rows)
+        return _table(((name, _Arrow(records.column(at))) for at, name in named), records.num_rows, kind)
     return None
 
 
-def _table(pairs: Iterable[tuple[Any, Column]], count: int) -> Columns:
+def _table(pairs: Iterable[tuple[Any, Column]], count: int, kind: type[Record]) -> Columns:
     columns: dict[Any, Column] = {}
     for name, column in pairs:
         if name in columns:
             raise ValidationError(f"two columns are called {name!r}; rename one of them")
         columns[name] = column
-    return Columns(columns, count)
+    return Columns(columns, count, json_fields(kind))
+
+
+def json_fields(kind: type[Record]) -> frozenset[str]:
+    """The fields of a kind that hold neither text nor number nor time."""
+    return frozenset(column.name for column in schema_of(kind).columns if column.type == "json")
 
 
 def _of_mapping(records: Mapping[Any, Any], kind: type[Record]) -> Columns | None:

@@ -227,8 +227,8 @@ def _refusal(name: str, rule: Rule, value: Any) -> ValidationError:
 
 
 def _kind(owner: Any) -> str:
-    """What an object's operations are called after: its kind, or "store", "models"."""
-    return getattr(owner, "name", None) or type(owner).__name__.lower()
+    """What an object's operations are called after: its kind, or "store", "models", "state"."""
+    return getattr(owner, "counted_as", None) or getattr(owner, "name", None) or type(owner).__name__.lower()
 
 
 def _timed(metrics: Metrics, operation: str, stream: Iterator[Any]) -> Iterator[Any]:

@@ -11,6 +11,7 @@
     │   │   │   ├── UnknownConcept        a bound concept is not there
     │   │   │   ├── MissingElement        a core element is bound to nothing
     │   │   │   └── UndeclaredElement     the frame has no such element
+    │   │   ├── Unserialisable            a state holds something that cannot be kept; the old save stays
     │   │   └── RecipeError               a recipe has unknown keys or impossible values
     │   └── BrokenPromise (RuntimeError)  a postcondition or invariant: the store did not do what it says
     ├── NotFound (KeyError)               no such record, kind, context or space
@@ -18,7 +19,8 @@
     │   ├── DuplicateId                   that id is taken
     │   ├── IllegalMove                   a workflow cannot go from its status to that one
     │   ├── LeaseHeld                     another worker has the workflow
-    │   └── CycleError                    what one inherits from would lead back to it
+    │   ├── CycleError                    what one inherits from would lead back to it
+    │   └── StateConflict                 somebody else saved the state meanwhile; merge, or load again
     ├── EmbedderError (RuntimeError)      the embedding model is absent, damaged or misbehaves
     ├── SpaceMismatch (ValueError)        another embedding model, dimension or metric than the space's
     ├── SchemaChangedError (TypeError)    a kind's declaration no longer fits its stored table
@@ -29,8 +31,10 @@
     │   ├── ReadOnlyStore                 a write on a store opened read-only
     │   ├── StoreClosed                   used after close()
     │   ├── StoreBusy (TimeoutError)      another writer held the lock for too long
+    │   │   └── StateBusy                 another process has the state, from its start to its end
     │   └── OutcomeUnknown                a commit failed half-way: look before you retry
     ├── CorruptError (RuntimeError)       a source (catalog row, segment) is damaged or missing
+    ├── WrongKey (ValueError)             a state is encrypted, and not with this key
     └── DerivedError (RuntimeError)       an index cannot be used; answers stay exact
         ├── LibraryMissing                FAISS, which builds and reads indexes, cannot be imported
         ├── ModelRefused                  a model file is not what was written, or not for this library; refit
@@ -126,6 +130,10 @@ class UndeclaredElement(InstanceError):
     """The frame has no such element, of its own or inherited."""
 
 
+class Unserialisable(ValidationError):
+    """A value of a state cannot be kept; nothing was written, and the state saved before stays as it is."""
+
+
 class RecipeError(ValidationError):
     """A recipe has unknown keys, missing keys or impossible values."""
 
@@ -156,6 +164,10 @@ class LeaseHeld(ConflictError):
 
 class CycleError(ConflictError):
     """A parent, or a frame to inherit from, would lead back to where it began; nothing was written."""
+
+
+class StateConflict(ConflictError):
+    """Somebody else saved the state since it was loaded; nothing was written."""
 
 
 class EmbedderError(VectorstoreError, RuntimeError):
@@ -198,12 +210,20 @@ class StoreBusy(StoreError, TimeoutError):
     """Another writer held the write lock for longer than the timeout."""
 
 
+class StateBusy(StoreBusy):
+    """Another process has the state for its own, from its start to its end."""
+
+
 class OutcomeUnknown(StoreError):
     """A commit raised: it may or may not have happened. Reopen, look, then retry."""
 
 
 class CorruptError(VectorstoreError, RuntimeError):
     """A source of truth (a catalog row, a segment) is damaged or missing."""
+
+
+class WrongKey(VectorstoreError, ValueError):
+    """A state cannot be decrypted with this key, or there is none; nothing was changed."""
 
 
 class DerivedError(VectorstoreError, RuntimeError):

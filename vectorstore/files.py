@@ -140,7 +140,11 @@ class DiskFolder:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(self.path)
+        try:
+            _sync_folder(self.path)
+        except BaseException:  # nothing is published, and whoever tries again finds the name free
+            final.unlink(missing_ok=True)
+            raise
         stat = self.stat(name)
         if stat is None:
             raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")
@@ -209,6 +213,27 @@ def publish_file(temporary: Path, final: Path) -> None:
         os.close(handle)
     _rename(temporary, final)
     _sync_folder(final.parent)
+
+
+def replace_file(path: Path, data: Buffer) -> None:
+    """Make these bytes the file's, durably; whatever happens it has the old ones or the new ones, never a mixture.
+
+    Raises:
+        OSError: disk full, no permission; the old bytes stay.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    try:
+        handle = _create(temporary)
+        try:
+            _write(handle, data)
+            _sync(handle)
+        finally:
+            os.close(handle)
+        _rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def publish_folder(temporary: Path, final: Path) -> None:

@@ -68,6 +68,11 @@ def as_age(value: str | float | timedelta, where: str = "age") -> timedelta:
     raise ValidationError(f"{where}: {words}, got {value!r}", value=value)
 
 
+def ago(now: datetime, age: timedelta) -> datetime:
+    """The moment that lies an age back; 1970 when it would lie before."""
+    return now - min(age, now - _EPOCH)
+
+
 def new_id(moment: datetime) -> str:
     """A ULID (26 characters, sorts by time): 48 bits of milliseconds, 80 random bits."""
     number = (to_micros(moment) // 1000) << 80 | int.from_bytes(os.urandom(10), "big")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from vectorstore.embedding import Embedding
 from vectorstore.errors import SpaceMismatch
+from vectorstore.ids import to_micros
 from vectorstore.records import Record, Row, Value
 from vectorstore.records.columnar import Valid
 from vectorstore.storage import RecordTable, Transaction
@@ -40,7 +41,10 @@ class Space:
 
 @dataclass(frozen=True, eq=False)
 class Brought:
-    """The vectors of some records in one space: (n,) ids, (n, d) vectors, and where each comes from."""
+    """The vectors of some records in one space: (n,) ids, (n, d) vectors, and where each comes from.
+
+    Of an origin the vid does not matter; `updates` below zero are counted here.
+    """
 
     space: Space
     ids: Sequence[str]
@@ -55,10 +59,16 @@ class Import(Batch[R]):
         self, sync: Sync, table: RecordTable[R], embedding: Embedding, metric: str, brought: Sequence[Brought]
     ) -> None:
         super().__init__(sync, table, embedding, metric, None)
-        self._brought = brought
-        self._places = [{name: place for place, name in enumerate(each.ids)} for each in brought]
+        self._spaces: dict[str, Space] = {}
         for each in brought:
             self._check_space(each.space)
+        self._bring(brought)
+
+    def _bring(self, brought: Sequence[Brought]) -> None:
+        """The vectors of the chunks to come."""
+        self._brought = brought
+        self._places = [{name: place for place, name in enumerate(each.ids)} for each in brought]
+        self._spaces.update((each.space.name, each.space) for each in brought)
 
     def _check_space(self, wanted: Space) -> None:
         """Vectors are only comparable within one space.
@@ -80,8 +90,10 @@ class Import(Batch[R]):
 
     def _stamps(self, valid: Valid[R], ids: list[str], now: datetime) -> dict[str, Sequence[Value]]:
         stamps = super()._stamps(valid, ids, now)
-        own = {"version", "created_at", "updated_at"} & valid.values.keys()
-        return {name: column for name, column in stamps.items() if name not in own}
+        stamps["version"] = valid.values.get("version", stamps["version"])
+        said: Sequence[Any] = valid.values.get("updated_at", stamps["updated_at"])
+        stamps["updated_at"] = [at if isinstance(at, int) else to_micros(at or now) for at in said]
+        return stamps
 
     def _succeeding(self, row: Row, version: int, made: int | None, deleted: bool) -> Row:
         return row
@@ -89,14 +101,15 @@ class Import(Batch[R]):
     def _stage_given(self, part: Chunk, ids: list[str], offset: int) -> None:
         for each, places in zip(self._brought, self._places, strict=True):
             here = [(at, places[name]) for at, name in enumerate(ids) if name in places]
-            alike: dict[tuple[str, float], list[tuple[int, int]]] = {}
+            alike: dict[tuple[str, float, bool], list[tuple[int, int]]] = {}
             for at, place in here:
                 known = each.origins[place]
-                alike.setdefault((known.source, known.confidence), []).append((at, place))
-            for key, chosen in alike.items():
+                alike.setdefault((known.source, known.confidence, known.updates >= 0), []).append((at, place))
+            for (source, confidence, counted), chosen in alike.items():
                 found = np.array([place for _, place in chosen], dtype=np.int64)
                 origins = [each.origins[place] for place in found]
-                origin = Origin(*key, [one.text_hash for one in origins], [one.updates for one in origins])
+                updates = [one.updates for one in origins] if counted else None
+                origin = Origin(source, confidence, [one.text_hash for one in origins], updates)
                 names = [ids[at] for at, _ in chosen]
                 staged = stage(self._sync, each.space.name, names, each.vectors[found], origin)
                 part.staged.append(([at for at, _ in chosen], staged))
@@ -106,9 +119,9 @@ class Import(Batch[R]):
 
     def _write_vectors(self, transaction: Transaction, part: Chunk, numbers: list[int]) -> None:
         super()._write_vectors(transaction, part, numbers)
-        for each in self._brought:
-            space = rows.space_by_name(transaction.connection, each.space.name)
-            if space is None or space.model is not None or each.space.model is None:
+        for wanted in self._spaces.values():
+            space = rows.space_by_name(transaction.connection, wanted.name)
+            if space is None or space.model is not None or wanted.model is None:
                 continue
-            probe = (each.space.probe_text or "", each.space.probe_vector or b"")
-            rows.pin_model(transaction.connection, space.id, each.space.model, *probe)
+            probe = (wanted.probe_text or "", wanted.probe_vector or b"")
+            rows.pin_model(transaction.connection, space.id, wanted.model, *probe)

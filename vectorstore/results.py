@@ -156,6 +156,24 @@ class Hits(Sequence[Hit[R]]):
             rows.append({"rank": hit.rank, "score": hit.score, "distance": hit.distance, "record": record})
         return rows
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, fit for JSON: the hits, the promise, and the plan; what commands, service and tools answer."""
+        hits = self.to_dicts()
+        for row, hit in zip(hits, self.hits, strict=True):
+            if hit.snippet is not None:
+                row["snippet"] = hit.snippet
+            if hit.group is not None:
+                row["group"] = hit.group
+        return {
+            "hits": hits,
+            "exact": self.exact,
+            "recall_promised": self.recall_promised,
+            "metric": self.metric,
+            "generation": self.generation,
+            "elapsed": self.elapsed,
+            "plan": asdict(self.plan),
+        }
+
     def explain(self) -> dict[str, Any]:
         """How the answer came about, as plain data: the plan, what was promised, and for each hit what its score is.
 

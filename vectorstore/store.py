@@ -19,6 +19,7 @@ from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
 from vectorstore.ids import Clock, utc_now
+from vectorstore.interchange import Exchange
 from vectorstore.keeping import Keeping, Snapshots
 from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
@@ -29,6 +30,7 @@ from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
 from vectorstore.search.across import SearchAcross
+from vectorstore.states import StateFile, States, StoreState
 from vectorstore.storage import Catalog, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
@@ -37,11 +39,13 @@ from vectorstore.sync import (
     Progress,
     RebuildReport,
     RepairReport,
+    StoreHealth,
     Sync,
     check,
     compact,
     flush,
     has_litter,
+    health,
     rebuild,
     repair,
     snapshot,
@@ -58,7 +62,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross, Keeping):
+class Store(Shelves, SearchAcross, Exchange, Keeping):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -253,6 +257,10 @@ class Store(Shelves, SearchAcross, Keeping):
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
         return statistics(self._sync)
 
+    def health(self) -> StoreHealth:
+        """Whether the store can be read and written now, and its indexes are current; about a millisecond."""
+        return health(self._sync)
+
     def metrics(self, *, reset: bool = False) -> dict[str, Operation]:
         """Calls, failures and seconds of each operation ("concepts.search", "store.compact") of this open store.
 
@@ -369,4 +377,8 @@ def open(
     )
 
 
-keep((Store, Collection, Models, Snapshots, Trail, Workflows, *REASONERS.values()), VERBS, UNCOUNTED)
+keep(
+    (Store, Collection, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    VERBS,
+    UNCOUNTED,
+)

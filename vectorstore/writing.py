@@ -83,7 +83,7 @@ def incoming(
 class Chunk:
     """One prepared chunk: rows, and the vectors of some of them (by place within the chunk)."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     staged: list[tuple[list[int], Staged]]
     unchanged: dict[int, bytes]
 
@@ -210,7 +210,7 @@ class Batch(Generic[R]):
 
     def _stage_texts(self, part: Chunk, records: list[R], ids: list[str], progress: Progress | None) -> None:
         name = self._table.name
-        texts = [self._table.schema.text(record) for record in records]
+        texts = self._texts(records, ids)
         hashes = [text_hash(text) for text in texts]
         part.unchanged = self._same_text(ids, hashes)
         places = [place for place, text in enumerate(texts) if text and place not in part.unchanged]
@@ -221,6 +221,10 @@ class Batch(Generic[R]):
                 self._probe = self._embedding.probe()
             origin = Origin("embedder", 1.0, chosen)
             part.staged.append((places, stage(self._sync, name, [ids[place] for place in places], matrix, origin)))
+
+    def _texts(self, records: list[R], ids: list[str]) -> list[str]:
+        """What is embedded for each; an empty one is not."""
+        return [self._table.schema.text(record) for record in records]
 
     def _same_text(self, ids: list[str], hashes: list[bytes]) -> dict[int, bytes]:
         """Places whose stored record has a vector of just that text, which stays."""
@@ -261,11 +265,7 @@ class Batch(Generic[R]):
 
     def _note(self, transaction: Transaction, operation: str, numbers: list[int]) -> None:
         count = sum(len(places) for part in self._parts for places, _ in part.staged)
-        details: dict[str, object] = {
-            "kind": self._table.name,
-            "operation": operation,
-            "records": len(self.ids),
-        }
+        details: dict[str, object] = {"kind": self._table.name, "operation": operation, "records": len(self.ids)}
         transaction.notes.append(("commit", {**details, "vectors": count}))
         if numbers:
             transaction.record(operation, self._table.name, numbers, vectors=count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -144,6 +145,26 @@ def given_up(*steps: Step) -> Step:
             return
 
     return upkeep(act)
+
+
+def bring_in(ids: list[str], revision: int, domain: str, gone: Sequence[str] = ()) -> Step:
+    """A log of records with vectors, new ones and others, and of deletions, as one import."""
+
+    def act(store: vs.Store) -> object:
+        assert store.path is not None
+        said: list[dict[str, Any]] = [{"kind": "concepts", "deleted": name} for name in gone]
+        for name in ids:
+            vectors = {"text": list(vector_of(name, revision))}
+            said.append({"kind": "concepts", "record": fields_of(name, revision, domain), "vectors": vectors})
+        path = store.path.with_suffix(".in.jsonl")
+        path.write_text("".join(json.dumps(line) + "\n" for line in said))
+        return store.import_(path, on_conflict="overwrite")
+
+    def apply(model: Model) -> None:
+        model.delete(gone)
+        _put(model, ids, revision, domain)
+
+    return Step(act, apply)
 
 
 def fit(clusters: int) -> Step:
@@ -327,6 +348,13 @@ VERBS: dict[str, Verb] = {
             upkeep(lambda store: store.lattice.decay(7.0)),
             upkeep(lambda store: store.lattice.prune(0)),
             upkeep(lambda store: store.lattice.restore(where={"domain": "cls"})),
+        ],
+    ),
+    "import": Verb(
+        INDEXED,
+        [
+            bring_in(names("i", 60) + names("m", 10, 200), 2, "small", names("a", 5)),
+            bring_in(names("j", 1100) + names("n", 30, 20), 3, "large", names("m", 8, 300)),
         ],
     ),
     "snapshot": Verb(

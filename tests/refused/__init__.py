@@ -1,16 +1,18 @@
 """Bad inputs to the public verbs, one module for each family; a module that is put here takes part.
 
-A row: how to come to the object, verb, arguments, options, and the field and value that the error must name (... is
-not looked at). The store that they are tried on is `kb` in `test_contracts.py`.
+A row: how to come to the object (a path, or a function of the store), verb, arguments, options, and the field and
+value that the error must name (... is not looked at). The store that they are tried on is `kb` in `test_contracts.py`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from typing import Any
 
-Row = tuple[str, str, tuple[Any, ...], dict[str, Any], Any, Any]
+Owner = str | Callable[[Any], Any]
+Row = tuple[Owner, str, tuple[Any, ...], dict[str, Any], Any, Any]
 NAN = float("nan")
 
 

@@ -21,7 +21,7 @@ BAD: list[Row] = [
     (WORK, "update", ("concepts", []), {}, "concepts", ...),
     (WORK, "update", ("concepts", [{"id": "x"}]), {"policy": None}, "policy", None),
     (WORK, "create_from_jsonl", ("concepts", 5), {}, "path", 5),
-    (WORK, "create_from_jsonl", ("concepts", "x.jsonl"), {"operation": "delete"}, "operation", "delete"),
+    (WORK, "create_from_jsonl", ("concepts", "x.jsonl"), {"operation": "reindex"}, "operation", "reindex"),
     (WORK, "create_from_jsonl", ("concepts", "nowhere.jsonl"), {}, ..., ...),
     (WORK, "delete", ("concepts",), {}, "concepts.delete", ...),
     (WORK, "delete", ("concepts",), {"where": {}}, "concepts.delete", ...),

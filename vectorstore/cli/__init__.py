@@ -6,10 +6,23 @@ commands share (options, opening, error class -> exit code), the other modules t
 
 from __future__ import annotations
 
-from vectorstore.cli import demo, keeping, lattice, mcp, records, searching, trail, upkeep, work
+from vectorstore.cli import (
+    demo,
+    interchange,
+    keeping,
+    lattice,
+    mcp,
+    records,
+    searching,
+    serving,
+    states,
+    trail,
+    upkeep,
+    work,
+)
 from vectorstore.cli.app import app
 
-for part in (demo, records, searching, upkeep, keeping, trail, work, lattice, mcp):
+for part in (demo, records, searching, serving, upkeep, trail, work, lattice, mcp, keeping, states, interchange):
     part.register(app)
 
 

@@ -28,6 +28,7 @@ from vectorstore.errors import (
     SpaceMismatch,
     StoreError,
     VectorstoreError,
+    WrongKey,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ EXIT_CODES: tuple[tuple[type[VectorstoreError], int], ...] = (
     (ConflictError, 4),
     (SchemaChangedError, 5),
     (StoreError, 5),
+    (WrongKey, 5),
     (CorruptError, 6),
     (EmbedderError, 7),
     (SpaceMismatch, 7),

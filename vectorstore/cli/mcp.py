@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vectorstore.cli.app import EmbedderName, StorePath, fail, open_store
+from vectorstore.cli.app import EmbedderName, StorePath, open_store
 from vectorstore.cli.output import note
+from vectorstore.errors import LibraryMissing
 
 if TYPE_CHECKING:
     from vectorstore.store import Store
 
-BAD_ARGUMENTS = 2
-
 
 def register(app: typer.Typer) -> None:
     """Put this module's command into the application."""
-    app.command(rich_help_panel="Services")(mcp)
+    app.command(rich_help_panel="Doors")(mcp)
 
 
 def mcp(
@@ -41,7 +40,7 @@ def mcp(
     try:
         from vectorstore.integrations.mcp import serve
     except ImportError as error:
-        fail(f"mcp: {error}", BAD_ARGUMENTS)
+        raise LibraryMissing(f"mcp {error}") from None
 
     actor = os.environ.get("VECTORSTORE_ACTOR") or "mcp"  # so that the trail tells what an assistant did
     with open_store(store, embedder, read_only=read_only, actor=actor) as opened:

@@ -1,26 +1,20 @@
-"""Commands about records: add, import, get, find, count, delete, undelete, purge."""
+"""Commands about records: add, get, find, count, delete, undelete, purge."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import re
 import sys
-from array import array
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vectorstore.cli.app import AsJson, EmbedderName, KindName, StorePath, WhereText, open_store
 from vectorstore.cli.arguments import as_fields, as_object, as_where
-from vectorstore.cli.output import fields, note, plain, progress_bar, records_table, say_json
+from vectorstore.cli.output import fields, note, plain, records_table, say_json
 from vectorstore.errors import NotFound, ValidationError
 
 PANEL = "Records"
-_PLACE = re.compile(r"\[(\d+)\]")
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of records.", show_default=False)]
 Metric = Annotated[
     str | None,
@@ -32,7 +26,6 @@ Upsert = Annotated[bool, typer.Option("--upsert", help="Replace records whose id
 def register(app: typer.Typer) -> None:
     """Put this module's commands into the application."""
     app.command(rich_help_panel=PANEL)(add)
-    app.command("import", rich_help_panel=PANEL)(import_)
     for command in (get, find, count, delete, undelete, purge):
         app.command(rich_help_panel=PANEL)(command)
 
@@ -93,63 +86,6 @@ def _tell_unknown(records: list[Any], kind: type[Any]) -> None:
     unknown = sorted({key for record in records if isinstance(record, dict) for key in record} - known)
     if unknown:
         note(f"note: {', '.join(unknown)}: no field of {kind.table}; kept in extra")
-
-
-def import_(
-    store: StorePath,
-    kind: KindName,
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl[.gz]", help="A JSON object a line.", show_default=False)],
-    upsert: Upsert = False,
-    embedder: EmbedderName = None,
-    metric: Metric = None,
-    as_json: AsJson = False,
-) -> None:
-    """Add all records of a JSONL file, or none: a bad line is named and nothing is written.
-
-    \b
-    vectorstore import kb concepts concepts.jsonl.gz
-    vectorstore import kb concepts concepts.jsonl --upsert
-    """
-    total = sum(1 for _ in _lines(file))
-    numbers = array("q")
-    with open_store(store, embedder, **_metric(kind, metric)) as opened:
-        collection = opened.collection(kind)
-        write = collection.upsert if upsert else collection.add
-        try:
-            with progress_bar("importing", total) as told:
-                ids = write(_records(file, numbers), progress=told)
-        except ValidationError as error:
-            raise type(error)(_with_line(str(error), file, numbers)) from error
-        seconds_later = len(collection)
-    if as_json:
-        say_json({"kind": kind, "imported": len(ids), "records": seconds_later})
-    else:
-        typer.echo(f"{len(ids)} records of {file} are in {kind}, which now has {seconds_later}")
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is not blank."""
-    try:
-        packed = file.suffix == ".gz"
-        with gzip.open(file, "rt", encoding="utf-8") if packed else file.open(encoding="utf-8") as lines:
-            yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ValidationError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _records(file: Path, numbers: array[int]) -> Iterator[dict[str, Any]]:
-    """The records of a file; `numbers` takes the line of each."""
-    for number, line in _lines(file):
-        numbers.append(number)
-        yield as_object(line, f"{file}:{number}")
-
-
-def _with_line(message: str, file: Path, numbers: array[int]) -> str:
-    """The message with the line of the file that its `kind[17]` is."""
-    found = _PLACE.search(message)
-    if found is None or int(found[1]) >= len(numbers) or message.startswith(str(file)):
-        return message
-    return f"{file}:{numbers[int(found[1])]}: {message}"
 
 
 def get(

@@ -54,28 +54,9 @@ def search(
         sought: Any = vs.Id(query) if like else as_query(query)
         hits = collection.search(sought, k, wanted, recall, exact, mode)  # type: ignore[arg-type]
     if as_json:
-        say_json(as_data(hits))
+        say_json(hits.to_dict())
     else:
         typer.echo(shown(hits, explain=explain))
-
-
-def as_data(hits: Hits[Any]) -> dict[str, Any]:
-    """Hits and what is known about the answer, as JSON-able data."""
-    plan = {
-        "name": hits.plan.name,
-        "reason": hits.plan.reason,
-        "scanned": hits.plan.scanned,
-        "candidates": hits.plan.candidates,
-        "matching": hits.plan.matching,
-    }
-    about = {
-        "exact": hits.exact,
-        "recall_promised": hits.recall_promised,
-        "metric": hits.metric,
-        "generation": hits.generation,
-        "elapsed": hits.elapsed,
-    }
-    return {"hits": hits.to_dicts(), **about, "plan": plan}
 
 
 def shown(hits: Hits[Any], *, explain: bool = False) -> str:

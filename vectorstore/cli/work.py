@@ -219,6 +219,7 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE.jsonl[.gz]", help="A JSON object a line.", show_default=False)],
     id: OwnId = None,
     update: Annotated[bool, typer.Option("--update", help="The lines change records: an id and new values.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="The lines are tombstones, or ids, of records.")] = False,
     lenient: Lenient = False,
     as_json: AsJson = False,
 ) -> None:
@@ -230,11 +231,13 @@ def import_(
     vectorstore workflows import kb concepts concepts.jsonl.gz --id spring-import
     vectorstore work kb
     """
+    if update and delete:
+        raise typer.BadParameter("--update and --delete: say one of them")
     with open_store(store) as opened:
         made = opened.workflows.create_from_jsonl(
             kind,
             file,
-            operation="update" if update else "create",
+            operation="update" if update else "delete" if delete else "create",
             id=id,
             policy="lenient" if lenient else "strict",
         )

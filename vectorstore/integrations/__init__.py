@@ -1,1 +1,1 @@
-"""Other frameworks' interfaces over a store: LangChain, LlamaIndex and MCP. Each module needs its extra."""
+"""Other frameworks' interfaces over a store: LangChain, LlamaIndex, Haystack and MCP. Each module needs its extra."""

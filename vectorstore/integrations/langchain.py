@@ -29,8 +29,9 @@ except ImportError as error:
 
 from vectorstore.errors import ValidationError, WhereError
 from vectorstore.ids import new_id, utc_now
-from vectorstore.integrations.passages import TABLE, Passage, name_of, store_of
+from vectorstore.integrations.passages import EVERYTHING, TABLE, Passage, name_of, store_of
 from vectorstore.results import Hit
+from vectorstore.search import WithVector
 from vectorstore.store import Store
 
 OPERATORS = {
@@ -184,7 +185,7 @@ class KnowledgeStore(VectorStore):
         """
         where = where_of(kwargs.get("filter"))
         if ids is None:
-            self.passages.delete(where=where or {"version__gte": 1})
+            self.passages.delete(where=where or EVERYTHING)
         elif ids:
             self.passages.delete(ids, where=where or None)
         return True
@@ -229,9 +230,14 @@ class KnowledgeStore(VectorStore):
             filter: over the metadata; see `where_of`.
             kwargs: of the store's `search`: recall, exact, mode ("text", "hybrid"), where, mmr, decay, ...
         """
-        plain = kwargs.get("mode", "vector") == "vector"
-        asked = self._embedding.embed_query(query) if plain and self._embedding is not None else query
-        return [(document_of(hit.record), hit.score) for hit in self._search(asked, k, filter, kwargs)]
+        hits = self._search(self._asked(query, kwargs), k, filter, kwargs)
+        return [(document_of(hit.record), hit.score) for hit in hits]
+
+    def _asked(self, query: str, options: Mapping[str, Any]) -> Any:
+        """The text, with the vector that the embedding has for queries; those of documents can be of another make."""
+        if self._embedding is None or options.get("mode") == "text":
+            return query
+        return WithVector(query, self._embedding.embed_query(query))
 
     def similarity_search_by_vector(
         self, embedding: list[float], k: int = 4, filter: Mapping[str, Any] | None = None, **kwargs: Any
@@ -249,8 +255,7 @@ class KnowledgeStore(VectorStore):
         **kwargs: Any,
     ) -> list[Document]:
         """K diverse documents of the `fetch_k` nearest; `lambda_mult` is the weight of relevance, 0..1."""
-        asked = query if self._embedding is None else self._embedding.embed_query(query)
-        return self._diverse(asked, k, fetch_k, lambda_mult, filter, kwargs)
+        return self._diverse(self._asked(query, kwargs), k, fetch_k, lambda_mult, filter, kwargs)
 
     def max_marginal_relevance_search_by_vector(
         self,

@@ -37,12 +37,11 @@ except ImportError as error:
 
 from vectorstore.embedders import Embedder, as_embedder
 from vectorstore.errors import ValidationError, WhereError
-from vectorstore.integrations.passages import TABLE, store_of
+from vectorstore.integrations.passages import EVERYTHING, TABLE, store_of
 from vectorstore.search import WithVector
 from vectorstore.search.fusion import Fusion
 from vectorstore.store import Store
 
-EVERYTHING = {"version__gte": 1}
 _OPERATORS = {
     FilterOperator.EQ: "eq",
     FilterOperator.NE: "ne",

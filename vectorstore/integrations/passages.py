@@ -15,6 +15,8 @@ from vectorstore.store import Store
 from vectorstore.store import open as open_store
 
 TABLE = "passages"
+EVERYTHING = {"version__gte": 1}
+"""A filter that all records match, for those who want to delete them all."""
 
 
 class Passage(Record, table=TABLE):

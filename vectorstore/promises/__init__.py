@@ -8,13 +8,25 @@ the module of the same name in `tests/refused/`.
 """
 
 from vectorstore.contracts import Verb
-from vectorstore.promises import analogies, clusters, keeping, knowledge, lattice, memories, records, stores, work
+from vectorstore.promises import (
+    analogies,
+    clusters,
+    interchange,
+    keeping,
+    knowledge,
+    lattice,
+    memories,
+    records,
+    states,
+    stores,
+    work,
+)
 from vectorstore.promises.stores import OPENING as OPENING
 
-TABLES = (records, stores, keeping, knowledge, analogies, clusters, work, lattice, memories)
+TABLES = (records, stores, keeping, knowledge, analogies, clusters, work, lattice, memories, states, interchange)
 
 VERBS: dict[str, Verb] = {name: verb for table in TABLES for name, verb in table.VERBS.items()}
 """Class.method -> its contract; what a class inherits has the entry of the class that defines it."""
 
-UNCOUNTED = {"transaction", "close", "metrics", "before", "after", "directed"}
+UNCOUNTED = {"transaction", "close", "metrics", "before", "after", "directed", "hold"}
 """Public methods that are no operations: they open and shut, or are asked from inside."""

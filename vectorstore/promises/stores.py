@@ -66,6 +66,7 @@ VERBS: dict[str, Verb] = {
     "Store.repair": Verb({"dry_run": FLAG}, writes=True),
     "Store.sweep": Verb({"older_than": _SECONDS}, writes=True),
     "Store.stats": Verb(),
+    "Store.health": Verb(),
     "Store.context_info": Verb({"name": TEXT}),
     "Models.put": Verb(
         {"name": TEXT, "kind": or_none(TEXT), "space": SPACE, "library": or_none(TEXT), "metadata": FILTER},

@@ -56,7 +56,7 @@ VERBS: dict[str, Verb] = {
     "Making.create": Verb({**_MADE, "overwrite": FLAG, "source": TEXT, "confidence": SHARE}, writes=True),
     "Making.update": Verb(_MADE, writes=True),
     "Making.create_from_jsonl": Verb(
-        {**_MADE, "path": PATH, "operation": one_of("create", "update"), "overwrite": FLAG}, writes=True
+        {**_MADE, "path": PATH, "operation": one_of("create", "update", "delete"), "overwrite": FLAG}, writes=True
     ),
     "Making.delete": Verb(_CHOSEN, writes=True),
     "Making.reembed": Verb(_CHOSEN, writes=True),

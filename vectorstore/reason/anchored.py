@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,7 +101,11 @@ def checked(kind: type[Record], field: str, value: Any, where: str) -> float:
         ValidationError: it would not; the message starts with `where`.
     """
     try:
-        kind.__pydantic_validator__.validate_assignment(kind.model_construct(), field, value)
+        return float(_adapter(kind, field).validate_python(value))
     except pydantic.ValidationError as error:
-        raise ValidationError(f"{where}{str(readable(error, '')).removeprefix(f'.{field}')}") from None
-    return float(value)
+        raise readable(error, where) from None
+
+
+@functools.cache
+def _adapter(kind: type[Record], field: str) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind.model_fields[field].rebuild_annotation())

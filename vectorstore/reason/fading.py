@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal, get_args
 
 from vectorstore.errors import ValidationError
-from vectorstore.ids import as_age, to_micros
+from vectorstore.ids import ago, as_age, to_micros
 from vectorstore.reason.anchored import Anchored, checked
 from vectorstore.reason.gathering import current
 from vectorstore.reason.ledger import Ledger
@@ -130,7 +130,7 @@ class Fading(Anchored):
 
         `restore` brings them back with their terms; `purge` erases them.
         """
-        limit = self._sync.catalog.clock() - as_age(older_than, "older_than")
+        limit = ago(self._sync.catalog.clock(), as_age(older_than, "older_than"))
         old: Where = {f"{by}__lte": limit}
         return self.delete(where=old if where is None else {"and": [old, where]}, dry_run=dry_run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,7 @@ from vectorstore.reason.fading import Fading
 from vectorstore.reason.gathering import AT, Gathering, current
 from vectorstore.reason.ledger import Ledger
 from vectorstore.reason.linking import Linking
-from vectorstore.records import EchoForm, EchoTerm, Value
+from vectorstore.records import EchoForm, EchoTerm, Row, Schema, Value, schema_of
 from vectorstore.records.lattice import TAU_DAYS, form_id, pair_anchor
 from vectorstore.writing import as_record
 
@@ -24,6 +25,8 @@ SEED, EVENT, PART = 1.0, 0.1, 0.5
 """Intensities: of a pair's first term, of each time it is resolved, and of each side of a pair that was made."""
 
 _PLAIN = 1_000
+_FORM: Schema[EchoForm] = schema_of(EchoForm)
+_ENCODERS = dict(zip(_FORM.names, _FORM.encoders, strict=True))
 PAIRS = "cls"
 """The domain of forms that are made of pairs."""
 
@@ -89,7 +92,7 @@ class Lattice(Fading, Linking):
         with self._sync.catalog.write() as transaction:
             forms = ledger.open(transaction, anchors)
             absent = [name for name in anchors if name not in forms]
-            rows = self._pair_rows([(name, anchors[name], *places[name]) for name in absent], context, tau_days)
+            rows = [_pair_row(name, anchors[name], *places[name], context, tau_days) for name in absent]
             begun = ledger.begin_rows(transaction, rows)
             for name, form in begun.items():
                 form.take(anchors[name], "cls_seed", SEED)
@@ -110,32 +113,6 @@ class Lattice(Fading, Linking):
                     results[place] = left[name]
                     left[name] -= event
         return results
-
-    def _pair_rows(
-        self, pairs: Sequence[tuple[str, str, str, str]], context: str, tau_days: float
-    ) -> list[list[Value]]:
-        """The rows of new forms of pairs: (id, anchor, a, b).
-
-        One is made as every form is. The others differ from it in what names them, which needs no check where every
-        character is printable: that is a third of the time.
-        """
-        schema, rows = self._table.schema, list[list[Value]]()
-        encoders = dict(zip(schema.names, schema.encoders, strict=True))
-        plain: list[Value] | None = None
-        for name, anchor, a, b in pairs:
-            if plain is None or len(anchor) > _PLAIN or not (a.isprintable() and b.isprintable()):
-                form = _pair_form(anchor, a, b, PAIRS, context, tau_days, "resolve")
-                plain = list(schema.encode(form, self.name))
-                state = chain.state_of(form)
-            topology, identities = _pair_parts(a, b, "resolve")
-            values = plain.copy()
-            values[0], values[AT["anchor"]] = name, anchor
-            values[AT["topology"]] = encoders["topology"](topology)
-            values[AT["identities"]] = encoders["identities"](identities)
-            state = {**state, "topology": topology, "identities": list(identities)}
-            values[AT["trace_signature"]] = chain.began(anchor, context, state)
-            rows.append(values)
-        return rows
 
     def create_pair(self, anchor: str, a: str, b: str, *, domain: str = PAIRS, context: str = "default") -> EchoForm:
         """Make a form of a pair under an anchor of your own: both sides with 0.5, and an event of 0.1.
@@ -249,6 +226,36 @@ def _pair_form(anchor: str, a: str, b: str, domain: str, context: str, tau_days:
     topology, identities = _pair_parts(a, b, made_by)
     said = {"topology": topology, "identities": identities, "tau_days": tau_days}
     return EchoForm.parse({"anchor": anchor, "context": context, "domain": domain, **said}, made_by)
+
+
+def _pair_row(name: str, anchor: str, a: str, b: str, context: str, tau_days: float) -> list[Value]:
+    """The row of the form of a pair, with its signature.
+
+    It differs from any other one in what names it, which needs no check where every character is printable: a third of
+    the time of making and encoding a form.
+    """
+    if len(anchor) <= _PLAIN and a.isprintable() and b.isprintable():
+        row, state = _nominal(context, tau_days)
+    else:
+        row, state = _encoded(_pair_form(anchor, a, b, PAIRS, context, tau_days, "resolve"))
+    topology, identities = _pair_parts(a, b, "resolve")
+    values = list(row)
+    values[0], values[AT["anchor"]] = name, anchor
+    values[AT["topology"]] = _ENCODERS["topology"](topology)
+    values[AT["identities"]] = _ENCODERS["identities"](identities)
+    said = {**state, "topology": topology, "identities": list(identities)}
+    values[AT["trace_signature"]] = chain.began(anchor, context, said)
+    return values
+
+
+@functools.lru_cache(maxsize=64)
+def _nominal(context: str, tau_days: float) -> tuple[Row, dict[str, Any]]:
+    return _encoded(_pair_form("a_b", "a", "b", PAIRS, context, tau_days, "resolve"))
+
+
+def _encoded(form: EchoForm) -> tuple[Row, dict[str, Any]]:
+    """(row, state)."""
+    return _FORM.encode(form, _FORM.table), chain.state_of(form)
 
 
 def _pair_parts(a: str, b: str, made_by: str) -> tuple[dict[str, JsonValue], tuple[str, ...]]:

@@ -60,7 +60,8 @@ class Ledger:
     def begin_rows(self, transaction: Transaction, rows: Sequence[list[Value]]) -> dict[str, Gathering]:
         """The same for rows that are encoded and have their signature."""
         now, begun = transaction.now, {}
-        make_contexts(self._sync, transaction, dict.fromkeys(str(values[1]) for values in rows))
+        if rows:
+            make_contexts(self._sync, transaction, dict.fromkeys(str(values[1]) for values in rows))
         for values in rows:
             made = values[AT["created_at"]]
             values[AT["version"]] = 1
@@ -73,7 +74,23 @@ class Ledger:
     def write(self, transaction: Transaction, gatherings: Iterable[Gathering], operation: str) -> None:
         """Store new forms, what changed of old ones, and the terms of both."""
         connection, some = transaction.connection, list(gatherings)
-        new = {each.id: tuple(each.values) for each in some if each.row is None}
+        old = [each for each in some if each.row is not None]
+        for each in old:
+            each.touched()
+        patch(connection, self.forms, [(each.row or 0, tuple(each.values)) for each in old], PATCHED)
+        numbers = [each.row or 0 for each in old]
+        if len(old) < len(some):
+            numbers += self._insert(connection, {each.id: tuple(each.values) for each in some if each.row is None})
+        terms = [row for each in some for row in each.added]
+        if terms:
+            self.terms.insert(connection, self.terms.next_row(connection), terms)
+        details: dict[str, object] = {"kind": self.forms.name, "operation": operation, "records": len(some)}
+        transaction.notes.append(("commit", {**details, "terms": len(terms), "vectors": 0}))
+        if some:
+            transaction.record(operation, self.forms.name, numbers, terms=len(terms))
+
+    def _insert(self, connection: Connection, new: Mapping[str, Row]) -> list[int]:
+        """Store new forms, in the place of deleted ones with their ids; returns their rows."""
         gone = self.forms.existing(connection, new)
         if gone:
             stamps = self.forms.stamps(connection, [row for row, _ in gone.values()])
@@ -82,19 +99,7 @@ class Ledger:
         fresh = [values for name, values in new.items() if name not in gone]
         first = self.forms.next_row(connection)
         self.forms.insert(connection, first, fresh)
-        old = [each for each in some if each.row is not None]
-        for each in old:
-            each.touched()
-        patch(connection, self.forms, [(each.row or 0, tuple(each.values)) for each in old], PATCHED)
-        terms = [row for each in some for row in each.added]
-        self.terms.insert(connection, self.terms.next_row(connection), terms)
-        details: dict[str, object] = {"kind": self.forms.name, "operation": operation, "records": len(some)}
-        transaction.notes.append(("commit", {**details, "terms": len(terms), "vectors": 0}))
-        if some:
-            known = [*(row for row, _ in gone.values()), *(each.row or 0 for each in old)]
-            transaction.record(
-                operation, self.forms.name, [*range(first, first + len(fresh)), *known], terms=len(terms)
-            )
+        return [*(row for row, _ in gone.values()), *range(first, first + len(fresh))]
 
     # -- steps -----------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from vectorstore.reason.topology import Edges
 from vectorstore.records import (
     Analogy,
     Architecture,
+    Artifact,
     Axiom,
     CausalEdge,
     Cluster,
@@ -46,6 +47,7 @@ from vectorstore.records import (
     Skill,
     Tier,
 )
+from vectorstore.states import States, StoreState
 from vectorstore.storage import RecordTable
 from vectorstore.sync import Sync
 
@@ -86,6 +88,7 @@ class Shelves:
     """The built-in kinds by name."""
 
     if TYPE_CHECKING:
+        _sync: Sync
 
         def collection(self, kind: Any) -> Any:
             """The records of a kind; what `Store` has."""
@@ -184,3 +187,17 @@ class Shelves:
     def identities(self) -> Collection[Identity]:
         """What echo forms are about: geoids and scars."""
         return self.collection(Identity)  # type: ignore[no-any-return]
+
+    @property
+    def artifacts(self) -> Collection[Artifact]:
+        """Numeric artifacts: vectors that programs bring."""
+        return self.collection(Artifact)  # type: ignore[no-any-return]
+
+    @property
+    def states(self) -> States:
+        """The states of programs, by name."""
+        return States(self._sync, self.artifacts)
+
+    def state(self, name: str, **options: Any) -> StoreState:
+        """The state of a name; options as in `States.open`: keep, types, compression, cipher, searchable."""
+        return self.states.open(name, **options)

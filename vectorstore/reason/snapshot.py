@@ -31,6 +31,7 @@ import numpy as np
 
 from vectorstore.collection import Collection
 from vectorstore.errors import CorruptError, NewerFormat, NotFound, SchemaChangedError, ValidationError
+from vectorstore.exporting import vectors_of_rows
 from vectorstore.files import TEMPORARY, Buffer, DiskFolder, make_folder, publish_folder, sha256
 from vectorstore.importing import Brought, Import, Space
 from vectorstore.reason import carried
@@ -165,33 +166,27 @@ def _space(saving: _Saving, space: rows.SpaceRow, numbers: list[int], ids: list[
     """Write the records' vectors in one space; what the manifest says of it."""
     live = saving.lives[space.name]
     assert live is not None  # the caller left out spaces without vectors
-    origins = rows.origins_of(saving.connection, space.id, numbers)
+    held = rows.origins_of(saving.connection, space.id, numbers)
     name_of = dict(zip(numbers, ids, strict=True))
-    held = list(origins.items())
     files: list[File] = []
     step = rows_per_segment(space.dim)
-    for start in range(0, len(held), step):
-        part = held[start : start + step]
-        wanted = np.array([origin.vid for _, origin in part], dtype=np.int64)
-        vids, vectors = live.vectors_of(np.sort(wanted))
-        if len(vids) < len(wanted):
-            raise CorruptError(f"{space.name}: a vector is in no file; run: vectorstore check; nothing was saved")
-        order = np.argsort(vids)
-        vectors = vectors[order][np.searchsorted(vids[order], wanted)]
-        hashes = [origin.text_hash for _, origin in part]
+    having = list(held)
+    for start in range(0, len(having), step):
+        part = vectors_of_rows(saving.connection, live, space, having[start : start + step])
+        hashes = [origin.text_hash for origin in part.origins]
         stream = io.BytesIO()
         np.savez(
             stream,
-            ids=np.array([name_of[row] for row, _ in part], dtype=np.str_),
-            vectors=np.ascontiguousarray(vectors, dtype="<f4"),
+            ids=np.array([name_of[row] for row in part.numbers], dtype=np.str_),
+            vectors=np.ascontiguousarray(part.vectors, dtype="<f4"),
             hashed=np.array([each is not None for each in hashes], dtype=np.bool_),
             hashes=np.frombuffer(b"".join(each or bytes(16) for each in hashes), dtype=np.uint8).reshape(-1, 16),
-            sources=np.array([origin.source for _, origin in part], dtype=np.str_),
-            confidences=np.array([origin.confidence for _, origin in part], dtype="<f8"),
-            updates=np.array([origin.updates for _, origin in part], dtype="<i8"),
+            sources=np.array([origin.source for origin in part.origins], dtype=np.str_),
+            confidences=np.array([origin.confidence for origin in part.origins], dtype="<f8"),
+            updates=np.array([origin.updates for origin in part.origins], dtype="<i8"),
         )
         info = saving.folder.publish(f"{space.name}.{len(files)}.npz", [stream.getbuffer()])
-        files.append(File(name=info.name, size=info.size, sha256=info.sha256, rows=len(part)))
+        files.append(File(name=info.name, size=info.size, sha256=info.sha256, rows=len(part.numbers)))
     probe = None if space.probe_vector is None else base64.b64encode(space.probe_vector).decode()
     return SpaceFiles(
         name=space.name,
@@ -227,13 +222,13 @@ def load(sync: Sync, others: Others, path: Path) -> SnapshotReport:
     imports: list[Import[Any]] = []
     try:
         fits = _read_fits(folder, manifest.models)
-        for name in _in_order([table.schema for table in tables.values()]):
+        for name in in_order([table.schema for table in tables.values()]):
             kind, collection = manifest.kinds[name], others(name)
             brought = [_read_space(folder, space, name) for space in kind.spaces]
             each = Import(sync, tables[name], collection._embedding, collection.metric, brought)
             imports.append(each)
             lines = list(_read_lines(folder, kind.file))
-            each.prepare(_unspoken(sync, lines) if name == Context.table else lines, None)
+            each.prepare(unspoken(sync, lines) if name == Context.table else lines, None)
         infos = carried.publish(sync, fits)
         with sync.catalog.write(undo=partial(carried.discard, sync, infos)) as transaction:
             for each in imports:
@@ -300,7 +295,7 @@ def _table(sync: Sync, name: str, kind: KindFiles) -> RecordTable[Any]:
     return sync.tables[name]
 
 
-def _in_order(schemas: Sequence[Schema[Any]]) -> list[str]:
+def in_order(schemas: Sequence[Schema[Any]]) -> list[str]:
     """Kinds so that what is pointed to comes before what points to it."""
     graph = {
         schema.table: {c.ref for c in schema.columns if c.ref is not None and c.ref != schema.table}
@@ -332,16 +327,21 @@ def _read_fits(folder: DiskFolder, file: File | None) -> list[carried.Carried]:
     return carried.read((f"{where}: line {number}", line) for number, line in lines)
 
 
-def _unspoken(sync: Sync, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def unspoken(sync: Sync, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Contexts that are not here, or of which nothing was ever said here."""
     table = sync.table(Context.table)
     with sync.catalog.read() as connection:
         here = {
             name: each for name, (_, each) in table.by_ids(connection, [str(line.get("id")) for line in lines]).items()
         }
-    bare = ("id", "name", "context", "version", "created_at", "updated_at")
-    spoken = {name for name, each in here.items() if each != Context(**{field: getattr(each, field) for field in bare})}
+    spoken = {name for name, each in here.items() if not is_bare(each)}
     return [line for line in lines if line.get("id") not in spoken]
+
+
+def is_bare(context: Context) -> bool:
+    """Whether nothing was ever said of it: it was made by the first record in it."""
+    said = ("id", "name", "context", "version", "created_at", "updated_at")
+    return context == Context(**{field: getattr(context, field) for field in said})
 
 
 def _read_space(folder: DiskFolder, said: SpaceFiles, kind: str) -> Brought:

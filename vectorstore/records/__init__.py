@@ -1,6 +1,7 @@
 """Records: what a kind declares and what follows from it. Knows no engine."""
 
 from vectorstore.records.analogies import Analogy, Evidence
+from vectorstore.records.artifacts import Artifact
 from vectorstore.records.axioms import Axiom
 from vectorstore.records.codecs import Value
 from vectorstore.records.fields import SemanticField
@@ -28,6 +29,7 @@ __all__ = [
     "UNIQUE",
     "Analogy",
     "Architecture",
+    "Artifact",
     "Axiom",
     "Binding",
     "CausalEdge",

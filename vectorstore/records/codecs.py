@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import json
+import math
 import types
 from collections.abc import Callable
 from datetime import datetime
@@ -56,7 +57,7 @@ def codec(hint: Any) -> tuple[str, Callable[[Any], Value], Callable[[Any], Any] 
         if bare is int:
             return "integer", _small_integer, None
         if bare is float:
-            return "real", float, None
+            return "real", _number, None
         if issubclass(bare, datetime):
             return "time", to_micros, _from_micros
     return "json", *_json_codec(hint, bare)
@@ -124,6 +125,14 @@ def _to_json(value: Any, adapter: pydantic.TypeAdapter[Any] | None = None) -> st
     if adapter is not None:
         value = adapter.dump_python(value, mode="json")
     return _without_surrogates(_ENCODER.encode(value))
+
+
+def _number(value: Any) -> float:
+    """As SQLite gives it back: -0.0 as 0.0, which the digest of the row must know; it keeps no NaN."""
+    number = float(value) + 0.0
+    if math.isnan(number):
+        raise ValueError("NaN, of which SQLite makes null")
+    return number
 
 
 def plain_text(value: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from vectorstore.ids import id_part
 from vectorstore.records.analogies import Analogy
+from vectorstore.records.artifacts import Artifact
 from vectorstore.records.axioms import Axiom
 from vectorstore.records.fields import SemanticField
 from vectorstore.records.frames import Frame, FrameInstance, FrameRelation
@@ -87,7 +88,7 @@ class Cluster(Record, table="clusters"):
 
 BUILTIN: tuple[type[Record], ...] = (
     *(Context, Concept, Analogy, Cluster, SemanticField),
-    *(Relation, Frame, FrameRelation, FrameInstance, Axiom),
+    *(Relation, Frame, FrameRelation, FrameInstance, Axiom, Artifact),
     *(Tier, Memory, Episode, CausalEdge, Skill, Architecture, Intelligence),
     *(Identity, EchoForm, EchoTerm, EchoStep, EchoEdge),
 )

@@ -76,7 +76,7 @@ _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED = frozenset(
     {
         *("row", "digest", "state", "spaces", "segments", "vectors", "pending", "artifacts", "kinds"),
-        *("audits", "decisions", "models", "memberships", "written"),
+        *("audits", "decisions", "models", "memberships", "written", "state_saves"),
         *("trail", "trail_head", "trail_files", "erased_rows"),
         *("workflows", "workflow_items", "workflow_log"),
     }

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vectorstore.embedding import Embedding
-from vectorstore.errors import NotFound, ValidationError
+from vectorstore.errors import DimensionError, NotFound, ValidationError
 from vectorstore.records import Record
 from vectorstore.storage import RecordTable, SpaceRow
 from vectorstore.storage import spaces as rows
@@ -135,6 +135,9 @@ class Queries:
             if vectors[place] is None:
                 vectors[place], left_out[place] = self.one(item, f"{where}[{place}]")
         stacked = [vector for vector in vectors if vector is not None]
+        for place, vector in enumerate(stacked):  # only a space that is still empty takes any number of dimensions
+            if len(vector) != len(stacked[0]):
+                raise DimensionError(f"{where}[{place}]: expected {len(stacked[0])} dimensions, got {len(vector)}")
         return (np.stack(stacked) if stacked else np.empty((0, 0), np.float32)), left_out
 
     def of_ids(self, names: Sequence[str]) -> list[Matrix]:

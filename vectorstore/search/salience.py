@@ -29,6 +29,7 @@ from vectorstore.storage import Connection, RecordTable
 from vectorstore.sync import SnapshotMoved, Sync
 from vectorstore.sync.numbers import Numbers, Values
 from vectorstore.vectors import Matrix
+from vectorstore.vectors.arrays import Vids
 from vectorstore.vectors.salient import Salient, Worth, search_salient
 
 R = TypeVar("R", bound=Record)
@@ -67,18 +68,31 @@ class Salience:
         if not isinstance(self.half_life, timedelta) or self.half_life <= timedelta(0):
             raise ValidationError(f"Salience.half_life: expected a timedelta above zero, got {self.half_life!r}")
 
-    def parts(self, values: Values, now: int) -> tuple[Worth, Worth]:
-        """((n,) importance, (n,) recency), weighted, from (n, 3) values of `FIELDS`; without values (NaN) 0.
+    def recency_of(self, used: Worth, now: int) -> Worth:
+        """(n,) weighted recency.
 
         Args:
-            values: importance; instants in microseconds.
+            used: (n,) instants in microseconds, minus infinity for never.
             now: in microseconds; what lies in the future has age 0.
         """
-        importance = self.importance * np.nan_to_num(values[:, 0])
-        used = np.where(np.isnan(values[:, 1]), values[:, 2], values[:, 1])
-        age = np.maximum(0.0, now - used)
-        recency = self.recency * np.nan_to_num(np.exp2(-age / (self.half_life / _MICROSECOND)))
-        return importance, recency
+        return self.recency * np.exp2(np.minimum(used - now, 0.0) * (_MICROSECOND / self.half_life))
+
+
+@dataclass(frozen=True, eq=False)
+class _Worthy:
+    """(live.rows,) importance and last use by position, made from these values and rows."""
+
+    values: Values
+    rows: Vids
+    importance: Worth
+    used: Worth
+
+    @classmethod
+    def of(cls, values: Values, rows: Vids) -> _Worthy:
+        """Without importance 0, without any instant minus infinity."""
+        importance, accessed, created = values[rows].T
+        used = np.where(np.isnan(accessed), created, accessed)
+        return cls(values, rows, np.nan_to_num(importance), np.where(np.isnan(used), -np.inf, used))
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,7 @@ class Recaller(Generic[R]):
         self._searcher = searcher
         self._space = space
         self._numbers = Numbers(sync, table, FIELDS)
+        self._worthy: _Worthy | None = None  # of the last recall; threads may overwrite each other's
 
     def query(self, query: Any) -> tuple[Matrix, LeftOut]:
         """((d,) vector, the ids to leave out) of whatever was asked for."""
@@ -137,19 +152,23 @@ class Recaller(Generic[R]):
         rows = state.rows_at(connection, live)
         if int(rows.max(initial=-1)) >= len(values):
             raise NotFound(f"{self._table.name}: a vector has no record; run: vectorstore check")
-        importance, recency = salience.parts(values, to_micros(catalog.clock()))
+        worthy = self._worthy
+        if worthy is None or worthy.values is not values or worthy.rows is not rows:
+            self._worthy = worthy = _Worthy.of(values, rows)
+        importance = salience.importance * worthy.importance
+        recency = salience.recency_of(worthy.used, to_micros(catalog.clock()))
         found = search_salient(
             live,
             vector,
             request.k + len(left_out),
-            (importance + recency)[rows],
+            importance + recency,
             float(salience.similarity),
             allowed=allowed,
             recall=request.recall,
             exact=request.exact,
         )
         records = self._table.by_vids(connection, found.vids.tolist(), None if catalog.in_transaction else generation)
-        places = rows[found.positions]
+        places = found.positions
         hits = self._hits(found, records, importance[places], recency[places], left_out, request)
         elapsed = time.perf_counter() - started
         return Hits(hits, found.exact, found.recall, generation, elapsed, "salience", found.plan)

@@ -48,6 +48,7 @@ LEFT_OUT = {
     "workflow_items": "likewise",
     "workflow_log": "likewise",
     "erased_rows": "row numbers stay used up",
+    "state_saves": "versions of states, which have all that there was of them",
     "_settings": "how the store is kept now",
     "_snapshots": "likewise",
     "_quarantine": "what repairs found, until it is purged",

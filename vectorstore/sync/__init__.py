@@ -5,6 +5,7 @@ from vectorstore.sync.check import CheckReport, Finding, check
 from vectorstore.sync.compact import CompactReport, compact
 from vectorstore.sync.core import Guard, Progress, SnapshotMoved, SpaceState, Sync
 from vectorstore.sync.expiry import expire
+from vectorstore.sync.health import StoreHealth, health
 from vectorstore.sync.publish import snapshot, wants_index
 from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
 from vectorstore.sync.repair import RepairReport, has_litter, repair, sweep
@@ -24,6 +25,7 @@ __all__ = [
     "SnapshotMoved",
     "SpaceState",
     "Staged",
+    "StoreHealth",
     "Sync",
     "attach",
     "bring_back",
@@ -33,6 +35,7 @@ __all__ = [
     "expire",
     "flush",
     "has_litter",
+    "health",
     "past",
     "rebuild",
     "refresh",

@@ -25,6 +25,7 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.models import models_of
+from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import past, trail
@@ -42,7 +43,7 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, text, history or files.
+        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history or files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.
@@ -114,6 +115,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             step()
         findings += [Finding("models", *problem) for problem in problems_of(sync, connection)]
         findings += [Finding("history", *problem) for problem in past.problems(sync, connection)]
+        findings += [Finding("state", *problem) for problem in problems_of_saves(connection)]
         totals["models"] = len(models_of(connection))
         broken = trail.verified(sync, connection).findings
         findings += [Finding("trail", trail.FOLDER, each, "restore a backup") for each in broken]

@@ -25,7 +25,7 @@ from vectorstore.errors import DerivedError, RecipeError
 from vectorstore.files import Buffer
 from vectorstore.recipes import IndexRecipe, Point
 from vectorstore.vectors.arrays import Matrix, Positions, as_unit
-from vectorstore.vectors.native import faiss, threads
+from vectorstore.vectors.native import faiss, read_index, threads
 from vectorstore.vectors.segments import Segment
 
 BLOCK = 16_384
@@ -241,9 +241,9 @@ def from_bytes(buffer: Buffer, recipe: IndexRecipe, *, rows: int, dim: int) -> I
     data = np.frombuffer(buffer, dtype=np.uint8)
     if len(data) < 8 or not bytes(data[:4]).startswith(_MAGIC):
         raise DerivedError(f"{recipe.name}: the file does not begin like a FAISS index")
-    engine = faiss()
+    faiss()
     try:
-        native = engine.read_index(engine.ZeroCopyIOReader(engine.swig_ptr(data), len(data)))
+        native = read_index(data)
     except RuntimeError as error:
         raise DerivedError(f"{recipe.name}: FAISS cannot read it: {str(error).splitlines()[-1][-200:]}") from error
     if native.d != dim or native.ntotal != rows or not native.is_trained:

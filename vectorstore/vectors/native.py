@@ -8,6 +8,7 @@ rounding error that `exact.slack` allows for.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from vectorstore.vectors.arrays import Matrix, Positions
 
 _BLOCK_NUMBERS = 1 << 18
 """Numpy works on so many numbers (1 MB) at once: no copy of a segment is made, and blocks stay in the cache."""
+
+
+_reading = threading.Lock()
 
 
 class _Engine(NamedTuple):
@@ -34,8 +38,6 @@ def _engine() -> _Engine:
         import faiss
     except ImportError as error:
         return _Engine(None, 1, str(error))
-    faiss.set_deserialization_loop_limit(200_000_000)
-    faiss.set_deserialization_vector_byte_limit(1 << 34)
     return _Engine(faiss, faiss.omp_get_max_threads(), "")
 
 
@@ -54,6 +56,23 @@ def faiss() -> Any:
     if module is None:
         raise LibraryMissing(f"indexes need FAISS, which cannot be imported ({problem}); pip install faiss-cpu")
     return module
+
+
+def read_index(data: Any, most: int = 1 << 34) -> Any:
+    """The index in some bytes, without a copy of them.
+
+    Args:
+        data: (n,) bytes; they must stay as long as the index does.
+        most: bytes that any of its parts may ask for. The limit is one of the process, so one index is read at a time.
+
+    Raises:
+        RuntimeError: FAISS refused.
+    """
+    engine = faiss()
+    with _reading:
+        engine.set_deserialization_loop_limit(200_000_000)
+        engine.set_deserialization_vector_byte_limit(most)
+        return engine.read_index(engine.ZeroCopyIOReader(engine.swig_ptr(data), len(data)))
 
 
 def threads() -> int:

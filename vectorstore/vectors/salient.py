@@ -8,7 +8,7 @@ scored exactly. Where they are too many, or there is no index, all rows are comp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,9 @@ import numpy.typing as npt
 from vectorstore.results import Plan
 from vectorstore.vectors.allowed import Allowed
 from vectorstore.vectors.arrays import Matrix, Positions, Vids
-from vectorstore.vectors.exact import Scores, best, closeness, contenders, final_scores, gather, prepare, slack, spans
+from vectorstore.vectors.exact import Scores, best, closeness, final_scores, gather, prepare, slack, spans
 from vectorstore.vectors.live import Live
+from vectorstore.vectors.measure import OperatingPoint
 
 Worth = npt.NDArray[np.float64]
 NEAREST = 100
@@ -29,6 +30,7 @@ FIRST = 256
 MAX_SHARE = 0.125
 """From such a share of the rows on, comparing all of them in order is cheaper than some of them here and there."""
 
+_LOWEST = -np.finfo(np.float64).max
 _ROUNDING = 1e-9
 """Float64 sums of a few numbers of about 1 err by less than a millionth of this."""
 
@@ -83,52 +85,87 @@ def search_salient(
         plan = Plan("empty", "the filter matches nothing" if matching == 0 else "no vectors yet", 0, 0, matching)
         none = np.empty(0, np.int64)
         return Salient(none, none, np.empty(0), np.empty(0), True, 1.0, plan)
-    found = None
+    scoring = _Scoring(live, query, worth, float(weight))
     depth = max(k, NEAREST)
     point, reason = live._choose(depth, recall, exact, matching)
-    if point is not None:
-        found, reason = _met(live, query, k, worth, weight, allowed, recall, depth)
-    return found or _all(live, query, k, worth, weight, allowed, reason)
-
-
-def _met(
-    live: Live,
-    query: Matrix,
-    k: int,
-    worth: Worth,
-    weight: float,
-    allowed: Allowed | None,
-    recall: float,
-    depth: int,
-) -> tuple[Salient | None, str]:
-    """The answer by the index and by worth, or why all rows must be compared."""
-    nearest = live.search(query, depth, allowed=allowed, recall=recall)
-    if nearest.exact:
-        return None, nearest.plan.reason
-    near = np.sort(live.positions_of(np.sort(nearest.vids)))
-    scored = _Scored(live, query, worth, weight)
-    scored.add(near)
-    reach = weight * float(similarity(nearest.scores[-1:], live.metric)[0]) + _ROUNDING
-    left = _pool(live, worth, allowed)
-    left[near] = -np.inf
-    rest = np.flatnonzero(left >= scored.kth(k) - reach)
-    if len(rest) > FIRST:
-        first = np.sort(rest[np.argpartition(left[rest], len(rest) - FIRST)[len(rest) - FIRST :]])
-        scored.add(first)
-        left[first] = -np.inf
-        rest = rest[left[rest] >= scored.kth(k) - reach]
-    if len(rest) > MAX_SHARE * live.rows:
-        return None, f"the worth of {len(rest)} vectors might make up for what they lack in similarity"
-    scored.add(rest)
-    more = len(scored.positions) - len(near)
-    plan = Plan(
-        f"{nearest.plan.name} + worth",
-        f"{nearest.plan.reason}; {more} more scored exactly, for their worth",
-        scanned=nearest.plan.scanned + more,
-        candidates=nearest.plan.candidates,
-        matching=nearest.plan.matching,
+    if point is None:
+        return _all(scoring, k, allowed, reason)
+    return _met(scoring, k, allowed, point, min(depth, total)) or _all(
+        scoring, k, allowed, "too many might be worth it"
     )
-    return scored.answer(k, False, nearest.recall, plan), ""
+
+
+class _Scoring:
+    """What one query scores vectors by."""
+
+    def __init__(self, live: Live, query: Matrix, worth: Worth, weight: float) -> None:
+        self.live, self.query, self.worth, self.weight = live, query, worth, weight
+        self.prepared = prepare(query, live.metric)
+        margin = float(slack(self.prepared, live.metric, live.longest, live.dim))
+        # Of l2: |sqrt(a) - sqrt(b)| <= sqrt(|a - b|), and 1 / (1 + x) falls no faster than x rises.
+        self.margin = float(np.sqrt(margin)) if live.metric == "l2" else margin
+
+    def near(self, positions: Positions | None) -> Scores:
+        """(m,) similarities from float32, of positions, which ascend, or of all; wrong by less than `margin`."""
+        live = self.live
+        if positions is None:
+            parts = [closeness(self.prepared, segment, live.metric) for segment in live.segments]
+        else:
+            parts = [
+                closeness(
+                    self.prepared, live.segments[segment], live.metric, positions[low:high] - live.offsets[segment]
+                )
+                for segment, low, high in spans(live.offsets, positions)
+            ]
+        near = np.concatenate(parts).astype(np.float64) if parts else np.empty(0)
+        return 1.0 / (1.0 + np.sqrt(np.maximum(-near, 0.0))) if live.metric == "l2" else near
+
+    def best(self, k: int, positions: Positions, scores: Scores, exact: bool, recall: float, plan: Plan) -> Salient:
+        """The k best of some positions: those that `scores`, from `near`, cannot rule out are scored in float64."""
+        live, margin = self.live, self.weight * self.margin + _ROUNDING
+        chosen = np.sort(positions[scores >= _highest(scores, k) - margin])
+        rows = gather(live.segments, live.offsets, chosen)
+        near = similarity(final_scores(self.query, rows, live.metric), live.metric)
+        final, vids = self.weight * near + self.worth[chosen], live.vids_at(chosen)
+        order = best(final, vids, k)
+        return Salient(vids[order], chosen[order], final[order], near[order], exact, recall, plan)
+
+
+def _met(scoring: _Scoring, k: int, allowed: Allowed | None, point: OperatingPoint, depth: int) -> Salient | None:
+    """The answer by the index and by worth; None when all rows had better be compared."""
+    live, worth = scoring.live, scoring.worth
+    kept, proposed = live._propose(scoring.prepared, allowed, point)
+    if kept is None:
+        return None
+    tail = live._tail if allowed is None else allowed.positions[allowed.indexed :]
+    positions = np.concatenate([kept, tail]) if len(tail) else kept
+    near = scoring.near(positions)
+    reach = scoring.weight * (_highest(near, min(depth, len(near))) + 2 * scoring.margin) + _ROUNDING
+    scores = scoring.weight * near + worth[positions]
+    left = _pool(live, worth, allowed)
+    for most in (FIRST, None):
+        left[positions] = -np.inf
+        rest = np.flatnonzero(left >= max(_highest(scores, k) - reach, _LOWEST))
+        if most is None and len(rest) > MAX_SHARE * live.rows:
+            return None
+        if most is not None and len(rest) > most:
+            rest = np.sort(rest[np.argpartition(left[rest], len(rest) - most)[len(rest) - most :]])
+        positions = np.concatenate([positions, rest])
+        scores = np.concatenate([scores, scoring.weight * scoring.near(rest) + worth[rest]])
+    more = len(positions) - len(kept) - len(tail)
+    former = live._plan(point, allowed, len(kept), proposed, len(tail))
+    plan = replace(
+        former,
+        name=f"{former.name} + worth",
+        reason=f"{former.reason}; {more} more scored, for their worth",
+        scanned=former.scanned + more,
+    )
+    return scoring.best(k, positions, scores, False, point.recall, plan)
+
+
+def _highest(values: Scores, k: int) -> float:
+    """The k-th highest; minus infinity when there are fewer."""
+    return float(np.partition(values, len(values) - k)[len(values) - k]) if k <= len(values) else -np.inf
 
 
 def _pool(live: Live, worth: Worth, allowed: Allowed | None) -> Worth:
@@ -140,70 +177,18 @@ def _pool(live: Live, worth: Worth, allowed: Allowed | None) -> Worth:
     return worth.copy() if live.dead is None else np.where(live.dead, -np.inf, worth)
 
 
-class _Scored:
-    """Positions whose score is known."""
-
-    def __init__(self, live: Live, query: Matrix, worth: Worth, weight: float) -> None:
-        self._live, self._query, self._worth, self._weight = live, query, worth, weight
-        self.positions: Positions = np.empty(0, np.int64)
-        self.similarities: Scores = np.empty(0)
-        self.scores: Scores = np.empty(0)
-
-    def add(self, positions: Positions) -> None:
-        """Score some more positions, which ascend."""
-        if not len(positions):
-            return
-        live = self._live
-        rows = gather(live.segments, live.offsets, positions)
-        near = similarity(final_scores(self._query, rows, live.metric), live.metric)
-        self.positions = np.concatenate([self.positions, positions])
-        self.similarities = np.concatenate([self.similarities, near])
-        self.scores = np.concatenate([self.scores, self._weight * near + self._worth[positions]])
-
-    def kth(self, k: int) -> float:
-        """The k-th best score so far; minus infinity when there are fewer."""
-        if len(self.scores) < k:
-            return -np.inf
-        return float(np.partition(self.scores, len(self.scores) - k)[len(self.scores) - k])
-
-    def answer(self, k: int, exact: bool, recall: float, plan: Plan) -> Salient:
-        """The k best of them."""
-        ascending = np.argsort(self.positions)
-        positions = self.positions[ascending]
-        vids = self._live.vids_at(positions)
-        scores, near = self.scores[ascending], self.similarities[ascending]
-        order = best(scores, vids, k)
-        return Salient(vids[order], positions[order], scores[order], near[order], exact, recall, plan)
-
-
-def _all(
-    live: Live, query: Matrix, k: int, worth: Worth, weight: float, allowed: Allowed | None, reason: str
-) -> Salient:
-    """The answer by comparing all rows in float32, and in float64 those that its rounding cannot rule out."""
-    prepared = prepare(query, live.metric)
-    positions = np.arange(live.rows) if allowed is None else allowed.positions
+def _all(scoring: _Scoring, k: int, allowed: Allowed | None, reason: str) -> Salient:
+    """The answer by comparing all rows."""
+    live = scoring.live
     if allowed is None:
-        parts = [closeness(prepared, segment, live.metric) for segment in live.segments]
+        scores = scoring.weight * scoring.near(None) + scoring.worth
+        positions = np.arange(live.rows)
+        if live.dead is not None:
+            positions = np.flatnonzero(~live.dead)
+            scores = scores[positions]
+        plan = Plan("exact", reason, live.rows)
     else:
-        parts = [
-            closeness(prepared, live.segments[segment], live.metric, positions[low:high] - live.offsets[segment])
-            for segment, low, high in spans(live.offsets, positions)
-        ]
-    near = np.concatenate(parts).astype(np.float64)
-    margin = float(slack(prepared, live.metric, live.longest, live.dim))
-    if live.metric == "l2":  # |sqrt(a) - sqrt(b)| <= sqrt(|a - b|), and 1 / (1 + x) falls no faster than x rises
-        near, margin = 1.0 / (1.0 + np.sqrt(np.maximum(-near, 0.0))), float(np.sqrt(margin))
-    near *= weight
-    near += worth if allowed is None else worth[positions]
-    if allowed is None and live.dead is not None:
-        near[live.dead] = -np.inf
-        k = min(k, live.live_rows)
-    places = contenders(near, k, weight * margin + _ROUNDING)  # type: ignore[arg-type]  # of any float
-    chosen = positions[places]
-    if allowed is None and live.dead is not None:
-        chosen = chosen[~live.dead[chosen]]
-    scored = _Scored(live, query, worth, weight)
-    scored.add(chosen)
-    name, scanned = "exact" if allowed is None else "filtered exact", len(positions)
-    plan = Plan(name, reason, scanned, 0, None if allowed is None else scanned)
-    return scored.answer(k, True, 1.0, plan)
+        positions = allowed.positions
+        scores = scoring.weight * scoring.near(positions) + scoring.worth[positions]
+        plan = Plan("filtered exact", reason, len(positions), 0, len(positions))
+    return scoring.best(k, positions, scores, True, 1.0, plan)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from vectorstore.errors import IllegalMove, LeaseHeld, NotFound, StoreError, ValidationError
-from vectorstore.ids import from_micros, to_micros
+from vectorstore.ids import ago, from_micros, to_micros
 from vectorstore.reason.reasoner import Others
 from vectorstore.results import Page, as_cursor, from_cursor
 from vectorstore.storage import Transaction
@@ -288,14 +288,16 @@ class Workflows(Making):
     def to_jsonl(self, id: str, path: str | os.PathLike[str], status: str | None = None) -> int:
         """Write the items of a workflow, or those of a status, as they were given, to a new file; returns how many.
 
-        What comes out goes in again by `create_from_jsonl`: the failed ones, mended by hand, for one.
+        Those of a deletion are tombstones, `{"kind": "concepts", "deleted": "default:king"}`. What comes out goes in
+        again by `create_from_jsonl`: the failed ones, mended by hand, for one.
 
         Raises:
             NotFound: no such workflow. FileExistsError: the path is taken.
         """
         row = self._row(id)
         brought = row.options.get("vectors") or {"spaces": []}
-        return write_lines(path, self._all_items(row, status), [tuple(each) for each in brought["spaces"]])
+        spaces = [tuple(each) for each in brought["spaces"]]
+        return write_lines(path, self._all_items(row, status), spaces, row.kind if row.operation == "delete" else None)
 
     def _all_items(self, row: WorkflowRow, status: str | None) -> Iterator[ItemRow]:
         after = -1
@@ -326,7 +328,7 @@ class Workflows(Making):
         over = list(MOVES["clean up"])
         if status is not None and status not in over:
             raise ValidationError(f"status: expected one of {', '.join(over)}, got {status!r}")
-        limit = to_micros(self._sync.catalog.clock() - older_than)
+        limit = to_micros(ago(self._sync.catalog.clock(), older_than))
         removed = 0
         with self._sync.catalog.write() as transaction:
             for name in over if status is None else [status]:

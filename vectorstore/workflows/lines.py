@@ -1,4 +1,8 @@
-"""Batches as JSON lines: in, where a torn last line is reported and a bad one is an item that failed; and out."""
+"""Batches as JSON lines: in, where a torn last line is reported and a bad one is an item that failed; and out.
+
+{"id": "a1", "a": "king", ...}              a record, or the new values of one
+{"kind": "analogies", "deleted": "a1"}      a tombstone: what a deletion is made of
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,8 @@ from vectorstore.storage.workflows import ItemRow
 
 VECTORS = "@vectors"
 """The key of an item's own vectors in a line; no field of a record can be called so."""
+
+_TOMBSTONE = {"kind", "deleted", "at"}
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,11 @@ def payload_of(item: Any, kind: type[Record], where: str) -> str:
     raise ValidationError(f"{where}: expected a mapping or a record of {kind.table}, got {type(item).__name__}")
 
 
-def read_lines(path: str | os.PathLike[str]) -> Lines:
+def read_lines(path: str | os.PathLike[str], kind: str) -> Lines:
     """The lines of a file, .gz or not.
 
     A line that is no JSON is kept as it is, and fails when it is processed. If it is the last one and has no end of
-    line, it was torn.
+    line, it was torn. A tombstone of the kind becomes what a deletion asks for, the id; others are left as they are.
 
     Raises:
         ValidationError: the file cannot be read; some lines have vectors and others have none.
@@ -69,11 +75,13 @@ def read_lines(path: str | os.PathLike[str]) -> Lines:
         try:
             value = from_json(line)
         except ValueError:
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 torn = number
                 break
             value = None
-        text = line.strip()
+        text = line.strip().decode(errors="replace")
+        if isinstance(value, dict) and _deletes(value, kind):
+            text = to_json({"id": value["deleted"]}).decode()
         if isinstance(value, dict) and VECTORS in value:
             own = value.pop(VECTORS)
             text = to_json(value, inf_nan_mode="constants").decode()
@@ -87,17 +95,29 @@ def read_lines(path: str | os.PathLike[str]) -> Lines:
     return Lines(payloads, vectors or None, torn)
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+def _deletes(value: Mapping[str, Any], kind: str) -> bool:
+    return "deleted" in value and value.keys() <= _TOMBSTONE and value.get("kind", kind) == kind
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         packed = path.suffix == ".gz"
-        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
+        with gzip.open(path) if packed else path.open("rb") as lines:
             yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError) as error:
         raise ValidationError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def write_lines(path: str | os.PathLike[str], items: Iterator[ItemRow], spaces: Sequence[tuple[str, int]]) -> int:
+def write_lines(
+    path: str | os.PathLike[str], items: Iterator[ItemRow], spaces: Sequence[tuple[str, int]], deleted: str | None
+) -> int:
     """Write items to a new file, which is there whole or not at all; how many. Purged ones are left out.
+
+    Args:
+        path: of the file.
+        items: in order.
+        spaces: (name, dimension) of the vectors that each item has, in their order.
+        deleted: of which kind the items are deletions, and become tombstones; None if they are something else.
 
     Raises:
         FileExistsError: the path is taken.
@@ -112,13 +132,23 @@ def write_lines(path: str | os.PathLike[str], items: Iterator[ItemRow], spaces: 
             for item in items:
                 if item.payload is None:
                     continue
-                file.write(_with_vectors(item, spaces) + "\n")
+                text = _with_vectors(item, spaces) if deleted is None else _tombstone(item.payload, deleted)
+                file.write(text + "\n")
                 count += 1
         publish_file(temporary, final)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return count
+
+
+def _tombstone(payload: str, kind: str) -> str:
+    """What a deletion's item says, if it says anything, as a tombstone."""
+    try:
+        value = from_json(payload)
+        return json.dumps({"kind": kind, "deleted": value["id"]}, ensure_ascii=False)
+    except (ValueError, TypeError, KeyError):
+        return payload
 
 
 def _with_vectors(item: ItemRow, spaces: Sequence[tuple[str, int]]) -> str:

@@ -32,6 +32,7 @@ from vectorstore.writing import Given, incoming
 
 Flat = npt.NDArray[np.float32]
 _BRINGS = ("create", "update")
+_FROM_LINES = (*_BRINGS, "delete")
 
 
 class Making:
@@ -102,15 +103,21 @@ class Making:
     ) -> Workflow:
         """Items from JSON lines (.gz or not), a record each; or changes, with the operation "update".
 
+        With the operation "delete" each line is a tombstone, as `to_jsonl` and exports write them, or has an `id`.
+
         A last line that was torn off is left out, and named by `workflow.options["torn"]` and in the log. Another line
         that is no JSON object is an item that fails.
 
         Raises:
             ValidationError: the file cannot be read, or has no lines. Otherwise as `create`.
         """
-        if operation not in _BRINGS:
-            raise ValidationError(f"operation: expected one of {', '.join(_BRINGS)}, got {operation!r}")
-        lines = read_lines(path)
+        if operation not in _FROM_LINES:
+            raise ValidationError(f"operation: expected one of {', '.join(_FROM_LINES)}, got {operation!r}")
+        lines = read_lines(path, kind)
+        if not lines.payloads:
+            raise ValidationError(f"{path}: has no lines")
+        if lines.vectors is not None and operation == "delete":
+            raise ValidationError(f"{path}: has vectors, and a deletion needs none")
         options: dict[str, Any] = {"overwrite": bool(overwrite)} if operation == "create" else {}
         options["file"] = Path(path).name
         if lines.torn is not None:
@@ -252,6 +259,8 @@ class Making:
                 raise ValidationError(f"{full}.vectors: expected {count} vectors, one an item, got {got}")
             spaces.append((full, matrix.shape[1]))
             matrices.append(matrix)
+        if not matrices:  # a mapping that names no space brings none
+            return None
         options["vectors"] = {"spaces": spaces, "source": given.source, "confidence": given.confidence}
         return [row.tobytes() for row in np.concatenate(matrices, axis=1)]
 

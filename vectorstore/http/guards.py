@@ -1,0 +1,152 @@
+"""What stands before the routes: the token, the size of bodies, and the count of requests. Plain ASGI."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from vectorstore.http.problems import problem
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+class TooLarge(Exception):
+    """A body went over its limit while it was read."""
+
+
+class Body:
+    """Refuses a body that is larger than the limit, whether its length was said or not, before it is parsed."""
+
+    def __init__(self, app: App, limit: int, upload: int) -> None:
+        self._app, self._limit, self._upload = app, limit, upload
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 413."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        upload = headers.get(b"content-type", b"").startswith(b"multipart/")
+        limit = self._upload if upload else self._limit
+        said = headers.get(b"content-length", b"0")
+        if not said.isdigit() or int(said) > limit:
+            await _too_large(limit)(scope, receive, send)
+            return
+        read, over, started = 0, False, False
+
+        async def counted() -> Message:
+            nonlocal read, over
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > limit:
+                over = True
+                raise TooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            if over and not started:  # the framework takes what was raised for a body that it cannot parse
+                return
+            started = True
+            await send(message)
+
+        with contextlib.suppress(TooLarge):
+            await self._app(scope, counted, noted)
+        if over and not started:
+            await _too_large(limit)(scope, receive, send)
+
+
+def _too_large(limit: int) -> Any:
+    return problem(413, "TooLarge", f"the body is larger than {limit} bytes; send it in parts")
+
+
+class Token:
+    """Lets requests with the bearer token through; some paths are open to all."""
+
+    def __init__(self, app: App, token: str | None, free: Iterable[str]) -> None:
+        self._app = app
+        self._digest = None if token is None else hashlib.sha256(token.encode()).digest()
+        self._free = tuple(free)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 401, the same to whatever it asked for."""
+        if scope["type"] == "http" and self._digest is not None and not self._open(scope["path"]):
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            scheme, _, value = given.partition(b" ")
+            # Digests are compared, so neither the length nor the place of the first difference shows.
+            same = hmac.compare_digest(hashlib.sha256(value.strip()).digest(), self._digest)
+            if not same or scheme.lower() != b"bearer":
+                response = problem(
+                    401,
+                    "Unauthorized",
+                    "send the header 'Authorization: Bearer <token>'; the service shows its token when it starts",
+                    {"WWW-Authenticate": "Bearer"},
+                )
+                await response(scope, receive, send)  # type: ignore[arg-type]
+                return
+        await self._app(scope, receive, send)
+
+    def _open(self, path: str) -> bool:
+        return any(
+            path == free or (free.endswith("/") and free != "/" and path.startswith(free)) for free in self._free
+        )
+
+
+class Counting:
+    """Counts requests and their seconds by method, route and status, for /metrics."""
+
+    def __init__(self, app: App, registry: CollectorRegistry) -> None:
+        self._app = app
+        labels = ("http_request_method", "http_route", "http_response_status_code")
+        # Names follow OpenTelemetry's semantic conventions (http.server.request.duration), as Prometheus spells them.
+        self._seconds = Histogram(
+            "http_server_request_duration_seconds",
+            "Seconds from a request to the end of its response.",
+            labels,
+            registry=registry,
+            buckets=BUCKETS,
+        )
+        self._active = Gauge(
+            "http_server_active_requests",
+            "Requests that are being answered.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._bytes = Counter(
+            "http_server_response_body_bytes", "Bytes of response bodies.", ("http_route",), registry=registry
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, sent, began = "0", 0, time.perf_counter()
+
+        async def noted(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            sent += len(message.get("body", b""))
+            await send(message)
+
+        self._active.inc()
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            self._active.dec()
+            route = getattr(scope.get("route"), "path", "none")
+            self._seconds.labels(scope["method"], route, status).observe(time.perf_counter() - began)
+            self._bytes.labels(route).inc(sent)
