@@ -36,6 +36,7 @@ if not __package__:
     sys.path[0] = str(ROOT)  # run as a script, this folder would come first and hide modules of the same names
 
 import vectorstore as vs  # noqa: E402 - the path above is theirs
+from benchmarks.dataset import Matrix  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DIM = 384
@@ -45,12 +46,13 @@ CHANGES = 5_000
 Seconds = dict[str, list[float]]
 
 
-def vectors_of(count: int, seed: int) -> np.ndarray:
+def vectors_of(count: int, seed: int) -> Matrix:
     """(count, DIM) float32, unit length, around 1,000 centres."""
     random = np.random.default_rng(seed)
     centres = random.standard_normal((1_000, DIM), dtype=np.float32)
     rows = centres[random.integers(1_000, size=count)] + random.standard_normal((count, DIM), dtype=np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def records_of(count: int, prefix: str = "c") -> list[dict[str, Any]]:
