@@ -160,7 +160,7 @@ def report(found: dict[str, Any], rows: list[int], head: str) -> str:
         "",
         head,
         "",
-        f"Wanted: at least {WANTED:,} records a second out as JSON lines, and a peak that does not grow with the store.",
+        f"Wanted: at least {WANTED:,} records a second as JSON lines, and a peak that does not grow with it.",
         "",
         "## Out",
         "",
@@ -225,8 +225,8 @@ def main() -> None:
     head = (
         f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}; {platform.machine()}, {os.cpu_count()} cores, load "
         f"{load:.1f} at the start; Python {platform.python_version()}. {asked.rows[0]:,} and {asked.rows[-1]:,} "
-        f"records; medians of {asked.rounds} rounds, rates of the larger size. The peak is that of the resident set during the "
-        "call, less what it was before it; `jsonl.gz` is packed at level 3, Parquet with zstd."
+        f"records; medians of {asked.rounds} rounds, rates of the larger size. The peak is that of the resident set "
+        "during the call, less what it was before it; `jsonl.gz` is packed at level 3, Parquet with zstd."
     )
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "interchange.json").write_text(json.dumps({"head": head, "runs": found}, indent=1) + "\n")
