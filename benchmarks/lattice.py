@@ -64,6 +64,7 @@ def soak(folder: Path, pairs: Pairs, batch: int) -> dict[str, Any]:
                 commits.append(seconds(lambda part=part: store.lattice.resolve_many(part)))  # type: ignore[misc]
             rates.append(len(pairs) / (time.perf_counter() - begun))
         assert len(store.lattice) == len(pairs) and len(store["form_terms"]) == 3 * len(pairs)
+        size = sum(path.stat().st_size for path in (folder / "many").rglob("*") if path.is_file())
         anchor = store.lattice.recent(1)[0].anchor
         other: dict[str, float] = {
             "recent(10)": seconds(lambda: store.lattice.recent(10)),
@@ -75,7 +76,6 @@ def soak(folder: Path, pairs: Pairs, batch: int) -> dict[str, Any]:
             "prune all": seconds(lambda: store.lattice.prune(0)),
         }
         assert len(store.lattice) == 0
-    size = sum(path.stat().st_size for path in (folder / "many").rglob("*") if path.is_file())
     return {"passes": rates, "longest commit": max(commits), "bytes": size, "seconds": other}
 
 

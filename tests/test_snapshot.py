@@ -79,6 +79,17 @@ def fill(store: vs.Store, clock: Clock) -> None:
     store.axioms.add(
         {"name": "a", "context": "science", "concepts": ["science:king"], "formula": {"op": "add", "of": [1, 2]}}
     )
+    here = {"context": "science"}
+    store["tiers"].add({"level": 12, "name": "royal", "scale": "species", **here})
+    store["memories"].add(
+        [{"id": "seen", "content": "a coronation", "tier": 4, **here}, {"id": "death", "content": "a death", **here}]
+    )
+    store["episodes"].add({"memory": "seen", "trigger": "a death", **here})
+    store["causes"].add({"source": "death", "target": "seen", **here})
+    store["skills"].add({"name": "ruling", "success_count": 2, **here})
+    store["architectures"].add({"id": "court", "name": "court", "paradigm": "symbolic", **here})
+    store["intelligences"].add({"name": "council", "architecture": "court", "memories": ["seen"], **here})
+    store["numeric_artifacts"].add({"name": "weights", **here}, vectors=np.arange(1.0, 4.0)[None])
     store.identities.add({"id": "throne", "raw": "a throne", "context": "science"})
     for anchor in ("crown", "orb"):
         form = {"anchor": anchor, "context": "science", "identities": ["throne"]}
