@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from conftest import Clock
 from test_history import Note, answers, concept
+from test_migrations import next_format
 
 import vectorstore as vs
 from tests.crash.points import FILES as PRIMITIVES
@@ -28,7 +29,7 @@ from vectorstore import files
 from vectorstore.backups import making
 from vectorstore.backups.manifest import Manifest
 from vectorstore.backups.vaults import vault_at
-from vectorstore.storage import copying
+from vectorstore.storage import FORMAT, copying
 
 SMALL = vs.IndexRecipe("small", "LSH64rt", ({"candidates": 200},), min_recall=0.0)
 ROOT = Path(__file__).parents[1]
@@ -169,6 +170,43 @@ def test_at_least_one_generation_stays(keep: Any, store: vs.Store, target: Path)
         vs.Backups(target).prune(keep=keep)
     vs.Backups(target).prune(keep_for=timedelta(0))
     assert len(vs.Backups(target).list()) == 1
+
+
+def test_a_view_can_be_kept(store: vs.Store, target: Path, tmp_path: Path, clock: Clock) -> None:
+    with store.as_of("early") as then:
+        expected, seq = answers(then), then.moment.seq
+        assert then.backup(target).seq == seq
+    store.backup(target)
+    vs.restore(target, tmp_path / "early", generation=vs.Backups(target).list()[-1].id)
+    with reopened(tmp_path / "early", clock) as early:
+        assert answers(early) == expected and early.check().findings == () and early.moment.seq == seq
+        early.concepts.add({"name": "another time"})
+
+
+def test_a_damaged_part_of_the_trail_keeps_nobody_from_a_backup(
+    store: vs.Store, target: Path, tmp_path: Path, clock: Clock
+) -> None:
+    store.trail.rotate(1)
+    (part,) = (tmp_path / "kb" / "trail").iterdir()
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    report = store.backup(target)
+    assert report.left_out == (f"trail/{part.name}",)
+    assert vs.restore(target, tmp_path / "again").left_out == report.left_out
+    with reopened(tmp_path / "again", clock) as again:
+        assert answers(again) == answers(store)
+        assert [finding.layer for finding in again.check().findings] == ["trail"]
+
+
+def test_a_backup_of_an_older_format_is_restored_and_migrated_when_opened(
+    whole: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_format(monkeypatch)
+    for module in ("vectorstore.restoring", "vectorstore.storage.copying"):
+        monkeypatch.setattr(f"{module}.FORMAT", FORMAT + 1)
+    told = vs.restore(whole, tmp_path / "again")
+    with reopened(tmp_path / "again", clock) as again:
+        assert again._catalog.migrated_from == FORMAT and again.moment.seq >= told.seq
+        assert len(again.concepts) == 78 and again.check().findings == ()
 
 
 def test_a_scratch_store_can_be_kept(target: Path, tmp_path: Path, clock: Clock) -> None:

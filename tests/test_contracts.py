@@ -30,14 +30,14 @@ NAN = float("nan")
 STATES: tuple[type, ...] = (States, StoreState, vs.StateFile)
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, Models, Snapshots, Trail, Workflows, *STATES, *REASONERS.values())
+    for top in (vs.Store, vs.Collection, vs.Maps, Models, Snapshots, Trail, Workflows, *STATES, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }
 
 BAD = refused.every()
 TAKES_NOTHING = {
-    *("Store.flush", "Store.health", "Store.stats", "Versioned.lines", "Snapshots.list"),
+    *("Store.flush", "Store.health", "Store.warm", "Store.stats", "Versioned.lines", "Snapshots.list"),
     *("Workflows.next", "Workflows.health", "Memories.ladder"),
     *("Trail.stream", "Trail.anchor", "Trail.flush"),
     *("States.list", "State.statistics", "StoreState.checkpoints", "StoreState.reindex"),

@@ -138,6 +138,8 @@ def test_every_commit_of_a_long_life_answers_as_it_did_then(seed: int, place: Pa
             known.append((store.moment.seq, clock.now, answers(store)))
         clock.move(days=3)
         store.compact()
+        store.trail.rotate(5)
+        every = list(store.trail.stream())
         if place != ":memory:":
             store.close()
             store = vs.open(place, embedder="hash:16", clock=clock, auto_publish=False, kinds=[Note])
@@ -146,7 +148,9 @@ def test_every_commit_of_a_long_life_answers_as_it_did_then(seed: int, place: Pa
                 assert then.moment.seq == seq
                 assert answers(then) == expected, f"at {seq}"
         with store.as_of(known[3][0]) as then:
-            assert then.check().findings == ()
+            assert then.check().findings == () and then.trail.verify().ok
+            told = list(then.trail.stream())
+            assert [e.number for e in told] == [e.number for e in every if e.seq <= known[3][0]] and told
             with pytest.raises(vs.ReadOnlyStore):
                 then.concepts.add({"name": "late"})
         assert store.check().findings == ()
@@ -308,17 +312,23 @@ def test_every_table_is_in_history_or_said_to_be_left_out(tmp_path: Path) -> Non
         assert rest == {*history.SHARED, *history.LEFT_OUT} and not set(history.SHARED) & history.LEFT_OUT.keys()
 
 
-def test_a_view_has_no_workflows(clock: Clock) -> None:
+def test_a_view_has_no_workflows_and_the_states_of_then(clock: Clock) -> None:
     with vs.open(":memory:", embedder="hash:16", clock=clock) as store:
         store.workflows.create("concepts", [concept(n) for n in range(30)], id="w1")
         store.history = "1 day"
         clock.move(hours=1)
         store.workflows.process("w1")
+        plan = store.state("plan")
+        plan["step"] = 1
+        plan.save()
         before = store.moment
+        plan["step"] = 2
+        plan.save()
         store.concepts.upsert([concept(n, 1) for n in range(30)])
         with store.as_of(before.seq) as then:
             assert len(then.concepts) == 30 and then.check().findings == ()
             assert not then.workflows.list() and store.workflows.list()
+            assert len(then.state("plan").checkpoints()) == 1 and len(store.state("plan").checkpoints()) == 2
 
 
 def erased(root: Path, *needles: bytes) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import threading
@@ -173,6 +174,18 @@ def test_indexes_and_clusters_are_made_in_the_background(idle: TestClient, store
     made = idle.post("/concepts/index", json={"recipe": "exact"}).json()
     assert idle.post(f"/workflows/{made['id']}/process").json()["status"] in ("completed", "failed", "rolled_back")
     problem(idle.get("/nothing/index"), 404, "NotFound")
+
+
+def test_a_map_is_made_and_shown(idle: TestClient, store: vs.Store) -> None:
+    problem(idle.get("/concepts/map"), 404, "NotFound")
+    problem(idle.post("/concepts/map", json={}), 422, "ValidationError")
+    store.concepts.add([{"name": f"n{n}", "domain": f"d{n % 2}"} for n in range(30)])
+    assert idle.post("/concepts/map", json={}).json()["rows"] == 30
+    shown, known = idle.get("/concepts/map", params={"colour": "domain"}).json(), store.maps.get("concepts", "domain")
+    points = np.frombuffer(base64.b64decode(shown["points"]), "<f4").reshape(-1, 2)
+    assert np.array_equal(points, known.points) and tuple(shown["ids"]) == known.ids
+    assert np.array_equal(np.frombuffer(base64.b64decode(shown["colours"]), "<i2"), known.colours)
+    assert shown["legend"] == ["d0", "d1"] and shown["info"]["method"] == "pca"
 
 
 # -- knowledge ---------------------------------------------------------------------------------------------------------

@@ -542,3 +542,19 @@ def test_a_workflow_that_is_rolled_back_takes_no_use_away(store: vs.Store, clock
     found = store.memories.get("a")
     assert found is not None and (found.importance, found.access_count, found.last_accessed) == (0.2, 1, clock.now)
     assert store.memories.recall("memory 0")[0].parts["importance"] == 0.05
+
+
+def test_a_recall_of_an_earlier_moment_ranks_by_what_was_known_then(open_store: Opener, clock: Clock) -> None:
+    store = open_store(embedder="hash:16")
+    store.history = "30 days"
+    add(store, {"id": "a", "importance": 0.2}, {"id": "b", "importance": 0.4})
+    seq = store.moment.seq
+    clock.move(hours=1)
+    store.memories.touch(["a"])
+    store.memories.update({"id": "a", "importance": 1.0})
+    with store.as_of(seq) as then:
+        old = then.memories.get("a")
+        assert old is not None and (old.importance, old.access_count, old.last_accessed) == (0.2, 0, None)
+        parts = {hit.id: hit.parts["importance"] for hit in then.memories.recall("memory 0")}
+        assert parts == {"a": pytest.approx(0.05), "b": pytest.approx(0.1)}
+        assert then.check().findings == ()

@@ -94,6 +94,9 @@ if TYPE_CHECKING:
     from vectorstore.reason.instances import Analogous as Analogous
     from vectorstore.reason.instances import Role as Role
     from vectorstore.reason.manifest import SnapshotReport as SnapshotReport
+    from vectorstore.reason.maps import Map as Map
+    from vectorstore.reason.maps import MapInfo as MapInfo
+    from vectorstore.reason.maps import Maps as Maps
     from vectorstore.reason.memories import Forgotten as Forgotten
     from vectorstore.reason.memories import Promotion as Promotion
     from vectorstore.reason.models import ModelInfo as ModelInfo
@@ -242,6 +245,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Completion", "Offset"), "reason.completing"),
     "FieldReport": "reason.fields",
     "FitReport": "reason.fitting",
+    **dict.fromkeys(("Map", "MapInfo", "Maps"), "reason.maps"),
     "ModelInfo": "reason.models",
     **dict.fromkeys(("Mapped", "RelateReport"), "reason.relating"),
     "Analogue": "reason.retrieving",

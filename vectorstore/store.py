@@ -25,7 +25,7 @@ from vectorstore.maintenance import Maintainer, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
 from vectorstore.promises import OPENING, UNCOUNTED, VERBS
-from vectorstore.reason import REASONERS, Models, Shelves, collection_of
+from vectorstore.reason import REASONERS, Maps, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
@@ -99,6 +99,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
             self._sync.watch.commits = self._commits
             self.trail = Trail(self._sync, who, write=trail)
             self.models = Models(self._sync)
+            self.maps = Maps(self._sync, self.collection)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only, upkeep=self.maintain)
             declare(self._sync, wanted, asked)
             self._embedding = Embedding(self._sync, given)
@@ -257,6 +258,13 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
         return statistics(self._sync)
 
+    def warm(self) -> None:
+        """Load what the first search would load: the embedder, if there is one, and the spaces' vectors and indexes."""
+        for name in self._spaces():
+            snapshot(self._sync, name)
+        if not self._embedding.brings_vectors:
+            self._embedding.query(None, ["warm"])
+
     def health(self) -> StoreHealth:
         """Whether the store can be read and written now, and its indexes are current; about a millisecond."""
         return health(self._sync)
@@ -378,7 +386,7 @@ def open(
 
 
 keep(
-    (Store, Collection, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    (Store, Collection, Maps, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
     VERBS,
     UNCOUNTED,
 )

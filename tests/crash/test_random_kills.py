@@ -15,10 +15,10 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 
 
-def run(folder: Path, *arguments: str) -> dict[str, Any]:
+def run(folder: Path, *arguments: str, module: str = "tests.crash.load") -> dict[str, Any]:
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.load", str(folder), *arguments],
+        [sys.executable, "-m", module, str(folder), *arguments],
         cwd=ROOT,
         env={**os.environ, **single, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -43,3 +43,12 @@ def test_the_random_load_notices_a_wrong_order(mutation: str, tmp_path: Path) ->
     report = run(tmp_path, "25", "1", mutation)
 
     assert report["wrong"] or report["errors"], f"{mutation} went unnoticed"
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_kills_of_compactions_and_backups_lose_nothing_and_double_nothing(seed: int, tmp_path: Path) -> None:
+    report = run(tmp_path, "40", str(seed), module="tests.crash.upkeep")
+
+    print({key: report[key] for key in ("kills", "acknowledged", "records", "backups", "seconds")})
+    assert (report["wrong"], report["errors"]) == ([], "")
+    assert report["kills"] == 40 and report["acknowledged"] > 100 and report["backups"] >= 1

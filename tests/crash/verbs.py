@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import vectorstore as vs
+from tests.crash.memories import STEPS, half_remembered, remember
 from tests.crash.model import Model, fields_of, matrix_of, vector_of
 
 
@@ -350,6 +351,7 @@ VERBS: dict[str, Verb] = {
             upkeep(lambda store: store.lattice.restore(where={"domain": "cls"})),
         ],
     ),
+    "remember": Verb([*A_FEW, upkeep(remember)], [upkeep(step) for step in STEPS], also=half_remembered),
     "import": Verb(
         INDEXED,
         [

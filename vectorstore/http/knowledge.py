@@ -63,6 +63,16 @@ def _analogies(routes: APIRouter, service: Service) -> None:
         bodies.within(limits, body.k, 1)
         return answer(store.analogies.retrieve(body.text, body.k, body.where).to_dict())
 
+    @routes.get("/analogies/mapping", tags=["analogies"], responses={**READ, **ok("counterparts and who says so")})
+    def mapping(term: Name) -> Response:
+        """What a term corresponds to in other domains, by the analogies that are kept; the surest first."""
+        found = [
+            {"term": one.term, "domain": one.domain, "confidence": one.confidence,
+             "analogies": [analogy.id for analogy in one.analogies]}
+            for one in store.analogies.mapping(term)
+        ]  # fmt: skip
+        return answer({"mappings": found})
+
     @routes.get("/analogies/stream", tags=["analogies"], responses={**READ, **ok("an analogy a line", content=NDJSON)})
     def stream_analogies(
         domain: MaybeName = None,

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from vectorstore.errors import (
+    AmbiguousName,
     BrokenPromise,
     ConflictError,
     ContractViolation,
@@ -92,6 +93,8 @@ def of_error(error: VectorstoreError) -> Response:
     more: dict[str, Any] = {}
     if isinstance(error, ContractViolation) and error.field:
         more = {"field": error.field, "rule": error.rule}
+    if isinstance(error, AmbiguousName):
+        more["candidates"] = error.candidates
     if status >= 500:
         log.error("%s: %s", type(error).__name__, error)
     headers = {"Retry-After": RETRY} if status == 503 else None
@@ -158,6 +161,7 @@ PROBLEM_SCHEMA = {
         "field": {"type": "string"},
         "rule": {"type": "string"},
         "errors": {"type": "array", "items": {"type": "object"}},
+        "candidates": {"type": "array", "items": {"type": "string"}},
     },
 }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import os
 import secrets
 import stat
 import tempfile
+import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ from typing import Any
 import uvicorn
 
 import vectorstore as vs
-from vectorstore.errors import ValidationError
+from vectorstore.errors import ValidationError, VectorstoreError
 from vectorstore.http.app import create_app
 from vectorstore.http.service import Limits
 
+log = logging.getLogger("vectorstore.http")
 PLAN = "VECTORSTORE_SERVICE"
 TOKEN = "VECTORSTORE_TOKEN"
 MIN_TOKEN = 16
@@ -130,6 +133,7 @@ def application() -> Any:
     plan = Plan(**{**told, "limits": Limits(**told["limits"])})
     options: dict[str, Any] = {} if plan.embedder is None else {"embedder": plan.embedder}
     store = vs.open(plan.store, create=False, read_only=plan.read_only, actor="http", **options)
+    threading.Thread(target=_warm, args=(store,), name="vectorstore-warm", daemon=True).start()
     hosts = ("127.0.0.1", "localhost", "[::1]", plan.host, *plan.hosts)
     any_host = not loopback(plan.host) and not plan.hosts
     return create_app(
@@ -141,3 +145,11 @@ def application() -> Any:
         work=plan.work,
         close=True,
     )
+
+
+def _warm(store: vs.Store) -> None:
+    """Load the model while nobody waits for it; requests that come meanwhile wait for the same loading."""
+    try:
+        store.warm()
+    except VectorstoreError as error:
+        log.warning("the first search of a text will fail: %s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import asdict
@@ -110,6 +111,13 @@ class Fit(bodies.Body):
     id: NewName | None = None
 
 
+class Mapped(bodies.Body):
+    """How a map is made."""
+
+    method: Literal["pca", "umap"] = "pca"
+    space: NewName | None = None
+
+
 class Retry(bodies.Body):
     """What failed, made pending again; other contents by index."""
 
@@ -190,6 +198,29 @@ def _begin(routes: APIRouter, service: Service) -> None:
         """Fit a kind's clusters in the background."""
         options = {name: getattr(body, name) for name in ("where", "context", "name", "seed", "id")}
         return accepted(store.workflows.cluster(kind, body.recipe, body.n, **options))
+
+    @routes.post("/{kind}/map", responses={**WRITE, **ok("what is known of the map")})
+    def fit_map(kind: Kind, body: Mapped) -> Response:
+        """Make a kind's map from its vectors as they are now."""
+        return answer(asdict(store.maps.fit(kind, body.method, space=body.space)))
+
+    @routes.get("/{kind}/map", responses={**READ, **ok("points, ids, colours, legend")})
+    def map_of(
+        kind: Kind,
+        colour: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+        space: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    ) -> Response:
+        """A kind's records on its map: `points` as base64 of float32 x, y, ..., `colours` of int16; little-endian."""
+        found = store.maps.get(kind, colour, space=space)
+        return answer(
+            {
+                "info": asdict(found.info),
+                "ids": found.ids,
+                "points": base64.b64encode(found.points.astype("<f4").tobytes()).decode(),
+                "colours": base64.b64encode(found.colours.astype("<i2").tobytes()).decode(),
+                "legend": found.legend,
+            }
+        )
 
     @routes.post("/{kind}/compact", responses={**WRITE, **ok("what came back")})
     def compact(kind: Kind) -> Response:

@@ -9,6 +9,7 @@ from vectorstore.promises.rules import (
     FILTER,
     NAMED,
     PAGE,
+    PROGRESS,
     RECIPE,
     SEED,
     SHARE,
@@ -17,6 +18,7 @@ from vectorstore.promises.rules import (
     SPACE,
     TEXT,
     number,
+    one_of,
     or_none,
     whole,
 )
@@ -25,6 +27,11 @@ _FIT = {"kind": TEXT, "recipe": RECIPE, "where": FILTER, "context": or_none(TEXT
 
 VERBS: dict[str, Verb] = {
     "Centroids.update": Verb(gives=COUNT, writes=True),
+    "Maps.fit": Verb(
+        {"kind": TEXT, "method": one_of("pca", "umap"), "space": SPACE, "progress": PROGRESS}, writes=True
+    ),
+    "Maps.info": Verb({"kind": TEXT, "space": SPACE}),
+    "Maps.get": Verb({"kind": TEXT, "colour": or_none(TEXT), "space": SPACE}),
     "Clusters.fit": Verb({**_FIT, "n": or_none(whole(1)), "name": or_none(TEXT), "seed": SEED}, writes=True),
     "Clusters.refit": Verb(
         {**NAMED, "recipe": or_none(RECIPE), "n": or_none(whole(1)), "seed": or_none(SEED)}, writes=True

@@ -67,6 +67,7 @@ VERBS: dict[str, Verb] = {
     "Store.sweep": Verb({"older_than": _SECONDS}, writes=True),
     "Store.stats": Verb(),
     "Store.health": Verb(),
+    "Store.warm": Verb(),
     "Store.context_info": Verb({"name": TEXT}),
     "Models.put": Verb(
         {"name": TEXT, "kind": or_none(TEXT), "space": SPACE, "library": or_none(TEXT), "metadata": FILTER},

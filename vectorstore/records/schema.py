@@ -66,7 +66,9 @@ class Column:
         """What the table of a listed field holds of one stored list or text: its values, each once, names folded."""
         if stored is None:
             return []
-        found: list[Any] = from_json(str(stored)) if self.type == "json" else [stored]
+        if self.type != "json":
+            return [fold(str(stored)) if self.folded else str(stored)]
+        found: list[Any] = from_json(str(stored))
         if self.listed:
             found = [item[key] for item in found for key in self.listed if item[key] is not None]
         return list(dict.fromkeys(map(fold, found) if self.folded else found))

@@ -21,7 +21,7 @@ from vectorstore.errors import ValidationError
 from vectorstore.states import signals
 from vectorstore.states.state import State
 from vectorstore.storage import Catalog
-from vectorstore.storage.connection import Reading
+from vectorstore.storage.connection import Reading, folded
 
 S = TypeVar("S", bound=State)
 log = logging.getLogger("vectorstore")
@@ -82,7 +82,7 @@ class Lifecycle(Generic[S]):
 
 
 signals.guard(Lifecycle.__exit__)
-for _brief in (Catalog.write.__wrapped__, Reading.__enter__, Reading.__exit__):  # type: ignore[attr-defined]
+for _brief in (Catalog.write.__wrapped__, Reading.__enter__, Reading.__exit__, Catalog.now, folded):  # type: ignore[attr-defined]
     signals.brief(_brief)
 
 

@@ -4,8 +4,9 @@ A handler of ours looks at what it interrupts: inside a guarded function (a save
 the signal, and `deliver` raises it as soon as that is over; anywhere else it raises at once. Looking at the stack
 leaves no gap, as a counter that a signal can interrupt would. Handlers run in the main thread: only its stack matters.
 
-In some short functions (`brief`: the store's own ways into and out of a transaction) an exception could leave a lock
-taken or a snapshot open, which the last save would then meet. There the signal is sent again a moment later.
+In some short functions (`brief`) the signal is sent again a moment later: in the store's own ways into and out of a
+transaction an exception could leave a lock taken or a snapshot open, which the last save would then meet, and what
+SQLite calls cannot raise it, since SQLite makes an error of its own of it.
 """
 
 from __future__ import annotations

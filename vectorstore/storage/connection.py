@@ -63,13 +63,18 @@ def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable
             f"query_only={'ON' if query_only else 'OFF'}",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        connection.create_function("fold", 1, lambda text: None if text is None else fold(text), deterministic=True)
+        connection.create_function("fold", 1, folded, deterministic=True)
         if now is not None:
             connection.create_function("now_micros", 0, now, deterministic=True)
     except DatabaseError as error:
         connection.close()
         raise refusal(error, uri) from error
     return connection
+
+
+def folded(text: str | None) -> str | None:
+    """`fold` as SQL has it."""
+    return None if text is None else fold(text)
 
 
 def wrap(connection: Connection) -> Database:

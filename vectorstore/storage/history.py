@@ -48,7 +48,7 @@ LEFT_OUT = {
     "workflow_items": "likewise",
     "workflow_log": "likewise",
     "erased_rows": "row numbers stay used up",
-    "state_saves": "versions of states, which have all that there was of them",
+    "state_saves": "versions of states, which are what there was of them: a view has those that are still kept",
     "_settings": "how the store is kept now",
     "_snapshots": "likewise",
     "_quarantine": "what repairs found, until it is purged",
@@ -308,5 +308,6 @@ def roll_back(connection: Connection, seq: int, tables: Iterable[RecordTable[Any
         connection.execute(f"DROP TABLE {table.past}")
     for name in _EMPTY_THEN:
         connection.execute(f"DELETE FROM {name}")
+    connection.execute("DELETE FROM state_saves WHERE seq > ?", (seq,))
     put_setting(connection, _SETTING, None)
     connection.execute("COMMIT")
