@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from vectorstore.errors import LibraryMissing, ValidationError
@@ -111,10 +112,9 @@ def _instruments() -> tuple[Tracer, Histogram]:
         from opentelemetry import metrics, trace
     except ImportError:
         raise LibraryMissing('telemetry needs OpenTelemetry; pip install "vectorstore[otel]"') from None
-    import vectorstore
 
-    tracer = trace.get_tracer(SCOPE, vectorstore.__version__, schema_url=SCHEMA)
-    meter = metrics.get_meter(SCOPE, vectorstore.__version__, schema_url=SCHEMA)
+    tracer = trace.get_tracer(SCOPE, version("vectorstore"), schema_url=SCHEMA)
+    meter = metrics.get_meter(SCOPE, version("vectorstore"), schema_url=SCHEMA)
     duration = meter.create_histogram(
         DURATION, "s", "Duration of database client operations.", explicit_bucket_boundaries_advisory=BUCKETS
     )
