@@ -160,8 +160,7 @@ def report(found: dict[str, Any], rows: list[int], head: str) -> str:
         "",
         head,
         "",
-        f"Wanted: at least {WANTED:,} records a second out as JSON lines, and a peak that does not grow with "
-        "the store.",
+        f"Wanted: at least {WANTED:,} records a second as JSON lines, and a peak that does not grow with it.",
         "",
         "## Out",
         "",
