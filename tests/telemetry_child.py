@@ -34,7 +34,9 @@ def work(path: str) -> dict[str, Any]:
             store.concepts.add({"id": "c0", "name": "again"})
         with suppress(vs.ContractViolation):
             store.concepts.find(limit=0)
-        threads = [threading.Thread(target=lambda: [store.concepts.search("name", k=2) for _ in range(25)]) for _ in "1234"]
+        threads = [
+            threading.Thread(target=lambda: [store.concepts.search("name", k=2) for _ in range(25)]) for _ in "1234"
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -61,7 +61,7 @@ EPILOG = (
     "[bold]Settings[/]: an option counts before the environment (VECTORSTORE_EMBEDDER, VECTORSTORE_JSON, "
     "VECTORSTORE_RECALL, VECTORSTORE_STORE), that before ~/.config/vectorstore/config.toml (or the file that "
     "VECTORSTORE_CONFIG names), that before the default. Keys of the file are options, for all commands or in the table "
-    "of one: embedder = \"hash\", or k = 5 below \\[search]. All of it: vectorstore reference."
+    'of one: embedder = "hash", or k = 5 below \\[search]. All of it: vectorstore reference.'
 )
 
 
@@ -151,9 +151,7 @@ KindName = Annotated[
 ]
 AsJson = Annotated[
     bool,
-    typer.Option(
-        "--json", envvar="VECTORSTORE_JSON", show_envvar=False, help="JSON on stdout and nothing else there."
-    ),
+    typer.Option("--json", envvar="VECTORSTORE_JSON", show_envvar=False, help="JSON on stdout and nothing else there."),
 ]
 EmbedderName = Annotated[
     str | None,

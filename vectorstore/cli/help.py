@@ -165,7 +165,7 @@ def _default(param: Any) -> str:
     variable = getattr(param, "envvar", None)
     if variable:
         told.append(f"variable `{variable}`")
-    if getattr(param, "multiple", False):
+    if getattr(param, "multiple", False) and "repeat" not in (param.help or ""):
         told.append("repeatable")
     return f" ({', '.join(told)})" if told else ""
 
