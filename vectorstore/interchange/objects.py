@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from json.encoder import encode_basestring  # type: ignore[attr-defined]  # the C function, where there is one
+from json.encoder import encode_basestring  # the C function, where there is one
 
 from vectorstore.errors import ValidationError
 from vectorstore.ids import from_micros
