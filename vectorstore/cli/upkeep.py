@@ -1,4 +1,4 @@
-"""Commands about the store as a whole: init, kinds, stats, check, rebuild, compact."""
+"""Commands about the store as a whole: init, kinds, stats, check, rebuild, compact; and names others know these by."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ def register(app: typer.Typer) -> None:
     """Put this module's commands into the application."""
     for command in (init, kinds, stats, check, rebuild, compact):
         app.command(rich_help_panel=PANEL)(command)
+    app.command("verify", hidden=True, rich_help_panel=PANEL)(check)
+    app.command("reindex", hidden=True, rich_help_panel=PANEL)(rebuild)
+    app.command(hidden=True, rich_help_panel=PANEL)(repair)
 
 
 def init(store: StorePath, as_json: AsJson = False) -> None:
@@ -140,6 +143,20 @@ def check(
         typer.echo(_verdict(found, repair))
     if findings:
         raise typer.Exit(FINDINGS)
+
+
+def repair(
+    store: StorePath,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    embedder: EmbedderName = None,
+    as_json: AsJson = False,
+) -> None:
+    """The same as `check --repair`.
+
+    \b
+    vectorstore repair kb --dry-run
+    """
+    check(store, True, dry_run, embedder, as_json)
 
 
 def _verdict(found: dict[str, Any], repair: bool) -> str:
