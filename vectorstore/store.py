@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 from vectorstore.collection import Collection
 from vectorstore.contracts import demand, keep, switched_on
 from vectorstore.embedders import as_embedder
+from vectorstore.embedders.protocol import part
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
 from vectorstore.ids import Clock, utc_now
@@ -227,8 +228,17 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         return report
 
     def compact(self, kind: str | None = None, progress: Progress | None = None) -> list[CompactReport]:
-        """Drop retired vectors from the disk, merge small segments, give free pages back."""
-        reports = [compact(self._sync, name, progress=progress) for name in ([kind] if kind else self._spaces())]
+        """Drop retired vectors from the disk, merge small segments, give free pages back.
+
+        Args:
+            kind: only this one; None for all.
+            progress: told (percent of all spaces together, 100 times their number).
+        """
+        names, reports = [kind] if kind else self._spaces(), []
+        for place, name in enumerate(names):
+            reports.append(compact(self._sync, name, progress=progress and part(progress, place, len(names))))
+            if progress is not None:
+                progress(100 * (place + 1), 100 * len(names))
         self._catalog.vacuum()
         self._catalog.checkpoint()
         return [report for report in reports if report is not None]
