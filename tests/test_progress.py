@@ -46,7 +46,7 @@ def test_which_verbs_tell_their_progress_is_declared() -> None:
 
 
 LONG: dict[str, Callable[[vs.Store, Path, Callable[[int, int], None]], object]] = {
-    "add": lambda store, _, told: store.concepts.add([{"name": f"n{n}"} for n in range(3000)], progress=told),
+    "add": lambda store, _, told: store.concepts.add(({"name": f"n{n}"} for n in range(21_000)), progress=told),
     "upsert": lambda store, _, told: store.concepts.upsert(
         [{"id": f"c{n}", "name": "x"} for n in range(9)], progress=told
     ),

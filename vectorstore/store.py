@@ -16,7 +16,6 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 from vectorstore.collection import Collection
 from vectorstore.contracts import demand, keep, switched_on
 from vectorstore.embedders import as_embedder
-from vectorstore.embedders.protocol import part
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreError
 from vectorstore.ids import Clock, utc_now
@@ -47,6 +46,7 @@ from vectorstore.sync import (
     flush,
     has_litter,
     health,
+    part,
     rebuild,
     repair,
     snapshot,

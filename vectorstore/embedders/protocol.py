@@ -22,11 +22,6 @@ Progress = Callable[[int, int], None]
 """Called as progress(done, total) after each batch: done grows, and the last call is (total, total)."""
 
 
-def part(progress: Progress, place: int, parts: int) -> Progress:
-    """The progress of one of several things that are done in turn, as a part of all, in percent: it never goes back."""
-    return lambda done, total: progress(100 * place + 100 * done // max(total, 1), 100 * parts)
-
-
 @dataclass(frozen=True)
 class EmbedderIdentity:
     """Who made the vectors. Vectors of equal identities may be compared; others may not.
