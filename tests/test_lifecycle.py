@@ -29,7 +29,8 @@ def work(state):
     state.history("log").append(what)
     if what == "saving":
         state["n"] = 0
-    print("ready", flush=True)
+    if what not in ("tidy", "swallow"):
+        print("ready", flush=True)
     if what == "error":
         raise ValueError("boom")
     if what == "exit":
@@ -38,6 +39,7 @@ def work(state):
         time.sleep(60)
     if what == "tidy":
         try:
+            print("ready", flush=True)
             time.sleep(60)
         finally:
             state["tidied"] = True
@@ -47,6 +49,7 @@ def work(state):
             state.save()
     if what == "swallow":
         try:
+            print("ready", flush=True)
             time.sleep(60)
         except BaseException:
             state["swallowed"] = True
