@@ -152,7 +152,7 @@ def test_health_answers_while_much_is_processed(client: TestClient) -> None:
         during += 1
     assert ended(client, id)["status"] == "completed"
     assert during >= 3, "health was asked while the batch was processed"
-    assert sorted(took)[len(took) // 2] < 1.0  # the figure itself is in benchmarks/results/http.md
+    assert sorted(took)[len(took) // 2] < 1.0  # the figure itself is in benchmarks/results/serving.md
 
 
 def test_indexes_and_clusters_are_made_in_the_background(idle: TestClient, store: vs.Store) -> None:
