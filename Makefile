@@ -69,13 +69,11 @@ bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, La
 	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -q --no-deps -e .
 	@touch $@
 
+# Each in its folder, from the first cell to the last, its outputs written into it. tqdm's advice to install
+# widgets, which nothing here needs, would stand in every notebook that loads the model.
 notebooks: install ## execute the notebooks
-ifeq ($(NOTEBOOKS),)
-	@echo "notebooks/ holds no notebook yet: nothing to execute"
-else
-	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[notebooks]"
-	$(BIN)/python -m nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
-endif
+	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/python -m nbconvert --to notebook --execute --inplace \
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 $(NOTEBOOKS)
 
 clean: ## remove builds, caches and the demo's store, but not .venv
 	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
