@@ -41,7 +41,10 @@ def test_a_record_without_the_usual_fields_shows_its_texts(store: vs.Store) -> N
 def test_a_store_is_a_table_of_its_kinds(place: str) -> None:
     with vs.open(place, embedder="hash:64") as store:
         heads, own = cells(store._repr_html_() or "")  # a new store holds the default context
-        assert heads == ["kind", "records", "deleted", "vectors", "dimensions", "index"] and own[:2] == ["contexts", "1"]
+        assert heads == ["kind", "records", "deleted", "vectors", "dimensions", "index"] and own[:2] == [
+            "contexts",
+            "1",
+        ]
         store.concepts.add([{"name": "king"}, {"name": "queen"}])
         store.concepts.delete("default:king")
         assert ["concepts", "1", "1", "1", "64", ""] in cells(store._repr_html_() or "")

@@ -1,4 +1,4 @@
-"""What answers look like in a notebook: tables, and a map as one picture. HTML that needs no script and no page's style.
+"""What answers look like in a notebook: tables, and a map as one picture; HTML without scripts, on any page.
 
 Texts of records are escaped: a notebook shows what is in a store, it does not run it.
 """

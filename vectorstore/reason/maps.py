@@ -89,9 +89,7 @@ class Map:
         info = self.info
         share = f", {sum(info.explained):.0%} of the variance" if info.method == "pca" else ""
         later = f", {info.later} came after the fit" if info.later else ""
-        return scatter(
-            f"{len(self)} {info.kind}, {info.method}{share}{later}", self.points, self.colours, self.legend
-        )
+        return scatter(f"{len(self)} {info.kind}, {info.method}{share}{later}", self.points, self.colours, self.legend)
 
 
 class Maps:
