@@ -6,7 +6,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check crash bench bench-peers notebooks clean
+.PHONY: help install demo test check crash bench bench-peers gate notebooks docs clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -74,6 +74,10 @@ bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, La
 notebooks: install ## execute the notebooks
 	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/python -m nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 $(NOTEBOOKS)
+
+docs: install ## build the documentation site into build/site
+	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/zensical build --strict --clean
 
 clean: ## remove builds, caches and the demo's store, but not .venv
 	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
