@@ -56,4 +56,6 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert 'id="vectorstore.Store.check"' in store and "Prove that rows, files, indexes and full text agree" in store
     answers = (site / "reference" / "answers" / "index.html").read_text(encoding="utf-8")
     assert "The k records nearest" not in answers and 'id="vectorstore.Hits"' in answers
-    assert "The k records nearest to the query" in (site / "reference" / "collections" / "index.html").read_text("utf-8")
+    assert "The k records nearest to the query" in (site / "reference" / "collections" / "index.html").read_text(
+        "utf-8"
+    )
