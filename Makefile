@@ -72,7 +72,7 @@ bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, La
 # Each in its folder, from the first cell to the last, its outputs written into it. tqdm's advice to install
 # widgets, which nothing here needs, would stand in every notebook that loads the model.
 notebooks: install ## execute the notebooks
-	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/python -m nbconvert --to notebook --execute --inplace \
+	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/python -m nbconvert --to notebook --execute --inplace --coalesce-streams \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 $(NOTEBOOKS)
 
 docs: install ## build the documentation site into build/site
