@@ -249,6 +249,9 @@ def main() -> None:
             service = Service(path)
             try:
                 records = store.concepts.count()
+                httpx.post(  # so that no figure has the loading of the model in it
+                    f"{service.base}/concepts/search", headers=service.headers, json={"query": "warm"}, timeout=120
+                )
                 cost = overhead(store, service, queries, given.rounds)
                 seen = pages(service, 5)
                 mass = asyncio.run(crowd(service, queries, given.clients, given.seconds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_val
 
 import vectorstore as vs
 from vectorstore.columns import as_columns
+from vectorstore.ids import fold
 from vectorstore.records import columnar, schema_of
+from vectorstore.records.schema import folded_column
 from vectorstore.storage.bulk import insert_columns
 
 pa = pytest.importorskip("pyarrow")
@@ -508,3 +511,15 @@ def test_kinds_with_checks_of_single_fields_go_by_columns() -> None:
         store.collection(Fields).add(pa.table({"first": ["a", "b"], "inner": [None, {"number": 5}]}))
         assert [record.inner.number for record in store.collection(Fields).find()] == [0, 5]
         assert store.check().findings == ()
+
+
+def test_a_column_of_names_is_folded_as_each_of_them_is() -> None:
+    """All at once where that is the same; white space, line ends, letters beyond ASCII and holes are met alone."""
+    dice = random.Random(7)
+    parts = ["King", "a b", "A  B", " lead", "trail ", "\t", "\n", "x\ny", "\x1d", "", "Straße", "É", "ﬁ", None]
+    for size in (0, 1, 2, 5):
+        for _ in range(300):
+            column = [dice.choice(parts) for _ in range(size)]
+            assert folded_column(column) == [None if name is None else fold(name) for name in column], column
+    plain = ["King", None, "Queen Anne", "", "x"]
+    assert folded_column(plain) == ["king", None, "queen anne", "", "x"]

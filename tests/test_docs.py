@@ -38,11 +38,25 @@ def paste(block: str, folder: Path) -> str:
 
 
 def test_the_readmes_examples_work_when_pasted_one_after_another_and_again(tmp_path: Path) -> None:
-    tour, ways, knowledge, kinds = BLOCKS
+    tour, ways, knowledge, work, memory, kinds = BLOCKS
     for _ in range(2):  # pasted again, in the folder that the first time left
         shown = paste(tour, tmp_path)
         assert shown.startswith("queen ") and "['king', 'queen']" in shown and "() 3" in shown
         assert "On kings" in paste(kinds, tmp_path)
+    for _ in range(2):
+        assert paste(work, tmp_path).splitlines() == [
+            "completed 1 concepts[1].quality: expected 0..1, got 7.5",
+            "0 rolled_back 0",
+            "workflow True",
+            "royalty -> chess",
+            "True",
+            "3",
+            "() 3",
+        ]
+    recalled, effects, associated, skills, resolved, state = paste(memory, tmp_path).splitlines()
+    assert recalled == "['floor', 'leak']" and effects == "[('floor', 1), ('call', 2)]"
+    assert associated == "leak ['cause']" and skills == "['call a plumber']"
+    assert resolved == "1.2 0" and state == "[0.1, 0.2] [1, 2, 3]"
     mapping, completed, mapped, odd, related, analogous, *_ = paste(knowledge, tmp_path).splitlines()
     assert mapping.startswith("[('planet', 'electron'), ('sun', 'nucleus')] 0.")
     assert completed == "nucleus" and mapped == "[('atom', 'nucleus')]" and odd == "electron"

@@ -315,7 +315,7 @@ def test_an_export_shows_one_commit_while_others_write(tmp_path: Path) -> None:
         seq = store.stats()["seq"]
         with mock.patch.object(exporting, "sealed_rows", slow):
             report = store.export(tmp_path / "kb.jsonl", kinds="concepts")
-        assert report.seq == seq and report.records == {"concepts": 5000} and len(calls) == 3
+        assert report.seq == seq and report.records == {"concepts": 5000} and len(calls) == 10
         lines = (tmp_path / "kb.jsonl").read_text().splitlines()
         assert len(lines) == 5001 and not any('"name":"y"' in line for line in lines)
 

@@ -262,9 +262,10 @@ def test_health_turns_when_nothing_can_be_written(open_store: Callable[..., vs.S
         assert client.get("/health").status_code == 200
 
 
-def test_health_turns_when_the_disk_is_full(store: vs.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    if store.path is None:
-        pytest.skip("a store in memory has no disk")
+def test_health_turns_when_the_disk_is_full(
+    open_store: Callable[..., vs.Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
     monkeypatch.setattr(sys.modules["vectorstore.sync.health"], "PLENTY", 1 << 62)
     with serving(store, work=False) as client:
         assert "MiB are free" in client.get("/health").json()["checks"]["writable"]

@@ -352,8 +352,8 @@ def test_ages_have_units() -> None:
     found = [as_age(age) for age in ("30d", "12h", "45m", "3600s", "30", 30, 0.5, "2w", " 1.5h ", timedelta(hours=2))]
     hours = [720, 12, 0.75, 1, 720, 720, 12, 336, 1.5, 2]
     assert found == [timedelta(hours=h) for h in hours]
-    for bad in ("", "d", "30x", "-1d", "nan", math.inf, -1, True, None, "30 days", [], timedelta(days=-1)):
-        with pytest.raises(vs.ValidationError, match="age: expected an age such as 30d"):
+    for bad in ("", "d", "30x", "-1d", "nan", math.inf, -1, True, None, "30 moons", [], timedelta(days=-1)):
+        with pytest.raises(vs.ValidationError, match="age: expected a span such as 30d"):
             as_age(bad)  # type: ignore[arg-type]
 
 

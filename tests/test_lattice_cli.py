@@ -123,7 +123,7 @@ def test_prune_means_days_and_counts(kb: Path) -> None:
     assert {form["anchor"] for form in answer("vectorstore lattice list")["forms"]} == {"law", "sky%5Fblue_sky%5Fred"}
     for age in ("30x", "-1d", "''"):
         code, out, err = run(f"vectorstore lattice prune --older-than={age}")
-        assert (code, out) == (2, "") and "older_than: expected an age such as 30d" in err
+        assert (code, out) == (2, "") and "older_than: expected a span such as 30d" in err
     assert answer("vectorstore lattice list")["total"] == 2
 
 

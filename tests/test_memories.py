@@ -355,7 +355,9 @@ def test_recall_sees_every_change_at_once_from_every_handle(open_store: Opener, 
     agree(other)
 
 
-def test_a_recall_can_note_that_its_hits_were_used(store: vs.Store, clock: Clock) -> None:
+def test_a_recall_can_note_that_its_hits_were_used(
+    store: vs.Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.memories.add(
         [{"id": f"m{n}", "content": text} for n, text in enumerate(["red fox", "blue sea", "grey wolf"])]
     )
@@ -366,6 +368,17 @@ def test_a_recall_can_note_that_its_hits_were_used(store: vs.Store, clock: Clock
     used = store.memories.get("m0")
     assert used is not None and (used.access_count, used.last_accessed) == (1, clock.now)
     assert "m0" not in store.memories.recall(vs.Id("m0"), k=3).ids
+
+    recall = store.memories._recaller.recall
+
+    def and_then_gone(*args: object) -> vs.Hits[vs.Memory]:
+        hits = recall(*args)  # type: ignore[arg-type]
+        store.memories.delete("m1")
+        return hits
+
+    monkeypatch.setattr(store.memories._recaller, "recall", and_then_gone)
+    assert store.memories.recall("blue sea", k=3, touch=True).ids[0] == "m1"
+    assert [memory.access_count for memory in store.memories] == [2, 1], "what another deletes meanwhile is no error"
 
 
 def test_bad_arguments_of_recall_are_refused(store: vs.Store) -> None:

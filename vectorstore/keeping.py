@@ -6,7 +6,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vectorstore.backups import BackupReport, back_up
 from vectorstore.embedding import Embedding
 from vectorstore.errors import ConflictError, CorruptError, NotFound, ValidationError
-from vectorstore.ids import from_micros, to_micros
+from vectorstore.ids import as_age, from_micros, to_micros
 from vectorstore.policy import MaintainReport, Policy, put_policy, stored_policy
 from vectorstore.storage import Catalog, history
 from vectorstore.storage import spaces as rows
@@ -26,7 +26,6 @@ from vectorstore.sync.mend import Quarantined, quarantined
 if TYPE_CHECKING:
     from vectorstore.collection import Collection
 
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week)s?")
 _NAME = re.compile(r"[^\s/\\\x00-\x1f][^/\\\x00-\x1f]{0,99}")
 _ATTEMPTS = 5
 
@@ -263,24 +262,17 @@ class Keeping:
 
 
 def _micros(span: timedelta | str, where: str) -> int:
-    """Microseconds of a timedelta, or of "30 days".
+    """Microseconds of a span.
 
     Raises:
-        ValidationError: neither, or not positive.
+        ValidationError: none, or not positive.
     """
-    if isinstance(span, str):
-        found = _SPAN.fullmatch(span.strip().lower())
-        if found is None:
-            raise ValidationError(f'{where}: expected a timedelta or text such as "30 days", got {span!r}')
-        span = timedelta(**{f"{found[2]}s": float(found[1])})
-    if not isinstance(span, timedelta) or span <= timedelta(0):
-        raise ValidationError(f'{where}: expected a positive timedelta or text such as "30 days", got {span!r}')
-    return span // timedelta(microseconds=1)
+    found = as_age(span, where) if isinstance(span, str | timedelta) else timedelta(0)
+    if not found:
+        raise ValidationError(f"{where}: expected a span such as 30d, above zero, got {span!r}", value=span)
+    return found // timedelta(microseconds=1)
 
 
 def as_span(text: str, where: str) -> timedelta:
-    """A timedelta from text such as "30 days"."""
+    """A timedelta above zero from text such as "30d" or "30 days"."""
     return timedelta(microseconds=_micros(text, where))
-
-
-__all__: Sequence[str] = ["Keeping", "Snapshot", "Snapshots", "as_span"]

@@ -46,12 +46,15 @@ from vectorstore.sync import (
     flush,
     has_litter,
     health,
+    part,
     rebuild,
     repair,
     snapshot,
     sweep,
     wants_index,
 )
+from vectorstore.telemetry import Telemetry
+from vectorstore.telemetry import wanted as wanted_telemetry
 from vectorstore.trail import Trail, actor_of
 from vectorstore.workflows import Workflows
 
@@ -82,6 +85,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         actor: str | None = None,
         trail: bool = True,
         contracts: bool | None = None,
+        telemetry: bool | None = None,
     ) -> None:
         demand(OPENING, locals())
         root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
@@ -96,6 +100,8 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         try:
             self._sync = Sync(self._catalog)
             self._sync.watch.contracts = switched_on(contracts)
+            if wanted_telemetry(telemetry):
+                self._sync.watch.telemetry = Telemetry(":memory:" if root is None else root.name)
             self._sync.watch.commits = self._commits
             self.trail = Trail(self._sync, who, write=trail)
             self.models = Models(self._sync)
@@ -222,8 +228,17 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         return report
 
     def compact(self, kind: str | None = None, progress: Progress | None = None) -> list[CompactReport]:
-        """Drop retired vectors from the disk, merge small segments, give free pages back."""
-        reports = [compact(self._sync, name, progress=progress) for name in ([kind] if kind else self._spaces())]
+        """Drop retired vectors from the disk, merge small segments, give free pages back.
+
+        Args:
+            kind: only this one; None for all.
+            progress: told (percent of all spaces together, 100 times their number).
+        """
+        names, reports = [kind] if kind else self._spaces(), []
+        for place, name in enumerate(names):
+            reports.append(compact(self._sync, name, progress=progress and part(progress, place, len(names))))
+            if progress is not None:
+                progress(100 * (place + 1), 100 * len(names))
         self._catalog.vacuum()
         self._catalog.checkpoint()
         return [report for report in reports if report is not None]
@@ -346,6 +361,7 @@ def open(
     actor: str | None = None,
     trail: bool = True,
     contracts: bool | None = None,
+    telemetry: bool | None = None,
 ) -> Store:
     """Open the store at a path, made if absent; ":memory:" is a scratch one that leaves no file.
 
@@ -366,11 +382,14 @@ def open(
         actor: who acts, for the trail; None for VECTORSTORE_ACTOR in the environment, else the system's user.
         trail: keep an account of every change and every refused call: `store.trail`.
         contracts: check what verbs demand and promise; None for VECTORSTORE_CONTRACTS in the environment, else yes.
+        telemetry: a span and a duration of each call to OpenTelemetry; None for VECTORSTORE_TELEMETRY in the
+            environment, else yes in a process that has its SDK loaded.
 
     Raises:
         NotAStore, NewerFormat, CorruptError, StoreError: the path was left untouched.
         SpaceMismatch: another embedder or metric than the store's.
         SchemaChangedError: a kind's class no longer fits its records.
+        LibraryMissing: telemetry is wanted, and OpenTelemetry is not there.
 
     Cost: a few milliseconds, whatever the size.
     """
@@ -389,6 +408,7 @@ def open(
         actor=actor,
         trail=trail,
         contracts=contracts,
+        telemetry=telemetry,
     )
 
 

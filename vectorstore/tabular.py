@@ -20,7 +20,7 @@ from vectorstore.records.codecs import texts_from_json
 from vectorstore.records.record import TEXT_SPACE
 from vectorstore.records.where import Node
 from vectorstore.storage import RecordTable, SpaceRow
-from vectorstore.storage.exporting import Sealed
+from vectorstore.storage.exporting import VALUES, Sealed
 from vectorstore.sync import Sync
 
 R = TypeVar("R", bound=Record)
@@ -96,7 +96,7 @@ class Form:
         pa = pyarrow("a table")
         schema = self.schema(metadata)
         for rows in snapshot.pages(self.table, node):
-            values = list(zip(*rows, strict=True))[3:]
+            values = list(zip(*rows, strict=True))[VALUES:]
             arrays = [self._array(column, values[at], schema.field(column.name).type) for at, column in self.columns]
             for space in self.spaces:
                 held = snapshot.vectors(space, [row[0] for row in rows], brought=self.brought)

@@ -60,6 +60,7 @@ OPENING: list[tuple[dict[str, Any], str]] = [
     ({"timeout": -1}, "timeout"),
     ({"timeout": NAN}, "timeout"),
     ({"contracts": "off"}, "contracts"),
+    ({"telemetry": "on"}, "telemetry"),
     ({"actor": ""}, "actor"),
     ({"embedder": 3}, "embedder"),
 ]

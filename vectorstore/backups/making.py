@@ -6,16 +6,19 @@ digest, so that a generation costs the catalog and whatever is new since the las
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from vectorstore.backups.generations import Generation, manifests_of, prune
 from vectorstore.backups.manifest import CATALOG, Entry, Manifest
-from vectorstore.backups.vaults import FILES, GENERATIONS, vault_at
+from vectorstore.backups.vaults import FILES, GENERATIONS, Vault, vault_at
 from vectorstore.errors import CorruptError, StoreError
 from vectorstore.files import Buffer, sha256
 from vectorstore.ids import from_micros, new_id, to_micros
@@ -73,41 +76,21 @@ def back_up(
     if inside:
         raise StoreError(f"{place} lies in the store itself; choose a folder outside of it")
     vault = vault_at(target, create=True)
-    with vault.alone(), vault.scratch() as scratch:
+    stop = threading.Event()
+    with vault.alone(), vault.scratch() as scratch, ThreadPoolExecutor(1, "vectorstore-backup") as pool:
         known, _ = manifests_of(vault)
-        copy = scratch / CATALOG
-        state, files = _freeze(sync, copy)
-        if known and known[0].store != state.store:
-            raise StoreError(f"{vault.name} holds backups of another store; choose a place of its own")
-        present = vault.names(FILES)
-        catalog = vault.adopt(FILES, copy)
-        left_out: list[str] = []
-        entries, new = [catalog], [0, 0]
-        if present.get(catalog.sha256) != catalog.size:
-            new = [1, catalog.size]
-        todo: list[tuple[Entry, Buffer]] = []
-        for named, data in sorted(files.items(), key=lambda item: item[0].path):
-            entry = Entry(path=named.path, size=named.size, sha256=named.sha256)
-            if data is None or len(data) != named.size:
-                left_out.append(_spared(named.path, "is missing or has another size"))
-                continue
-            todo.append((entry, data))
-            entries.append(entry)
-        total, done = sum(entry.size for entry, _ in todo), 0
-        for entry, data in todo:
-            if present.get(entry.sha256) != entry.size:
-                try:
-                    vault.put(FILES, entry.sha256, data, entry.sha256)
-                except CorruptError as error:
-                    left_out.append(_spared(entry.path, str(error)))
-                    entries.remove(entry)
-                    continue
-                present[entry.sha256] = entry.size
-                new[0] += 1
-                new[1] += entry.size
-            done += entry.size
-            if progress is not None:
-                progress(done, total)
+        try:
+            with _frozen(sync) as (connection, files):
+                state = _State(*connection.execute("SELECT store, seq, at FROM state").fetchone())
+                if known and known[0].store != state.store:
+                    raise StoreError(f"{vault.name} holds backups of another store; choose a place of its own")
+                keeping = pool.submit(_keep, vault, files, progress, stop)
+                copy_to(connection, scratch / CATALOG)
+            catalog, is_new = vault.adopt(FILES, scratch / CATALOG)
+            kept = keeping.result()
+        except BaseException:
+            stop.set()
+            raise
         now = sync.catalog.clock()
         manifest = Manifest(
             format=1,
@@ -117,8 +100,8 @@ def back_up(
             at=state.at,
             made_at=to_micros(now),
             catalog_format=FORMAT,
-            files=entries,
-            left_out=left_out,
+            files=[catalog, *kept.entries],
+            left_out=kept.left_out,
         )
         body = manifest.to_bytes()
         vault.put(GENERATIONS, f"{manifest.id}.json", body, sha256(body))
@@ -130,10 +113,10 @@ def back_up(
         at=from_micros(state.at),
         files=made.files,
         bytes=made.bytes,
-        new_files=new[0],
-        new_bytes=new[1],
+        new_files=kept.new_files + is_new,
+        new_bytes=kept.new_bytes + catalog.size * is_new,
         removed=removed,
-        left_out=tuple(left_out),
+        left_out=tuple(kept.left_out),
         seconds=time.perf_counter() - started,
     )
 
@@ -145,20 +128,56 @@ class _State:
     at: int
 
 
-def _freeze(sync: Sync, copy: Path) -> tuple[_State, dict[NamedFile, Buffer | None]]:
-    """Copy the catalog of one commit; maps of the files that it names."""
-    for attempt in range(_ATTEMPTS):
+@dataclass
+class _Kept:
+    """The files of a generation but its catalog, and how many of them were not there yet."""
+
+    entries: list[Entry] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    new_files: int = 0
+    new_bytes: int = 0
+
+
+def _keep(
+    vault: Vault, files: dict[NamedFile, Buffer | None], progress: Progress | None, stop: threading.Event
+) -> _Kept:
+    """Put what the vault has not got yet; SQLite copies the catalog meanwhile."""
+    kept, present = _Kept(), vault.names(FILES)
+    total, done = sum(named.size for named in files), 0
+    for named, data in sorted(files.items(), key=lambda item: item[0].path):
+        if stop.is_set():
+            break
         try:
-            with frozen(sync.catalog, lambda connection: _pin(sync, connection)) as (connection, files):
-                state = _State(*connection.execute("SELECT store, seq, at FROM state").fetchone())
-                copy_to(connection, copy)
-            return state, files
-        except SnapshotMoved:  # only where the store is open read-only, and its writer has just compacted
-            if attempt == _ATTEMPTS - 1:
-                raise StoreError(
-                    f"{sync.root}: its files kept being replaced; try again, or open it to write"
-                ) from None
-    raise AssertionError("the last attempt raises")
+            if data is None or len(data) != named.size:
+                raise CorruptError("it is missing or has another size")
+            if present.get(named.sha256) != named.size:
+                vault.put(FILES, named.sha256, data, named.sha256)
+                present[named.sha256] = named.size
+                kept.new_files += 1
+                kept.new_bytes += named.size
+            kept.entries.append(Entry(path=named.path, size=named.size, sha256=named.sha256))
+        except CorruptError as error:
+            kept.left_out.append(_spared(named.path, str(error)))
+        done += named.size
+        if progress is not None:
+            progress(done, total)
+    return kept
+
+
+@contextlib.contextmanager
+def _frozen(sync: Sync) -> Iterator[tuple[Connection, dict[NamedFile, Buffer | None]]]:
+    """One commit, and maps of the files that it names."""
+    with contextlib.ExitStack() as held:
+        for attempt in range(_ATTEMPTS):
+            try:
+                found = held.enter_context(frozen(sync.catalog, lambda connection: _pin(sync, connection)))
+                break
+            except SnapshotMoved:  # only where the store is open read-only, and its writer has just compacted
+                if attempt == _ATTEMPTS - 1:
+                    raise StoreError(
+                        f"{sync.root}: its files kept being replaced; try again, or open it to write"
+                    ) from None
+        yield found
 
 
 def _pin(sync: Sync, connection: Connection) -> dict[NamedFile, Buffer | None]:

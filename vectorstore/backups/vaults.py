@@ -45,8 +45,8 @@ class Vault(Protocol):
     def scratch(self) -> contextlib.AbstractContextManager[Path]:
         """A local folder for a moment, on the vault's own disk where it has one."""
 
-    def adopt(self, folder: str, path: Path) -> Entry:
-        """Keep a local file of a scratch folder under its digest, if it is not there yet."""
+    def adopt(self, folder: str, path: Path) -> tuple[Entry, bool]:
+        """Keep a local file of a scratch folder under its digest; whether it was not there yet."""
 
     def alone(self) -> contextlib.AbstractContextManager[None]:
         """Nobody else writes here meanwhile, where the place can tell."""
@@ -114,13 +114,17 @@ class DiskVault:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def adopt(self, folder: str, path: Path) -> Entry:
-        """Fsync and rename."""
-        entry = _entry(path)
+    def adopt(self, folder: str, path: Path) -> tuple[Entry, bool]:
+        """Fsync, hash meanwhile, rename."""
+        with ThreadPoolExecutor(1, "vectorstore-digest") as pool:
+            found = pool.submit(_entry, path)
+            disk.sync_file(path)
+        entry = found.result()
         final = self.path / folder / entry.sha256
-        if not (final.exists() and final.stat().st_size == entry.size):
-            disk.publish_file(path, final)
-        return entry
+        if final.exists() and final.stat().st_size == entry.size:
+            return entry, False
+        disk.publish_file(path, final)
+        return entry, True
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -209,13 +213,14 @@ class RemoteVault:
         with tempfile.TemporaryDirectory(prefix="vectorstore-") as folder:
             yield Path(folder)
 
-    def adopt(self, folder: str, path: Path) -> Entry:
+    def adopt(self, folder: str, path: Path) -> tuple[Entry, bool]:
         """Upload."""
         entry = _entry(path)
-        if self.names(folder).get(entry.sha256) != entry.size:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
-                self.put(folder, entry.sha256, buffer, entry.sha256)
-        return entry
+        if self.names(folder).get(entry.sha256) == entry.size:
+            return entry, False
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+            self.put(folder, entry.sha256, buffer, entry.sha256)
+        return entry, True
 
     def _path(self, folder: str, name: str) -> str:
         return f"{self._root.rstrip('/')}/{folder}/{name}"

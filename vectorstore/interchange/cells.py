@@ -19,6 +19,7 @@ from vectorstore.ids import from_micros
 from vectorstore.interchange.opened import MAX_LINE, lines_of
 from vectorstore.records import Column, Value
 from vectorstore.records.where import Node
+from vectorstore.storage.exporting import VALUES
 from vectorstore.tabular import ORIGIN, Form, vector_column
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def csv_chunks(form: Form, snapshot: Snapshot, node: Node | None, telling: Telli
         names += [name, *(f"{name}.{part}" for part in ORIGIN)]
     yield (",".join(map(_cell, names)) + "\n").encode()
     for rows in snapshot.pages(form.table, node):
-        lines = [[_cell(_text(form, column, row[at + 3])) for at, column in form.columns] for row in rows]
+        lines = [[_cell(_text(form, column, row[at + VALUES])) for at, column in form.columns] for row in rows]
         for space in form.spaces:
             held = snapshot.vectors(space, [row[0] for row in rows], brought=form.brought)
             known = dict(zip(held.numbers, zip(held.vectors, held.origins, strict=True), strict=True))

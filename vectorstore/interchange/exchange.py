@@ -62,7 +62,7 @@ class Exchange:
             FileExistsError: the path is taken. NotFound: no such kind or context. OSError: the disk refused.
             CorruptError: a record or vector is damaged. In all cases nothing is left of it.
 
-        Memory: one page of 2,048 records with their vectors. Fits of clusters, indexes, blobs and the history of what
+        Memory: one page of 512 records with their vectors. Fits of clusters, indexes, blobs and the history of what
         was deleted are not part of it; a backup keeps those.
         """
         from vectorstore.interchange.outgoing import export, kinds_of

@@ -24,13 +24,14 @@ from vectorstore.files import TEMPORARY, Buffer, DiskFolder, make_folder, publis
 from vectorstore.ids import from_micros
 from vectorstore.interchange.formats import Format, format_of
 from vectorstore.interchange.lines import FORMAT, as_space, vector_text
+from vectorstore.interchange.objects import Objects
 from vectorstore.interchange.reports import ExportReport
 from vectorstore.reason.snapshot import in_order
 from vectorstore.records import Context
 from vectorstore.records.record import TEXT_SPACE
 from vectorstore.records.where import Node, Term
 from vectorstore.storage import RecordTable, SpaceRow
-from vectorstore.storage.exporting import Lines, Sealed, tombstones
+from vectorstore.storage.exporting import Sealed, tombstones
 from vectorstore.sync import Progress, Sync
 from vectorstore.tabular import Form
 
@@ -147,37 +148,34 @@ def _header(snapshot: Snapshot, parts: Sequence[Part], at: str) -> dict[str, Any
 def _log(snapshot: Snapshot, parts: Sequence[Part], header: dict[str, Any], telling: Telling) -> Iterator[bytes]:
     yield to_json(header) + b"\n"
     for part in parts:
-        for lines in _lines(snapshot, part, telling):
-            yield ("\n".join(lines) + "\n").encode()
+        for lines in _lines(snapshot, part, telling, "", "\n"):
+            yield lines.encode()
 
 
 def _json(snapshot: Snapshot, parts: Sequence[Part], header: dict[str, Any], telling: Telling) -> Iterator[bytes]:
     yield b'{"vectorstore":' + to_json(header) + b',"lines":['
-    begun = b"\n"
+    comma = 1  # none before the first
     for part in parts:
-        for lines in _lines(snapshot, part, telling):
-            yield begun + ",\n".join(lines).encode()
-            begun = b",\n"
+        for lines in _lines(snapshot, part, telling, ",\n", ""):
+            yield lines[comma:].encode()
+            comma = 0
     yield b"\n]}\n"
 
 
-def _lines(snapshot: Snapshot, part: Part, telling: Telling) -> Iterator[list[str]]:
-    """The lines of a kind without their ends, page by page; deletions last."""
-    writer = Lines(part.table)
-    start = f'{{"kind":"{part.kind}","record":'
-    for rows in snapshot.pages(part.table, part.node, writer.head):
+def _lines(snapshot: Snapshot, part: Part, telling: Telling, before: str, after: str) -> Iterator[str]:
+    """The lines of a kind, page by page, with what stands before and after each; deletions last."""
+    writer = Objects(Form(part.table))
+    start = f'{before}{{"kind":"{part.kind}","record":'
+    end = "}" + after
+    for rows in snapshot.pages(part.table, part.node):
         ends = _vectors(snapshot, part, rows, telling)
-        objects = writer.of(rows)
-        if ends:
-            yield [f"{start}{text}{ends.get(row[0], '}')}" for row, text in zip(rows, objects, strict=True)]
-        else:
-            yield [f"{start}{text}}}" for text in objects]
+        yield writer.of(rows, start, [ends.get(row[0], "}") + after for row in rows] if ends else end)
         telling.page(len(rows))
     if part.gone:
-        yield [
-            f'{{"kind":"{part.kind}","deleted":{to_json(name).decode()},"at":"{from_micros(at).isoformat()}"}}'
+        yield "".join(
+            f'{before}{{"kind":"{part.kind}","deleted":{to_json(name).decode()},"at":"{from_micros(at).isoformat()}"}}{after}'
             for name, at in part.gone
-        ]
+        )
 
 
 def _vectors(snapshot: Snapshot, part: Part, rows: Sequence[Sealed], telling: Telling) -> dict[int, str]:

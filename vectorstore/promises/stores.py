@@ -52,6 +52,7 @@ OPENING: dict[str, Rule] = {
     "clock": FUNCTION,
     "timeout": _SECONDS,
     "contracts": or_none(FLAG),
+    "telemetry": or_none(FLAG),
 }
 """What opening demands, whether contracts are checked afterwards or not."""
 

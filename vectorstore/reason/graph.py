@@ -15,7 +15,7 @@ from vectorstore.reason.paths import Paths, simple_paths
 from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import And, Node, Term
 from vectorstore.storage import Connection
-from vectorstore.storage.edges import Direction, Edge, edges_at, walk
+from vectorstore.storage.edges import Direction, Edge, EdgeRow, rows_at, walk
 from vectorstore.sync import Sync
 
 R = TypeVar("R", bound=Record)
@@ -120,16 +120,16 @@ class Graph(Generic[R]):
 
     def _around(
         self, connection: Connection, start: str, node: Node | None, depth: int, *, outgoing: bool
-    ) -> dict[str, Edge]:
+    ) -> dict[str, EdgeRow]:
         """Id -> edge, of all edges that begin (or end) less than `depth` edges from a record."""
-        seen, frontier, found = {start}, [start], dict[str, Edge]()
+        seen, frontier, found = {start}, [start], dict[str, EdgeRow]()
         for _ in range(depth):
             if not frontier:
                 break
-            fresh = edges_at(connection, self.edges, self.ends, frontier, node, outgoing=outgoing)
-            found.update((edge.id, edge) for edge in fresh)
-            far = (edge.target if outgoing else edge.source for edge in fresh)
-            frontier = list(dict.fromkeys(name for name in far if name not in seen))
+            fresh = rows_at(connection, self.edges, self.ends, frontier, node, outgoing=outgoing)
+            found.update((row[0], row) for row in fresh)
+            far = {target for _, _, _, target, _ in fresh} if outgoing else {source for _, _, source, _, _ in fresh}
+            frontier = list(far - seen)
             seen.update(frontier)
         return found
 

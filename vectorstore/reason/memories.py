@@ -78,23 +78,27 @@ class Memories(Linked[Memory]):
 
         Cost: one commit for all, which writes 60 bytes of each record's own row and a number beside it.
         """
-        wanted = [ids] if isinstance(ids, str) else list(ids)
+        return self._touch([ids] if isinstance(ids, str) else list(ids), at)
+
+    def _touch(self, wanted: Sequence[str], at: datetime | None = None, *, skip: bool = False) -> int:
+        """As `touch`; or skipping what is not there any more."""
         if not wanted:
             return 0
         with self._sync.catalog.write() as transaction:
             existing = self._table.existing(transaction.connection, wanted)
-            for name in wanted:
-                if name not in existing or existing[name][1]:
-                    raise NotFound(f"{self.name}: no record with id {name!r}")
-            rows = [existing[name][0] for name in wanted]
+            live = {name: row for name, (row, gone) in existing.items() if not gone}
+            rows = [live[name] for name in wanted if name in live]
+            if len(rows) < len(wanted) and not skip:
+                absent = next(name for name in wanted if name not in live)
+                raise NotFound(f"{self.name}: no record with id {absent!r}")
             instant = transaction.now if at is None else to_micros(at)
             counts, times = {"access_count": 1}, {"last_accessed": instant}
             raise_fields(transaction.connection, self._table, rows, counts=counts, times=times)
             self.after(transaction, rows)
             transaction.record("touch", self.name, rows)
-            details = {"kind": self.name, "operation": "touch", "records": len(existing), "vectors": 0}
+            details = {"kind": self.name, "operation": "touch", "records": len(live), "vectors": 0}
             transaction.notes.append(("commit", details))
-        return len(wanted)
+        return len(rows)
 
     def after(self, transaction: Transaction, numbers: Sequence[int]) -> None:
         """What recall ranks by may have changed in these rows."""
@@ -255,7 +259,7 @@ class Memories(Linked[Memory]):
         """
         hits = self._recaller.recall(query, self._request(k, tier, where, salience, recall, exact))
         if touch and hits:
-            self.touch(hits.ids)
+            self._touch(hits.ids, skip=True)  # another may have deleted one of them meanwhile
         return hits
 
     def _request(

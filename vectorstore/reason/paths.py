@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
-from vectorstore.storage.edges import Edge
+from vectorstore.storage.edges import Edge, EdgeRow
 
 Numbers = npt.NDArray[np.int64]
 BLOCK = 1 << 17
@@ -60,7 +61,7 @@ class Paths(Sequence[Path]):
         return iter(self.paths)
 
 
-def simple_paths(edges: Sequence[Edge], source: str, target: str | None, depth: int, limit: int) -> Paths:
+def simple_paths(edges: Sequence[EdgeRow], source: str, target: str | None, depth: int, limit: int) -> Paths:
     """The simple paths of 1..depth edges from a node to another, or to any; see `Graph.paths` for the order.
 
     Args:
@@ -70,16 +71,15 @@ def simple_paths(edges: Sequence[Edge], source: str, target: str | None, depth: 
         depth: at most so many edges.
         limit: at most so many paths.
     """
-    ordered = sorted(edges, key=lambda edge: (-edge.weight, edge.id))
-    number: dict[str, int] = {source: 0}
-    for edge in ordered:
-        number.setdefault(edge.source, len(number))
-        number.setdefault(edge.target, len(number))
+    ordered = sorted(edges, key=itemgetter(0))  # by id; sorting by weight keeps that order of equal ones
+    ordered.sort(key=itemgetter(4), reverse=True)
+    sources, targets = [row[2] for row in ordered], [row[3] for row in ordered]
+    number = {name: place for place, name in enumerate(dict.fromkeys((source, *sources, *targets)))}
     end = None if target is None else number.get(target)
     if target is not None and (end is None or end == 0):
         return Paths((), True)
-    starts = np.array([number[edge.source] for edge in ordered], dtype=np.int64)
-    ends = np.array([number[edge.target] for edge in ordered], dtype=np.int64)
+    starts = np.array([number[name] for name in sources], dtype=np.int64)
+    ends = np.array([number[name] for name in targets], dtype=np.int64)
     by_start = np.argsort(starts, kind="stable")  # of one node the stronger edges stay first
     first = np.searchsorted(starts[by_start], np.arange(len(number) + 1))
     names = list(number)
@@ -87,10 +87,10 @@ def simple_paths(edges: Sequence[Edge], source: str, target: str | None, depth: 
     for length in range(1, depth + 1):
         useful = _useful(starts, ends, len(number), end, length)
         for taken in _grown(by_start, first, ends, useful, length):
-            for row in taken.tolist():
+            for row in taken[: limit + 1 - len(found)].tolist():
                 if len(found) == limit:
                     return Paths(tuple(found), False)
-                steps = tuple(ordered[edge] for edge in row)
+                steps = tuple(Edge(*ordered[edge]) for edge in row)
                 found.append(Path((source, *(names[ends[edge]] for edge in row)), steps))
     return Paths(tuple(found), True)
 

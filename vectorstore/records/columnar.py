@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import itertools
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -158,7 +160,7 @@ def checked(schema: Schema[R], columns: Mapping[str, list[Any]], count: int, hol
 
 def _column(field: FieldInfo, validator: SchemaValidator, column: list[Any], hole: object) -> list[Any]:
     optional = hole is None and field.default is None  # then None is the value that a hole stands for
-    if optional or not any(value is hole for value in column):
+    if optional or not any(map(operator.is_, column, itertools.repeat(hole))):
         found: list[Any] = validator.validate_python(column)
         return found
     if field.is_required():

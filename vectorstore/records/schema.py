@@ -284,8 +284,17 @@ def _changeable(column: Column, decoder: Callable[[Any], Any]) -> bool:
     return column.type == "json" and decoder is not texts_from_json
 
 
+_UNTIDY = ("  ", " \n", "\n ", *"\t\v\f\r\x1c\x1d\x1e\x1f")
+
+
 def folded_column(values: Sequence[Value]) -> list[str | None]:
     """The folded companion of a column of names."""
+    names = [value for value in values if value is not None]
+    joined = "\n".join(map(str, names))
+    tidy = joined.isascii() and joined == joined.strip() and not any(map(joined.__contains__, _UNTIDY))
+    if tidy and joined.count("\n") == len(names) - 1:  # all at once: no white space is to be changed
+        folded = iter(joined.lower().split("\n"))
+        return [None if value is None else next(folded) for value in values]
     return [None if value is None else fold(str(value)) for value in values]
 
 

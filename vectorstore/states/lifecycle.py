@@ -46,20 +46,18 @@ class Lifecycle(Generic[S]):
     def __enter__(self) -> S:
         if threading.current_thread() is not threading.main_thread():
             raise ValidationError("lifecycle: signals come to the main thread; enter it there")
-        with contextlib.ExitStack() as stack:
-            if not self._merge:
-                stack.enter_context(self.state.hold())
-            self.loaded = self.state.load(fallback=self._fallback)
-            self._held = stack.pop_all()
-        for problem in self.state.problems:
-            log.warning("%s", problem)
-        log.info("%s: %s", self.state.name, "loaded" if self.loaded else "nothing saved yet")
         try:
-            self._watch.start()
+            self._watch.start()  # first: a signal of Python's own could leave a snapshot open
+            if not self._merge:
+                self._held.enter_context(self.state.hold())
+            self.loaded = self.state.load(fallback=self._fallback)
+            for problem in self.state.problems:
+                log.warning("%s", problem)
+            log.info("%s: %s", self.state.name, "loaded" if self.loaded else "nothing saved yet")
             return self.state
         except BaseException:
-            self._watch.stop()
             self._held.close()
+            self._watch.stop()
             raise
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:

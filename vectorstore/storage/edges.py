@@ -31,6 +31,10 @@ class Edge:
     weight: float = 1.0
 
 
+EdgeRow = tuple[str, str, str, str, float]
+"""The fields of an `Edge`, in order."""
+
+
 def edges_at(
     connection: Connection,
     edges: RecordTable[Any],
@@ -50,18 +54,30 @@ def edges_at(
         node: a filter over the edges.
         outgoing: whether the ids are the sources.
     """
+    return [Edge(*row) for row in rows_at(connection, edges, ends, ids, node, outgoing=outgoing)]
+
+
+def rows_at(
+    connection: Connection,
+    edges: RecordTable[Any],
+    ends: RecordTable[Any],
+    ids: Sequence[str],
+    node: Node | None,
+    *,
+    outgoing: bool,
+) -> list[EdgeRow]:
+    """As `edges_at`, as plain tuples: for a hundred thousand of them that is a quarter of the time."""
     near, far = ("source", "target") if outgoing else ("target", "source")
     condition, values = edges.condition(node)
     table, known = edges.table, edges.schema.by_name
     weight = next((f"{table}.{name}" for name in ("weight", "confidence") if name in known), "1.0")
-    found = connection.execute(
+    return connection.execute(
         f"SELECT {table}.id, {table}.type, {table}.source, {table}.target, {weight} FROM json_each(?) f "
         f"CROSS JOIN {table} INDEXED BY {quote(f'{edges.name}_{near}')} ON {table}.{near} = f.value "
         f"CROSS JOIN {ends.table} ON {ends.table}.id = {table}.{far} "
         f"WHERE {condition} AND {ends.live} ORDER BY f.key, {table}.row",
         (json.dumps(list(ids)), *values),
-    )
-    return [Edge(*row) for row in found]
+    ).fetchall()
 
 
 def walk(

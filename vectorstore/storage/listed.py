@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from vectorstore.records import Column, Row, Value
+from vectorstore.records.schema import folded_column
+from vectorstore.storage.bulk import insert_columns
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.filters import list_table, quote, value_column
 
@@ -41,21 +45,41 @@ class ListTable:
             connection.execute(f"CREATE INDEX {quote(self.name + '_row')} ON {self.table}(row)")
 
     def insert(self, connection: Connection, rows: Iterable[tuple[int, Row]]) -> None:
-        """One statement for all, in the order of the table's key, where a pair finds its place four times faster."""
+        """All at once, in the order of the table's key, where a pair finds its place four times faster."""
+        if self.column.type == "json":
+            self._insert_lists(connection, rows)
+            return
+        numbers, texts = [], []
+        for number, row in rows:
+            numbers.append(number)
+            texts.append(row[self._at])
+        values = folded_column(texts) if self.column.folded else texts
+        pairs = sorted(pair for pair in zip(values, numbers, strict=True) if pair[0] is not None)
+        if pairs:
+            named, owners = zip(*pairs, strict=True)
+            insert_columns(connection, self.table, {self.value: named, "row": owners})
+
+    def _insert_lists(self, connection: Connection, rows: Iterable[tuple[int, Row]]) -> None:
         alike: dict[Value, list[int]] = {}
         for number, row in rows:
             alike.setdefault(row[self._at], []).append(number)
+        alike.pop("[]", None)
+        alike.pop(None, None)
+        lists: list[list[Any]] = from_json(f"[{','.join(map(str, alike))}]")
+        if self.column.listed:
+            keys = self.column.listed
+            lists = [[item[key] for item in items for key in keys if item[key] is not None] for items in lists]
+        values = list(itertools.chain.from_iterable(lists))
+        named = iter(folded_column(values) if self.column.folded else values)
         rows_of: dict[str, list[int]] = {}
-        if self.column.type == "json":
-            alike.pop("[]", None)
-        for text, numbers in alike.items():
-            for value in self.column.values_of(text):
+        for items, numbers in zip(lists, alike.values(), strict=True):
+            for value in itertools.islice(named, len(items)):
                 rows_of.setdefault(value, []).extend(numbers)
         if rows_of:
             connection.execute(
                 f"INSERT INTO {self.table}({self.value}, row) "
                 "SELECT t.key, n.value FROM json_each(?) t, json_each(t.value) n",
-                (to_json({value: sorted(rows_of[value]) for value in sorted(rows_of)}).decode(),),
+                (to_json({value: sorted(set(rows_of[value])) for value in sorted(rows_of)}).decode(),),
             )
 
     def delete(self, connection: Connection, numbers: str) -> None:

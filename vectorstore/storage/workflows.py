@@ -72,8 +72,13 @@ class ItemRow(NamedTuple):
     record: int | None
     mark: int | None
     image: str | None
-    vids: dict[str, int]
+    vids: str | None
     reason: str | None
+
+    def former(self, space: int) -> int | None:
+        """The vector that the record had in a space."""
+        found: int | None = json.loads(self.vids).get(str(space)) if self.vids else None
+        return found
 
 
 _NO_VIDS: Mapping[str, int] = MappingProxyType({})
@@ -101,7 +106,7 @@ class Told:
 
 _NAMES = [field.name for field in dataclasses.fields(WorkflowRow)]
 _LISTED = ", ".join(_NAMES)
-_ITEM = "id, payload, vectors, status, name, record, mark, image, vids, reason"
+_ITEM = f"id & {_PLACE}, payload, vectors, status, name, record, mark, image, vids, reason"
 
 
 def _row(values: Sequence[Any]) -> WorkflowRow:
@@ -109,12 +114,6 @@ def _row(values: Sequence[Any]) -> WorkflowRow:
     return WorkflowRow(
         **{**fields, "options": json.loads(fields["options"]), "metadata": json.loads(fields["metadata"])}
     )
-
-
-def _item(values: Sequence[Any]) -> ItemRow:
-    number, payload, vectors, status, name, record, mark, image, vids, reason = values
-    known = json.loads(vids) if vids else {}
-    return ItemRow(number & _PLACE, payload, vectors, status, name, record, mark, image, known, reason)
 
 
 def _bounds(workflow: int) -> tuple[int, int]:
@@ -225,7 +224,7 @@ def items_of(
         f"ORDER BY id {'DESC' if backwards else 'ASC'} LIMIT ?",
         (low, high, status, status, limit),
     ).fetchall()
-    return [_item(values) for values in found]
+    return list(map(ItemRow._make, found))
 
 
 def told_of(
@@ -242,7 +241,7 @@ def told_of(
     total: int = connection.execute(
         f"SELECT count(*) FROM workflow_items WHERE {where}", (first, last, wanted)
     ).fetchone()[0]
-    return [_item(values) for values in found], total
+    return list(map(ItemRow._make, found)), total
 
 
 def landed(connection: Connection, workflow: int, done: Sequence[Done]) -> None:

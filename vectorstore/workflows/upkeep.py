@@ -208,7 +208,7 @@ class Embedding(ById):
             none: list[int] = []
             kept: list[Told] = []
             for item in items:
-                vid = item.vids.get("" if space is None else str(space.id), 0)
+                vid = None if space is None else item.former(space.id)
                 if now.get(item.record or 0) != item.mark:
                     reason = f"{self.place(item)}: has another vector since, or none"
                     kept.append(Told(item.number, "kept", item.name, reason))

@@ -142,10 +142,8 @@ class Creation(Work):
                     contexts = self._contexts(transaction)
                     batch.commit(self._operation, versions)
                     with without_collector():
-                        done = [
-                            self._done(item, number, before.get(name))
-                            for (item, _), name, number in zip(part, batch.ids, batch.numbers, strict=True)
-                        ]
+                        landed = zip(part, batch.ids, batch.numbers, strict=True)
+                        done = [_done(item, number, before.get(name)) for (item, _), name, number in landed]
                     self._remember_contexts(transaction, contexts)
                     self.job.land(transaction, done, told)
             except Raced:
@@ -153,12 +151,6 @@ class Creation(Work):
             if self._landed is not None:
                 self._landed.update((each.record or 0, each.number) for each in done)
             return
-
-    def _done(self, item: ItemRow, number: int, before: tuple[int, Row, dict[str, int]] | None) -> Done:
-        if before is None:
-            return Done(item.number, number, 1)
-        _, row, vids = before
-        return Done(item.number, number, int(row[_VERSION] or 0) + 1, as_image(row), vids)
 
     def _refuse_again(self, transaction: Transaction, batch: Batch[Any], existing: Existing) -> None:
         """An item of the same workflow must not be overwritten by another one: it would be lost in silence."""
@@ -282,7 +274,7 @@ class Creation(Work):
         back: Sequence[tuple[ItemRow, Row, int]],
         changed: Mapping[int, Row],
     ) -> None:
-        former = {item.record or 0: item.vids.get(str(space.id)) for item, _, _ in back}
+        former = {item.record or 0: item.former(space.id) for item, _, _ in back}
         live = rows.live_vectors(transaction.connection, space.id, list(former))
         current = {number: vid for number, (vid, _, _) in live.items()}
         other = {number: vid for number, vid in former.items() if vid is not None and vid != current.get(number)}
@@ -290,6 +282,13 @@ class Creation(Work):
         bring_back(self.sync, transaction, self.table, space, metric, other)
         none = [number for number, vid in former.items() if vid is None and number in current]
         retire(transaction, space, none + [number for number in other if changed[number][_DELETED] is not None])
+
+
+def _done(item: ItemRow, number: int, before: tuple[int, Row, dict[str, int]] | None) -> Done:
+    if before is None:
+        return Done(item.number, number, 1)
+    _, row, vids = before
+    return Done(item.number, number, int(row[_VERSION] or 0) + 1, as_image(row), vids)
 
 
 class Update(Creation):
