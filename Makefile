@@ -6,7 +6,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser check crash bench bench-peers notebooks clean
+.PHONY: help install demo test browser check crash bench bench-peers gate notebooks docs clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -77,13 +77,15 @@ bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, La
 	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -q --no-deps -e .
 	@touch $@
 
+# Each in its folder, from the first cell to the last, its outputs written into it. tqdm's advice to install
+# widgets, which nothing here needs, would stand in every notebook that loads the model.
 notebooks: install ## execute the notebooks
-ifeq ($(NOTEBOOKS),)
-	@echo "notebooks/ holds no notebook yet: nothing to execute"
-else
-	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[notebooks]"
-	$(BIN)/python -m nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
-endif
+	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/python -m nbconvert --to notebook --execute --inplace --coalesce-streams \
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 $(NOTEBOOKS)
+
+docs: install ## build the documentation site into build/site
+	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/zensical build --strict --clean
 
 clean: ## remove builds, caches and the demo's store, but not .venv
 	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

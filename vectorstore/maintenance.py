@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vectorstore.errors import DerivedError, RecipeError, VectorstoreError
+from vectorstore.html import table
 from vectorstore.policy import stored_policy
 from vectorstore.recipes import DEFAULT, FALLBACKS
 from vectorstore.records.codecs import choices
@@ -218,3 +219,15 @@ def bytes_of(root: Path | None) -> int:
             with contextlib.suppress(FileNotFoundError):
                 total += os.stat(os.path.join(folder, name), follow_symlinks=False).st_size
     return total
+
+
+def as_html(found: dict[str, Any]) -> str:
+    """`statistics` as a table for notebooks: the kinds that hold something."""
+    rows = []
+    for name, kind in found["kinds"].items():
+        if kind["records"] or kind["deleted"] or kind["vectors"]:
+            index = kind["index"] or {}
+            rows.append((name, kind["records"], kind["deleted"], kind["vectors"], kind.get("dim"), index.get("recipe")))
+    size = f", {found['bytes'] / 1e6:.1f} MB" if found["bytes"] else ""
+    caption = f"{found['path']}, commit {found['seq']}{size}"
+    return table(caption, ("kind", "records", "deleted", "vectors", "dimensions", "index"), rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from vectorstore.errors import ValidationError
+from vectorstore.html import table
 
 R = TypeVar("R", covariant=True)
 _new, _set = object.__new__, object.__setattr__
@@ -238,21 +238,10 @@ class Hits(Sequence[Hit[R]]):
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""
-        rows = []
-        for hit in self.hits:
-            text = " · ".join(
-                str(value)
-                for name in ("name", "domain", "definition", "source_domain", "target_domain", "description")
-                if (value := getattr(hit.record, name, None))
-            )
-            cells = (str(hit.rank), f"{hit.score:.4f}", html.escape(hit.id), html.escape(text[:200]))
-            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        rows = [(hit.rank, f"{hit.score:.4f}", hit.id, _line(hit.record)) for hit in self.hits]
         promise = "exact" if self.exact else f"recall ≥ {self.recall_promised:.3f}"
         caption = f"{len(self.hits)} hits, {promise}, {self.plan.name}, {self.elapsed * 1000:.2f} ms"
-        return (
-            f"<table><caption>{html.escape(caption)}</caption><thead><tr><th>rank</th><th>score</th><th>id</th>"
-            f"<th>record</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        )
+        return table(caption, ("rank", "score", "id", "record"), rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,6 +279,11 @@ class Page(Sequence[R]):
         return list(self.records) == list(other) if isinstance(other, list | tuple) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        caption = f"{len(self.records)} of {self.total} records" + (", more follow" if self.next else "")
+        return table(caption, ("id", "record"), ((getattr(one, "id", ""), _line(one)) for one in self.records))
 
     @classmethod
     def of(cls, found: Sequence[tuple[Any, int, R]], total: int, limit: int) -> Page[R]:
@@ -338,6 +332,19 @@ class VectorInfo:
     source: str
     confidence: float
     update_count: int
+
+
+def _line(record: object) -> str:
+    """What a record says of itself, on one line: the fields that most kinds have, else all its short texts."""
+    named = ("name", "title", "domain", "definition", "source_domain", "target_domain", "description", "text")
+    texts = [str(value) for name in named if (value := getattr(record, name, None))]
+    if not texts:
+        fields = getattr(type(record), "model_fields", None)
+        if fields is None:
+            return str(record)
+        own = ((name, getattr(record, name)) for name in fields if name not in ("id", "context"))
+        texts = [f"{name}: {value}" for name, value in own if isinstance(value, str) and value]
+    return " · ".join(texts)
 
 
 def _countable(value: Any) -> Any:

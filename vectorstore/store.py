@@ -17,11 +17,11 @@ from vectorstore.collection import Collection
 from vectorstore.contracts import demand, keep, switched_on
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
-from vectorstore.errors import NotFound, StoreError
+from vectorstore.errors import NotFound, StoreClosed, StoreError
 from vectorstore.ids import Clock, utc_now
 from vectorstore.interchange import Exchange
 from vectorstore.keeping import Keeping, Snapshots
-from vectorstore.maintenance import Maintainer, statistics
+from vectorstore.maintenance import Maintainer, as_html, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
 from vectorstore.promises import OPENING, UNCOUNTED, VERBS
@@ -336,6 +336,13 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
 
     def __repr__(self) -> str:
         return f"<vectorstore.Store {self.path or ':memory:'}{' read-only' if self.read_only else ''}>"
+
+    def _repr_html_(self) -> str | None:
+        """A table of the kinds, for notebooks; None, so that `repr` is shown, once it is closed."""
+        try:
+            return as_html(self.stats())
+        except StoreClosed:
+            return None
 
 
 def open(

@@ -122,8 +122,8 @@ class Exchange:
 
         Raises:
             ValidationError: a bad line or row, named. ConflictError: an id or a unique value is taken. NotFound: a kind
-            that the store does not have. NewerFormat, SpaceMismatch, CorruptError: as their names say. Nothing was
-            written in any case.
+                that the store does not have. NewerFormat, SpaceMismatch, CorruptError: as their names say. Nothing was
+                written in any case.
 
         Memory: a chunk of 20,000 records, and the ids of all.
         """

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vectorstore.errors import LibraryMissing, NotFound, ValidationError
+from vectorstore.html import scatter
 from vectorstore.ids import from_micros
 from vectorstore.reason.models import Models
 from vectorstore.reason.reasoner import Others
@@ -82,6 +83,13 @@ class Map:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _repr_html_(self) -> str:
+        """A picture for notebooks; of a large map, of some thousands of its points."""
+        info = self.info
+        share = f", {sum(info.explained):.0%} of the variance" if info.method == "pca" else ""
+        later = f", {info.later} came after the fit" if info.later else ""
+        return scatter(f"{len(self)} {info.kind}, {info.method}{share}{later}", self.points, self.colours, self.legend)
 
 
 class Maps:
