@@ -6,7 +6,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check crash bench bench-peers notebooks clean
+.PHONY: help install demo test browser check crash bench bench-peers notebooks clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,8 +41,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## build a small knowledge store and search it
 	$(BIN)/vectorstore demo
 
-test: install ## run the quick tests
+test: install browser ## run the quick tests
 	$(BIN)/python -m pytest -n 2 -m "not slow and not crash" $(ARGS)
+
+# The explorer page is tested in a real browser: one that is there, else the system's package, else Playwright's own.
+browser: install
+	@for each in chromium chromium-browser google-chrome chrome; do command -v $$each >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Chromium, for the tests of the explorer page"; \
+	  { apt-get install -y -q chromium || { apt-get update -q && apt-get install -y -q chromium; }; } >/dev/null && exit 0; fi; \
+	$(BIN)/playwright install chromium
 
 check: install ## lint, formatting, types, floors
 	$(BIN)/ruff check .

@@ -245,6 +245,7 @@ def main(arguments: list[str] | None = None) -> None:
     results |= {"machine": cores, "vectorstore": vs.__version__}
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.work or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         if options.memories:
             source = load_source(options.data, None, options.queries, options.memories, note)
             base = np.asarray(source.base[: options.memories], dtype=np.float32)

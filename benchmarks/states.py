@@ -91,11 +91,11 @@ def source(folder: Path, state: Any) -> dict[str, Step]:
     return {"the source's way: save": save, "the source's way: load": load}
 
 
-def file(folder: Path, state: Any) -> dict[str, Step]:
+def file(folder: Path, artifacts: int) -> dict[str, Step]:
     """A `StateFile`."""
     path = folder / "state.json"
     mine = vs.StateFile(path)
-    mine.update(state)
+    fill(mine, artifacts)
 
     def save() -> int:
         change(mine, int(time.monotonic_ns() % 1_000_000))
@@ -108,16 +108,16 @@ def file(folder: Path, state: Any) -> dict[str, Step]:
     return {"a file: save": save, "a file: load": load}
 
 
-def store(opened: vs.Store, state: Any, name: str, searchable: bool) -> dict[str, Step]:
+def store(opened: vs.Store, artifacts: int, name: str, searchable: bool) -> dict[str, Step]:
     """A state in a store."""
     mine = opened.state(name, searchable=searchable)
-    mine.update(state)
+    fill(mine, artifacts)
     count = 0
 
     def whole() -> int:
         nonlocal count
         other = opened.state(f"{name} {count}", searchable=searchable)
-        other.update(state)
+        other.update(mine)
         count += 1
         return other.save().size
 
@@ -150,9 +150,9 @@ def measure(artifacts: int, turns: int) -> dict[str, dict[str, float]]:
         fill(state, artifacts)
         steps = {
             **source(Path(place), state),
-            **file(Path(place), state),
-            **store(kb, state, "searchable", True),
-            **store(kb, state, "kept", False),
+            **file(Path(place), artifacts),
+            **store(kb, artifacts, "searchable", True),
+            **store(kb, artifacts, "kept", False),
         }
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         sizes: dict[str, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import vectorstore as vs
 
+os.environ["VECTORSTORE_CONFIG"] = os.devnull  # the settings of whoever runs the tests are not the tests'
 Matrix = npt.NDArray[np.float32]
 
 

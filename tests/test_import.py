@@ -469,6 +469,26 @@ def test_one_commit_and_true_counts_over_chunks(
     assert np.array_equal(store.concepts.vectors([f"c{n:06d}" for n in numbers]), expected)
 
 
+def test_progress_is_told_while_texts_are_embedded(tmp_path: Path) -> None:
+    """M11: not only when a chunk of 20,000 is done; and it never falls."""
+    path, told = lines(tmp_path / "in.jsonl", *(concept(f"c{n}") for n in range(3000))), list[tuple[int, int]]()
+    with opened() as store:
+        store.import_(path, progress=lambda *pair: told.append(pair))
+    done = [pair[0] for pair in told]
+    assert done == sorted(done) and len(set(done)) > 1 and told[-1] == (3000, 3000)
+
+
+def test_a_read_only_store_takes_nothing(tmp_path: Path, open_store: Callable[..., vs.Store]) -> None:
+    path = many(tmp_path / "in.jsonl")
+    open_store().close()
+    with vs.open(tmp_path / "kb", embedder=None, read_only=True) as store:
+        before = folder_of(store)
+        with pytest.raises(vs.ReadOnlyStore):
+            store.import_(path)
+        assert folder_of(store) == before
+        store.export(tmp_path / "out.jsonl")
+
+
 def test_another_writer_between_reading_and_writing(tmp_path: Path, clock: Clock, coming: Path) -> None:
     """What was met has changed: it is met again, and no version is lost."""
     with opened(tmp_path / "kb", clock=clock) as store, opened(tmp_path / "kb", clock=clock) as other:

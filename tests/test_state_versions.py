@@ -231,3 +231,21 @@ def test_states_in_memory(states: Any) -> None:
         with vs.lifecycle(store.state("agent")) as running:
             running["x"] = 1
         assert other.load() and other["x"] == 1
+
+
+def test_the_trail_tells_who_saved_what_and_when(open_store: Callable[..., vs.Store], clock: Clock) -> None:
+    """P12: the history was no audit trail, and nothing had a time."""
+    store = open_store(actor="agent 7")
+    state = store.state("agent", keep=1)
+    for number in range(3):
+        state["n"] = number
+        clock.move(minutes=1)
+        state.save()
+    saves = store.states.list()[0].saves
+    assert store.states.drop("agent") == saves
+    told = list(reversed(store.trail.list(operation="save")))
+    assert [entry.details["version"] for entry in told] == [1, 2, 3]
+    assert {(entry.actor, entry.details["state"]) for entry in told} == {("agent 7", "agent")}
+    assert told[2].at == clock.now and (told[2].at - told[0].at).total_seconds() == 120
+    (dropped,) = store.trail.list(operation="drop")
+    assert dropped.details == {"state": "agent", "versions": saves} and store.trail.verify().ok

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vectorstore.cli import (
     demo,
+    help,
     interchange,
     keeping,
     lattice,
@@ -22,7 +23,7 @@ from vectorstore.cli import (
 )
 from vectorstore.cli.app import app
 
-for part in (demo, records, searching, serving, upkeep, trail, work, lattice, mcp, keeping, states, interchange):
+for part in (demo, records, searching, serving, upkeep, trail, work, lattice, mcp, keeping, states, interchange, help):
     part.register(app)
 
 

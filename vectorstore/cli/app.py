@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import vectorstore as vs
+from vectorstore.cli.settings import settings
 from vectorstore.errors import (
     BrokenPromise,
     ConflictError,
@@ -56,7 +57,11 @@ EPILOG = (
     "[bold]Exit codes[/]: 0 well · 1 check has findings · 2 bad arguments or data, nothing was written · 3 no such "
     "record or kind · 4 in conflict with what is there · 5 the store cannot be used · 6 the store is damaged · "
     "7 the embedder is missing, or another one than the store's · 8 no index that is good enough · 70 unforeseen · "
-    "130 interrupted. Results go to stdout, messages and progress to stderr; with --json stdout is JSON alone."
+    "130 interrupted. Results go to stdout, messages and progress to stderr; with --json stdout is JSON alone.\n\n"
+    "[bold]Settings[/]: an option counts before the environment (VECTORSTORE_EMBEDDER, VECTORSTORE_JSON, "
+    "VECTORSTORE_RECALL, VECTORSTORE_STORE), that before ~/.config/vectorstore/config.toml (or the file that "
+    "VECTORSTORE_CONFIG names), that before the default. Keys of the file are options, for all commands or in the "
+    'table of one: embedder = "hash", or k = 5 below \\[search]. All of it: vectorstore reference.'
 )
 
 
@@ -66,6 +71,8 @@ class Door(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
+            if ctx.parent is None:
+                ctx.default_map = settings(self)
             return super().invoke(ctx)
         except VectorstoreError as error:
             fail(str(error), exit_code(error))
@@ -100,7 +107,6 @@ app = typer.Typer(
     name="vectorstore",
     cls=Door,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -127,13 +133,32 @@ def _about(
         raise typer.Exit
 
 
+def kinds_of(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For the shell's completion: the kinds of the store that is named already."""
+    try:
+        with open_store(Path(ctx.params["store"]), read_only=True) as opened:
+            return [name for name in opened.kinds if name.startswith(incomplete)]
+    except (VectorstoreError, LookupError, TypeError):
+        return []  # nothing to offer; the command itself says what is wrong
+
+
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.", show_default=False)]
-KindName = Annotated[str, typer.Argument(metavar="KIND", help="concepts, analogies, clusters, ...", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout and nothing else there.")]
+KindName = Annotated[
+    str,
+    typer.Argument(
+        metavar="KIND", help="concepts, analogies, clusters, ...", show_default=False, autocompletion=kinds_of
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", envvar="VECTORSTORE_JSON", show_envvar=False, help="JSON on stdout and nothing else there."),
+]
 EmbedderName = Annotated[
     str | None,
     typer.Option(
         "--embedder",
+        envvar="VECTORSTORE_EMBEDDER",
+        show_envvar=False,
         metavar="NAME",
         help="minilm, hash, none (vectors are brought), or a recipe (.toml); left out: the store's own, "
         "minilm for a new one.",

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from vectorstore.errors import ValidationError
-from vectorstore.records import schema_of
 
 _LISTS = frozenset({"in", "nin", "has_any", "has_all"})
 _NUMBERS = frozenset({"integer", "real", "boolean"})
@@ -41,6 +40,8 @@ def as_where(texts: Sequence[str] | None, kind: type[Any]) -> dict[str, Any] | N
 
 
 def _compared(key: str, value: str, kind: type[Any]) -> Any:
+    from vectorstore.records import schema_of  # here, so that --help does not wait for pydantic
+
     field, _, operator = key.partition("__")
     column = schema_of(kind).by_name.get(field.partition(".")[0])
     if operator == "isnull":
@@ -62,6 +63,8 @@ def as_fields(texts: Sequence[str], kind: type[Any]) -> dict[str, Any]:
     Raises:
         ValidationError: one is not name=value, or comes twice.
     """
+    from vectorstore.records import schema_of
+
     columns = schema_of(kind).by_name
     record: dict[str, Any] = {}
     for text in texts:

@@ -104,7 +104,7 @@ def get(
     there = [record for record in found if record is not None]
     if as_json:
         say_json([plain(record) for record in there])
-    else:
+    elif there:
         typer.echo("\n\n".join(fields(plain(record)) for record in there))
     missing = [name for name, record in zip(ids, found, strict=True) if record is None]
     if missing:

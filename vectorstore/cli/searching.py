@@ -28,7 +28,13 @@ def search(
     where: WhereText = None,
     recall: Annotated[
         float | None,
-        typer.Option("--recall", help="Share of the true best to deliver, 0..1; 0.99 if left out.", show_default=False),
+        typer.Option(
+            "--recall",
+            envvar="VECTORSTORE_RECALL",
+            show_envvar=False,
+            help="Share of the true best to deliver, 0..1; 0.99 if left out.",
+            show_default=False,
+        ),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
     mode: Annotated[str, typer.Option("--mode", help="vector, text or hybrid.")] = "vector",

@@ -1,4 +1,4 @@
-"""Commands about the store as a whole: init, kinds, stats, check, rebuild, compact."""
+"""Commands about the store as a whole: init, kinds, stats, check, rebuild, compact; and names others know these by."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ def register(app: typer.Typer) -> None:
     """Put this module's commands into the application."""
     for command in (init, kinds, stats, check, rebuild, compact):
         app.command(rich_help_panel=PANEL)(command)
+    app.command("verify", hidden=True, rich_help_panel=PANEL)(check)
+    app.command("reindex", hidden=True, rich_help_panel=PANEL)(rebuild)
+    app.command(hidden=True, rich_help_panel=PANEL)(repair)
 
 
 def init(store: StorePath, as_json: AsJson = False) -> None:
@@ -125,8 +128,13 @@ def check(
             report = opened.repair(dry_run=dry_run)
             actions, findings = report.actions, report.remaining
             found: dict[str, Any] = {"ok": not findings, "dry_run": dry_run, "actions": list(actions)}
-        else:
+        elif as_json:
             checked = opened.check()
+            findings = checked.findings
+            found = {"ok": checked.ok, **dataclasses.asdict(checked)}
+        else:
+            with progress_bar("checking", 100, "%") as told:
+                checked = opened.check(lambda done, of: told(done * 100 // of, 100))
             findings = checked.findings
             found = {"ok": checked.ok, **dataclasses.asdict(checked)}
     found["findings"] = [dataclasses.asdict(finding) for finding in findings]
@@ -140,6 +148,20 @@ def check(
         typer.echo(_verdict(found, repair))
     if findings:
         raise typer.Exit(FINDINGS)
+
+
+def repair(
+    store: StorePath,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    embedder: EmbedderName = None,
+    as_json: AsJson = False,
+) -> None:
+    """The same as `check --repair`.
+
+    \b
+    vectorstore repair kb --dry-run
+    """
+    check(store, True, dry_run, embedder, as_json)
 
 
 def _verdict(found: dict[str, Any], repair: bool) -> str:
@@ -204,7 +226,11 @@ def compact(
     with open_store(store) as opened:
         if kind is not None:
             opened.collection(kind)
-        reports = opened.compact(kind)
+        if as_json:
+            reports = opened.compact(kind)
+        else:
+            with progress_bar("compacting", 100, "%") as told:
+                reports = opened.compact(kind, lambda done, of: told(done * 100 // of, 100))
     if as_json:
         say_json([{**dataclasses.asdict(report), "bytes_saved": report.bytes_saved} for report in reports])
         return

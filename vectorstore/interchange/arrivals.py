@@ -30,7 +30,7 @@ from vectorstore.records import Context, Record, Row
 from vectorstore.storage import RecordTable, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.spaces import VectorOrigin
-from vectorstore.sync import SnapshotMoved, Sync
+from vectorstore.sync import Progress, SnapshotMoved, Sync
 from vectorstore.vectors import Matrix, as_matrix
 from vectorstore.writing import Batch, Raced, checked_id
 
@@ -142,8 +142,8 @@ class Arrivals(Import[R]):
 
     # -- preparing -------------------------------------------------------------------------------------------------
 
-    def feed(self, items: Sequence[Item]) -> None:
-        """Some more of the records; nothing is part of the store yet.
+    def feed(self, items: Sequence[Item], progress: Progress | None = None) -> None:
+        """Some more of the records; nothing is part of the store yet. `progress` hears of the texts that are embedded.
 
         Raises:
             ValidationError, DuplicateId, SpaceMismatch: what was prepared so far is removed.
@@ -158,7 +158,7 @@ class Arrivals(Import[R]):
             brought = self._brought_with(kept)
             self._bring(brought)
             self._without = {name for each in brought if each.space.name == self.kind for name in each.ids}
-            self._prepare_chunk([record for _, record in kept], None)
+            self._prepare_chunk([record for _, record in kept], progress)
             part = self._parts[-1]
             part.rows = self._spool.keep(part.rows)
         except BaseException:

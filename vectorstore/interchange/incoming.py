@@ -137,10 +137,17 @@ class _Arriving:
                 deleting=bool(self._doomed),
             )
         with _Named(batch):
-            batch.feed(items)
+            batch.feed(items, None if self._wishes.progress is None else self._embedded)
         self._count += len(items)
+        self._tell(self._count)
+
+    def _embedded(self, done: int, of: int) -> None:
+        """Some of a chunk's texts are embedded; the chunk as a whole is told when it is prepared."""
+        self._tell(self._count + done)
+
+    def _tell(self, count: int) -> None:
         if self._wishes.progress is not None:
-            self._wishes.progress(self._count, max(self._count, self._source.total or 0))
+            self._wishes.progress(count, max(count, self._source.total or 0))
 
     def write(self, transaction: Transaction) -> None:
         """All of it, in the running transaction."""

@@ -37,7 +37,7 @@ def sealed_rows(
     Raises:
         CorruptError: a row was damaged since it was written.
     """
-    sql, values = table.condition(node)
+    sql, values = table.condition(node, connection)
     columns = ", ".join(f"{table.table}.{quote(name)}" for name in table.schema.names)
     found: list[Sealed] = connection.execute(
         f"SELECT {table.table}.row, {table.table}.digest, {columns} FROM {table.table} "

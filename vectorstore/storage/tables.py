@@ -317,9 +317,12 @@ class RecordTable(DeclaredTable[R]):
         ).fetchall()
         return [(row, value, self.decode(row, seal, fields)) for row, value, seal, *fields in found]
 
-    def condition(self, node: Node | None) -> tuple[str, list[Value]]:
-        """SQL over this table of a filter that also wants live rows, with its parameters."""
-        return self._condition(node, False)
+    def condition(self, node: Node | None, connection: Connection | None = None) -> tuple[str, list[Value]]:
+        """SQL over this table of a filter that also wants live rows, with its parameters.
+
+        With a connection it is for one statement now, and does without the set of expired rows where that is empty.
+        """
+        return self._condition(node, False, expired=connection is not None and not self._some_expired(connection))
 
     def means(self, connection: Connection) -> dict[str, float | None]:
         """Mean of each real-valued field over live records; None where no record has one."""
