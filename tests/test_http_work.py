@@ -152,7 +152,7 @@ def test_health_answers_while_much_is_processed(client: TestClient) -> None:
         during += 1
     assert ended(client, id)["status"] == "completed"
     assert during >= 3, "health was asked while the batch was processed"
-    assert sorted(took)[len(took) // 2] < 1.0  # the figure itself is in benchmarks/results/http.md
+    assert sorted(took)[len(took) // 2] < 1.0  # the figure itself is in benchmarks/results/serving.md
 
 
 def test_indexes_and_clusters_are_made_in_the_background(idle: TestClient, store: vs.Store) -> None:
@@ -262,9 +262,10 @@ def test_health_turns_when_nothing_can_be_written(open_store: Callable[..., vs.S
         assert client.get("/health").status_code == 200
 
 
-def test_health_turns_when_the_disk_is_full(store: vs.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    if store.path is None:
-        pytest.skip("a store in memory has no disk")
+def test_health_turns_when_the_disk_is_full(
+    open_store: Callable[..., vs.Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
     monkeypatch.setattr(sys.modules["vectorstore.sync.health"], "PLENTY", 1 << 62)
     with serving(store, work=False) as client:
         assert "MiB are free" in client.get("/health").json()["checks"]["writable"]

@@ -119,6 +119,7 @@ def test_a_map_is_there_after_a_reopen(open_store: Callable[..., vs.Store]) -> N
     assert np.array_equal(again.maps.get("concepts").points, points)
 
 
+@pytest.mark.slow  # numba compiles for half a minute
 def test_umap_keeps_the_fitted_points_and_places_later_ones_beside_their_neighbours(store: vs.Store) -> None:
     vectors = filled(store, 120, 64)
     store.maps.fit("concepts", "umap")

@@ -246,7 +246,7 @@ STATES = st.dictionaries(KEYS.filter(lambda key: key != "__type__"), TREES, max_
 
 
 @given(STATES, STATES, STATES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_base_and_deltas_are_the_full_save(one: Any, two: Any, three: Any) -> None:
     """H8: replaying gives the very bytes of the whole save, and changes none of the trees that it starts from."""
     trees = [{key: CODEC.pack(value) for key, value in state.items()} for state in (one, two, three)]
@@ -261,7 +261,7 @@ def test_base_and_deltas_are_the_full_save(one: Any, two: Any, three: Any) -> No
 
 
 @given(STATES, STATES, STATES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_merge_with_one_side_unchanged_is_the_other(base: Any, one: Any, two: Any) -> None:
     trees = [{key: CODEC.pack(value) for key, value in state.items()} for state in (base, one, two)]
     assert deltas.merge(trees[0], trees[1], trees[0]) == (trees[1], [])

@@ -46,6 +46,7 @@ from vectorstore.sync import (
     flush,
     has_litter,
     health,
+    part,
     rebuild,
     repair,
     snapshot,
@@ -227,8 +228,17 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         return report
 
     def compact(self, kind: str | None = None, progress: Progress | None = None) -> list[CompactReport]:
-        """Drop retired vectors from the disk, merge small segments, give free pages back."""
-        reports = [compact(self._sync, name, progress=progress) for name in ([kind] if kind else self._spaces())]
+        """Drop retired vectors from the disk, merge small segments, give free pages back.
+
+        Args:
+            kind: only this one; None for all.
+            progress: told (percent of all spaces together, 100 times their number).
+        """
+        names, reports = [kind] if kind else self._spaces(), []
+        for place, name in enumerate(names):
+            reports.append(compact(self._sync, name, progress=progress and part(progress, place, len(names))))
+            if progress is not None:
+                progress(100 * (place + 1), 100 * len(names))
         self._catalog.vacuum()
         self._catalog.checkpoint()
         return [report for report in reports if report is not None]

@@ -23,7 +23,7 @@ from vectorstore.records.columnar import ABSENT, Valid, checked, from_mappings, 
 from vectorstore.references import check_references
 from vectorstore.storage import IntegrityError, RecordTable, Transaction
 from vectorstore.storage import spaces as rows
-from vectorstore.sync import Origin, Progress, Staged, Sync, attach, expire, stage
+from vectorstore.sync import Origin, Progress, Staged, Sync, after, attach, expire, stage
 from vectorstore.vectors import Matrix, as_matrix
 
 R = TypeVar("R", bound=Record)
@@ -127,7 +127,7 @@ class Batch(Generic[R]):
         """
         try:
             for chunk in records.parts(CHUNK) if isinstance(records, Columns) else _chunks(records, CHUNK):
-                self._prepare_chunk(chunk, progress)
+                self._prepare_chunk(chunk, progress and after(progress, len(self.ids)))
             for name, matrix in self._matrices.items():
                 if len(matrix) != len(self.ids):
                     raise ValidationError(f"{name}.vectors: {len(matrix)} vectors for {len(self.ids)} records")

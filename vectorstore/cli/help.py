@@ -104,8 +104,8 @@ def _settings() -> list[str]:
     return [
         *("", "## Settings", ""),
         "An option counts before a variable of the environment, that before the file of settings, that before the",
-        "default. The file is `~/.config/vectorstore/config.toml`; its keys are names of options, for all commands that",
-        "have them or in the table of one:",
+        "default. The file is `~/.config/vectorstore/config.toml`; its keys are names of options, for all commands",
+        "that have them or in the table of one:",
         *("", "```toml", 'embedder = "minilm"', "", "[search]", "k = 5", 'where = ["context=default"]', ""),
         *("[workflows.list]", "limit = 50", "```", "", "| variable | meaning |", "|---|---|", *rows),
         *("", "`vectorstore --install-completion` teaches the shell the commands, the options and a store's kinds."),

@@ -1,8 +1,8 @@
 """Defaults of the command line from a file: what one would otherwise type every time.
 
 A key is an option's name without its dashes. At the top it is for every command that has the option, in the table of a
-command (`[search]`, `[workflows.list]`) for that one; the nearest counts. An option on the command line is stronger, and
-so is a variable of the environment. Nothing is guessed: a key that no command has is an error.
+command (`[search]`, `[workflows.list]`) for that one; the nearest counts. An option on the command line is stronger,
+and so is a variable of the environment. Nothing is guessed: a key that no command has is an error.
 """
 
 from __future__ import annotations

@@ -128,8 +128,13 @@ def check(
             report = opened.repair(dry_run=dry_run)
             actions, findings = report.actions, report.remaining
             found: dict[str, Any] = {"ok": not findings, "dry_run": dry_run, "actions": list(actions)}
-        else:
+        elif as_json:
             checked = opened.check()
+            findings = checked.findings
+            found = {"ok": checked.ok, **dataclasses.asdict(checked)}
+        else:
+            with progress_bar("checking", 100, "%") as told:
+                checked = opened.check(lambda done, of: told(done * 100 // of, 100))
             findings = checked.findings
             found = {"ok": checked.ok, **dataclasses.asdict(checked)}
     found["findings"] = [dataclasses.asdict(finding) for finding in findings]
@@ -221,7 +226,11 @@ def compact(
     with open_store(store) as opened:
         if kind is not None:
             opened.collection(kind)
-        reports = opened.compact(kind)
+        if as_json:
+            reports = opened.compact(kind)
+        else:
+            with progress_bar("compacting", 100, "%") as told:
+                reports = opened.compact(kind, lambda done, of: told(done * 100 // of, 100))
     if as_json:
         say_json([{**dataclasses.asdict(report), "bytes_saved": report.bytes_saved} for report in reports])
         return

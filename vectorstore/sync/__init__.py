@@ -3,7 +3,7 @@
 from vectorstore.sync import past
 from vectorstore.sync.check import CheckReport, Finding, check
 from vectorstore.sync.compact import CompactReport, compact
-from vectorstore.sync.core import Guard, Progress, SnapshotMoved, SpaceState, Sync
+from vectorstore.sync.core import Guard, Progress, SnapshotMoved, SpaceState, Sync, after, part
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.health import StoreHealth, health
 from vectorstore.sync.publish import snapshot, wants_index
@@ -27,6 +27,7 @@ __all__ = [
     "Staged",
     "StoreHealth",
     "Sync",
+    "after",
     "attach",
     "bring_back",
     "check",
@@ -36,6 +37,7 @@ __all__ = [
     "flush",
     "has_litter",
     "health",
+    "part",
     "past",
     "rebuild",
     "refresh",

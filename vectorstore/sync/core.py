@@ -370,3 +370,13 @@ class SpaceState:
 def _pending(vids: Vids, vectors: Matrix) -> Segment:
     """The vectors that wait in the catalog, as a segment in memory."""
     return Segment(0, vectors, lengths(vectors), None, vids)
+
+
+def part(progress: Progress, place: int, parts: int) -> Progress:
+    """The progress of one of several things that are done in turn, as a part of all, in percent: it never goes back."""
+    return lambda done, total: progress(100 * place + 100 * done // max(total, 1), 100 * parts)
+
+
+def after(progress: Progress, before: int) -> Progress:
+    """The progress of one chunk of several whose number is not known: so many were done before it."""
+    return lambda done, total: progress(before + done, before + total)

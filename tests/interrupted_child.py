@@ -1,0 +1,46 @@
+"""One long verb over a store, which says `now` once it is in the middle of it; leaves with 130 when interrupted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import vectorstore as vs
+from vectorstore import clusters as engine
+
+
+def main(verb: str, folder: Path) -> None:
+    def told(done: int, of: int) -> None:
+        print("now", flush=True)
+
+    def fitted(*args: Any, **options: Any) -> Any:
+        print("now", flush=True)  # by no argument: a fit tells no progress
+        return learned(*args, **options)
+
+    learned = engine.fit
+    engine.fit = fitted
+    with vs.open(folder / "kb", auto_publish=False) as store:
+        print("open", flush=True)
+        try:
+            while True:  # until the signal comes: all of these can be done again
+                if verb == "import":
+                    store.import_(folder / "more.jsonl", kind="concepts", on_conflict="overwrite", progress=told)
+                elif verb == "export":
+                    (folder / "out.jsonl").unlink(missing_ok=True)
+                    store.export(folder / "out.jsonl", progress=told)
+                elif verb == "rebuild":
+                    store.rebuild("concepts", progress=told)
+                elif verb == "compact":
+                    ids = [f"c{n}" for n in range(0, 3000, 3)]
+                    store.concepts.delete(ids)
+                    store.concepts.purge(ids, progress=told)
+                    store.concepts.add({"id": id, "name": f"name {id}"} for id in ids)
+                    store.compact(progress=told)
+                else:
+                    store.clusters.fit(n=20)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+main(sys.argv[1], Path(sys.argv[2]))
