@@ -4,7 +4,7 @@
     python benchmarks/work.py --items 100000
 
 Contestants take turns, each with a store of its own on disk; figures are items a second of wall-clock, the median and
-the best of the turns. A workflow commits, durably, after each chunk of 2,000 items (250 when texts are embedded), `add`
+the best of the turns. A workflow commits, durably, after each chunk of 4,000 items (250 when texts are embedded), `add`
 once. Writes `results/work.json` and `work.md`.
 """
 

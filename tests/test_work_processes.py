@@ -47,9 +47,9 @@ def test_another_process_sees_the_items_rise(tmp_path: Path) -> None:
         seen, records = outbox.get(timeout=60)
         child.join(30)
 
-    assert told == [2000 * n for n in range(1, 6)]
+    assert told == [4000, 8000, 10_000]
     assert seen == sorted(seen) and seen[-1] == 10_000 == records
-    assert len(set(seen) & set(told)) >= 4 and set(seen) <= {0, *told}
+    assert len(set(seen) & set(told)) >= 2 and set(seen) <= {0, *told}
 
 
 def work(root: Path, barrier: Any, outbox: Any) -> None:

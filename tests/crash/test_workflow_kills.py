@@ -91,10 +91,10 @@ def act(root: Path, operation: str, name: str, **options: Any) -> None:
     store.close()
 
 
-def in_chunks(original: Callable[..., None]) -> Callable[..., None]:
+def in_chunks(original: Callable[..., None], size: int = 12) -> Callable[..., None]:
     def init(self: Any, job: Any) -> None:
         original(self, job)
-        self.chunk = 12
+        self.chunk = size
 
     return init
 
@@ -234,7 +234,9 @@ def test_a_kill_at_any_step_is_gone_on_from(operation: str, tmp_path: Path) -> N
 
 def slowly(root: Path, name: str, outbox: Any) -> None:
     import vectorstore as vs
+    from vectorstore.workflows import writes
 
+    writes.Creation.__init__ = in_chunks(writes.Creation.__init__, 1000)  # type: ignore[method-assign]
     with vs.open(root, embedder=None) as store:
         outbox.put("go")
         store.workflows.process(name, lease=timedelta(seconds=0.05))
