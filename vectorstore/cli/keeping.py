@@ -9,7 +9,7 @@ import typer
 
 import vectorstore as vs
 from vectorstore.cli.app import FINDINGS, AsJson, StorePath, open_store
-from vectorstore.cli.output import duration, fields, progress_bar, say_json, size_of, table
+from vectorstore.cli.output import duration, fields, percent, say_json, size_of, table
 from vectorstore.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -71,14 +71,11 @@ def backup(
     from pathlib import Path
 
     span = _span(keep_for, "--keep-for")
-    with open_store(Path(store), embedder="none", auto_publish=False) as opened:
-        if as_json:
-            report = opened.backup(backups, keep=keep, keep_for=span)
-        else:
-            with progress_bar("copying", 100, "%") as told:
-                report = opened.backup(
-                    backups, keep=keep, keep_for=span, progress=lambda done, of: told(done * 100 // max(of, 1), 100)
-                )
+    with (
+        open_store(Path(store), embedder="none", auto_publish=False) as opened,
+        percent("copying", shown=not as_json) as told,
+    ):
+        report = opened.backup(backups, keep=keep, keep_for=span, progress=told)
     if as_json:
         say_json(dataclasses.asdict(report))
         return
@@ -101,7 +98,8 @@ def _list(place: str, as_json: bool) -> None:
 
 
 def _verify(place: str, as_json: bool) -> None:
-    report = vs.Backups(place).verify()
+    with percent("reading", shown=not as_json) as told:
+        report = vs.Backups(place).verify(progress=told)
     if as_json:
         say_json({"ok": report.ok, **dataclasses.asdict(report)})
     else:
@@ -131,17 +129,11 @@ def restore(
     vectorstore restore /mnt/backups/kb kb-again
     vectorstore restore s3://shelf/kb kb --replace --generation 01K5Y3V0Q2M3W7G6V4B8N9X1ZT
     """
+    with percent("copying", shown=not as_json) as told:
+        report = vs.restore(backups, store, generation=generation, replace=replace, progress=told)
     if as_json:
-        say_json(dataclasses.asdict(vs.restore(backups, store, generation=generation, replace=replace)))
+        say_json(dataclasses.asdict(report))
         return
-    with progress_bar("copying", 100, "%") as told:
-        report = vs.restore(
-            backups,
-            store,
-            generation=generation,
-            replace=replace,
-            progress=lambda done, of: told(done * 100 // max(of, 1), 100),
-        )
     typer.echo(f"{report.path} is the store as of commit {report.seq}, {report.at:%Y-%m-%d %H:%M:%S} UTC")
     if report.replaced is not None:
         typer.echo(f"what was there is now {report.replaced}")

@@ -147,3 +147,13 @@ def progress_bar(what: str, total: int, unit: str = "records") -> Iterator[Calla
 
         yield told
         bar.update(total - bar.n)
+
+
+@contextmanager
+def percent(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar for a verb whatever it counts, in percent; none, and nobody is told, where it is not to be shown."""
+    if not shown:
+        yield None
+        return
+    with progress_bar(what, 100, "%") as told:
+        yield lambda done, of: told(100 * done // max(of, 1), 100)

@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import vectorstore as vs
-from vectorstore.http import knowledge, observing, page, problems, records, remembering, searching, working
+from vectorstore.http import exchange, knowledge, observing, page, problems, records, remembering, searching, working
 from vectorstore.http.guards import Body, Counting, Token
+from vectorstore.http.lanes import narrow
 from vectorstore.http.service import Limits, Service
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        narrow()
         worker = store.workflows.start() if work and not store.read_only else None
         try:
             yield
@@ -74,6 +76,7 @@ def create_app(
     for router in (
         page.router(),
         observing.router(service, registry),
+        exchange.router(service),
         working.router(service),
         knowledge.router(service),
         remembering.router(service),
