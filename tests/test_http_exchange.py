@@ -23,21 +23,31 @@ LINES = "application/x-ndjson"
 
 
 @pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """On disk alone: what is exchanged is files."""
+    return tmp_path / "kb"
+
+
+@pytest.fixture
 def client(store: vs.Store) -> Iterator[TestClient]:
     with serving(store, work=False) as opened:
         yield opened
 
 
 @pytest.fixture
-def other(open_store: Callable[..., vs.Store]) -> Iterator[tuple[TestClient, vs.Store]]:
+def other(tmp_path: Path) -> Iterator[tuple[TestClient, vs.Store]]:
     """A second store, empty."""
-    store = open_store("other")
-    with serving(store, work=False) as opened:
+    with vs.open(tmp_path / "other", "hash:64") as store, serving(store, work=False) as opened:
         yield opened, store
 
 
 def fill(store: vs.Store) -> None:
-    store.contexts.add([{"id": "science", "description": "all of it"}, {"id": "physics", "parent": "science"}])
+    store.contexts.add(
+        [
+            {"id": "science", "name": "science", "description": "all of it"},
+            {"id": "physics", "name": "physics", "parent": "science"},
+        ]
+    )
     store.concepts.add(
         [{"id": f"p{n}", "name": f"p{n}", "context": "physics", "quality": n / 10} for n in range(10)]
         + [{"id": "law", "name": "law"}]
@@ -57,7 +67,11 @@ def test_a_context_goes_out_and_comes_in(
     assert sent.status_code == 200 and sent.headers["content-type"] == LINES
     assert int(sent.headers["content-length"]) == len(sent.content)
     header, *lines = map(json.loads, sent.text.splitlines())
-    assert header["records"] == {"contexts": 2, "concepts": 10, "analogies": 1} and len(lines) == 13
+    assert {kind: count for kind, count in header["records"].items() if count} == {
+        "contexts": 2,
+        "concepts": 10,
+        "analogies": 1,
+    } and len(lines) == 13
     there, empty = other
     came = there.post("/contexts/physics/import", content=sent.content, headers={"Content-Type": LINES})
     assert came.json()["added"] == {"contexts": 2, "concepts": 10, "analogies": 1}, came.text
@@ -127,7 +141,7 @@ def test_all_or_nothing_and_what_is_wrong_is_said(client: TestClient, store: vs.
         assert tempfile.gettempdir() not in told["detail"]
     problem(client.post("/nothing/import", content=good), 404, "NotFound")
     problem(client.post("/import", content=good), 422, "ValidationError")
-    problem(client.post("/concepts/import", data={"no": "file"}, files={}), 422, "ValidationError")
+    problem(client.post("/concepts/import", files={"no": (None, "file")}), 422, "ValidationError")
     problem(client.post("/concepts/export", json={"format": "csv", "deleted": True}), 422, "ValidationError")
     problem(client.post("/export", json={"kinds": ["nothing"]}), 404, "NotFound")
     assert store.moment.seq == before and store.concepts.get("n1") is None
@@ -140,7 +154,7 @@ def test_what_is_there_is_met_by_a_rule(client: TestClient, store: vs.Store, rul
     came = client.post("/concepts/import", params={"on_conflict": rule}, content=body).json()
     assert came[{"overwrite": "overwritten", "merge": "merged", "skip": "skipped"}[rule]] == {"concepts": 1}
     found = store.concepts.get("p1")
-    assert (found.name, found.quality) == {"overwrite": ("other", 1.0), "merge": ("other", 0.1), "skip": ("p1", 0.1)}[
+    assert (found.name, found.quality) == {"overwrite": ("other", None), "merge": ("other", 0.1), "skip": ("p1", 0.1)}[
         rule
     ]
 
@@ -182,7 +196,7 @@ def test_a_read_only_store_sends_and_takes_nothing(open_store: Callable[..., vs.
     store.close()
     with serving(open_store(read_only=True), work=False) as client:
         assert client.post("/export").status_code == 200
-        problem(client.post("/concepts/import", content=b'{"id": "n"}\n'), 403, "ReadOnlyStore")
+        problem(client.post("/concepts/import", content=b'{"id": "n", "name": "n"}\n'), 403, "ReadOnlyStore")
 
 
 def test_long_requests_do_not_keep_searches_waiting(client: TestClient, store: vs.Store) -> None:
@@ -253,19 +267,17 @@ THEIRS = {
 SAME_PATH = [each for each in THEIRS if not each[1].startswith("/api") and not each[1].startswith("/batch")]
 
 
-@pytest.mark.parametrize("theirs", THEIRS, ids=lambda each: " ".join(each))
-def test_every_route_of_the_source_services_has_its_place(client: TestClient, theirs: tuple[str, str]) -> None:
+def test_every_route_of_the_source_services_has_its_place(client: TestClient) -> None:
     described = client.get("/openapi.json").json()["paths"]
-    method, path = THEIRS[theirs]
-    assert path == "/openapi.json" or method.lower() in described[path]
+    here = {(method.upper(), path) for path, methods in described.items() for method in methods}
+    assert {*THEIRS.values()} - here == {("GET", "/openapi.json")}
 
 
-@pytest.mark.parametrize("theirs", SAME_PATH, ids=lambda each: " ".join(each))
-def test_the_batch_services_own_paths_are_answered(client: TestClient, theirs: tuple[str, str]) -> None:
+def test_the_batch_services_own_paths_are_answered(client: TestClient) -> None:
     """Under the very names that they have there: no 404 of a route, no 405."""
-    method, path = theirs
-    found = client.request(method, re.sub(r"\{\w+\}", "nobody", path), json=None if method == "GET" else {})
-    assert found.status_code != 405 and found.json().get("type") != "urn:vectorstore:HttpError", found.text
+    for method, path in SAME_PATH:
+        found = client.request(method, re.sub(r"\{\w+\}", "nobody", path), json=None if method == "GET" else {})
+        assert found.status_code != 405 and '"urn:vectorstore:HttpError"' not in found.text, found.text
 
 
 def test_how_alike_two_records_are(client: TestClient, store: vs.Store) -> None:

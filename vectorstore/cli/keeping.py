@@ -9,7 +9,7 @@ import typer
 
 import vectorstore as vs
 from vectorstore.cli.app import FINDINGS, AsJson, StorePath, open_store
-from vectorstore.cli.output import duration, fields, percent, say_json, size_of, table
+from vectorstore.cli.output import bar, duration, fields, say_json, size_of, table
 from vectorstore.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def backup(
     span = _span(keep_for, "--keep-for")
     with (
         open_store(Path(store), embedder="none", auto_publish=False) as opened,
-        percent("copying", shown=not as_json) as told,
+        bar("copying", shown=not as_json) as told,
     ):
         report = opened.backup(backups, keep=keep, keep_for=span, progress=told)
     if as_json:
@@ -98,7 +98,7 @@ def _list(place: str, as_json: bool) -> None:
 
 
 def _verify(place: str, as_json: bool) -> None:
-    with percent("reading", shown=not as_json) as told:
+    with bar("reading", shown=not as_json) as told:
         report = vs.Backups(place).verify(progress=told)
     if as_json:
         say_json({"ok": report.ok, **dataclasses.asdict(report)})
@@ -129,7 +129,7 @@ def restore(
     vectorstore restore /mnt/backups/kb kb-again
     vectorstore restore s3://shelf/kb kb --replace --generation 01K5Y3V0Q2M3W7G6V4B8N9X1ZT
     """
-    with percent("copying", shown=not as_json) as told:
+    with bar("copying", shown=not as_json) as told:
         report = vs.restore(backups, store, generation=generation, replace=replace, progress=told)
     if as_json:
         say_json(dataclasses.asdict(report))

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from vectorstore.bars import Bar
+
 PREFERRED = ("name", "domain", "definition", "source_domain", "target_domain", "description", "reasoning")
 """Fields that say most about a record, in this order."""
 _PIPE_WIDTH = 160
@@ -150,10 +152,10 @@ def progress_bar(what: str, total: int, unit: str = "records") -> Iterator[Calla
 
 
 @contextmanager
-def percent(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar for a verb whatever it counts, in percent; none, and nobody is told, where it is not to be shown."""
+def bar(what: str, *, shown: bool = True) -> Iterator[Bar | None]:
+    """A bar on stderr for a verb, whatever it counts; None, so that nobody is told, where it is not to be shown."""
     if not shown:
         yield None
         return
-    with progress_bar(what, 100, "%") as told:
-        yield lambda done, of: told(100 * done // max(of, 1), 100)
+    with Bar(what) as told:
+        yield told

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vectorstore.cli.app import FINDINGS, AsJson, StorePath, open_store
-from vectorstore.cli.output import note, percent, say_json, table
+from vectorstore.cli.output import bar, note, say_json, table
 
 PANEL = "The store"
 
@@ -86,7 +86,7 @@ def verify(
     vectorstore trail verify kb
     vectorstore trail verify kb --anchor 21:1c9f6f41...
     """
-    with open_store(store, read_only=True) as opened, percent("reading", shown=not as_json) as told:
+    with open_store(store, read_only=True) as opened, bar("reading", shown=not as_json) as told:
         report = opened.trail.verify(anchor, told)
     if as_json:
         say_json({"ok": report.ok, **dataclasses.asdict(report)})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vectorstore.cli.app import FINDINGS, AsJson, EmbedderName, KindName, StorePath, open_store
-from vectorstore.cli.output import duration, fields, percent, say_json, size_of, table
+from vectorstore.cli.output import bar, duration, fields, say_json, size_of, table
 
 if TYPE_CHECKING:
     from vectorstore.sync.rebuild import RebuildReport
@@ -125,12 +125,12 @@ def check(
     actions: tuple[str, ...] = ()
     with open_store(store, embedder) as opened:
         if repair:
-            with percent("looking" if dry_run else "mending", shown=not as_json) as told:
+            with bar("looking" if dry_run else "mending", shown=not as_json) as told:
                 report = opened.repair(dry_run=dry_run, progress=told)
             actions, findings = report.actions, report.remaining
             found: dict[str, Any] = {"ok": not findings, "dry_run": dry_run, "actions": list(actions)}
         else:
-            with percent("checking", shown=not as_json) as told:
+            with bar("checking", shown=not as_json) as told:
                 checked = opened.check(told)
             findings = checked.findings
             found = {"ok": checked.ok, **dataclasses.asdict(checked)}
@@ -187,7 +187,7 @@ def rebuild(
     vectorstore rebuild kb concepts
     vectorstore rebuild kb concepts indexes/hnsw32.toml
     """
-    with open_store(store) as opened, percent("measuring", shown=not as_json) as told:
+    with open_store(store) as opened, bar("measuring", shown=not as_json) as told:
         report = opened.rebuild(kind, recipe, told)
     if as_json:
         say_json(dataclasses.asdict(report))
@@ -219,7 +219,7 @@ def compact(
     with open_store(store) as opened:
         if kind is not None:
             opened.collection(kind)
-        with percent("compacting", shown=not as_json) as told:
+        with bar("compacting", shown=not as_json) as told:
             reports = opened.compact(kind, told)
     if as_json:
         say_json([{**dataclasses.asdict(report), "bytes_saved": report.bytes_saved} for report in reports])

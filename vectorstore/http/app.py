@@ -72,15 +72,16 @@ def create_app(
         separate_input_output_schemas=False,
     )
     problems.handle(app)
-    # Words of the service come before kinds, kinds before ids.
+    # Words of the service come before kinds, kinds before ids. Searches are asked most, and a route costs those that
+    # are looked at before it: they come first, as no other route is called /.../search.
     for router in (
+        searching.router(service),
         page.router(),
         observing.router(service, registry),
         exchange.router(service),
         working.router(service),
         knowledge.router(service),
         remembering.router(service),
-        searching.router(service),
         records.router(service),
     ):
         app.include_router(router)
