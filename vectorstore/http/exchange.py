@@ -204,7 +204,7 @@ async def _receive(request: Request, path: Path) -> None:
     """The body, or the one file of the form that it is, as a file; whatever name it was given is not looked at."""
     try:
         if request.headers.get("content-type", "").startswith("multipart/"):
-            async with request.form(max_files=1, max_fields=0) as form:
+            async with request.form(max_files=1, max_fields=10) as form:
                 files = [each for each in form.values() if isinstance(each, UploadFile)]
                 if len(files) != 1:
                     raise ValidationError("file: expected one file in the form")
