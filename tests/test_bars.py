@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 import vectorstore as vs
+from vectorstore import bars
 from vectorstore.bars import Shown
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bars do not wait until it is worth while."""
+    monkeypatch.setattr(bars, "DELAY", 0.0)
 
 
 class Terminal(io.StringIO):
@@ -47,6 +54,15 @@ def test_a_log_gets_few_lines() -> None:
     for done in range(1, 1001):
         bar(done, 1000)
     assert len(file.getvalue().replace("\r", "\n").split("\n")) < 8 and "1000/1000" in file.getvalue()
+
+
+def test_what_is_soon_over_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bars, "DELAY", 60.0)
+    file = Terminal()
+    bar = vs.Bar("checking", file)
+    for done in range(1, 4):
+        bar(done, 3)
+    assert file.getvalue() == ""
 
 
 def test_it_is_told_by_a_verb(store: vs.Store) -> None:

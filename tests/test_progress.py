@@ -149,8 +149,10 @@ class Enough(Exception):
     """What a caller raises who has seen enough."""
 
 
-@pytest.mark.parametrize("at", [0.0, 0.5, 1.0], ids=["at once", "halfway", "at the end"])
-@pytest.mark.parametrize("verb", LONG)
+@pytest.mark.parametrize(
+    ("verb", "at"),
+    [*((verb, 0.5) for verb in LONG), *((verb, at) for verb in ("fit", "import", "load") for at in (0.0, 1.0))],
+)
 def test_what_progress_raises_ends_the_verb_and_the_store_agrees(home: Path, verb: str, at: float) -> None:
     def told(done: int, of: int) -> None:
         if done >= at * of:

@@ -13,6 +13,8 @@ from typing import Any, Self, TextIO
 
 BETWEEN = 0.1
 """A bar is drawn again after so many seconds, at the earliest."""
+DELAY = 0.5
+"""A terminal's bar is for what takes longer than so many seconds."""
 QUIET = 5.0
 """Likewise where nobody looks at it: a log gets few lines."""
 
@@ -61,6 +63,7 @@ class Bar:
             self._line = tqdm(
                 desc=self.what or "done",
                 total=total,
+                delay=DELAY,
                 file=file,
                 mininterval=QUIET if quiet else BETWEEN,
                 ncols=90 if quiet else None,

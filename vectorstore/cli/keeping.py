@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import timedelta
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +12,6 @@ import vectorstore as vs
 from vectorstore.cli.app import FINDINGS, AsJson, StorePath, open_store
 from vectorstore.cli.output import bar, duration, fields, say_json, size_of, table
 from vectorstore.errors import ValidationError
-
-if TYPE_CHECKING:
-    from datetime import timedelta
 
 PANEL = "The store over time"
 Place = Annotated[
@@ -172,7 +170,8 @@ def snapshot(
         say_json({"history": None if kept is None else str(kept), "snapshots": [dataclasses.asdict(s) for s in found]})
         return
     if kept is not None:
-        typer.echo(f"history of {kept} is kept")
+        whole = kept == timedelta(days=kept.days)
+        typer.echo(f"history of {f'{kept.days} days' if whole else kept} is kept")
     rows = [(each.name, f"{each.at:%Y-%m-%d %H:%M:%S}", each.seq) for each in found]
     typer.echo(table(["snapshot", "at (UTC)", "commit"], rows, right=[2]) if rows else "no snapshots")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from vectorstore.bars import Bar
+from vectorstore.bars import DELAY, Bar
 
 PREFERRED = ("name", "domain", "definition", "source_domain", "target_domain", "description", "reasoning")
 """Fields that say most about a record, in this order."""
@@ -133,6 +133,7 @@ def progress_bar(what: str, total: int, unit: str = "records") -> Iterator[Calla
         total=total,
         desc=what,
         unit=f" {unit}",
+        delay=DELAY,
         file=sys.stderr,
         mininterval=5.0 if quiet else 0.1,
         ncols=90 if quiet else None,

@@ -32,6 +32,7 @@ from vectorstore.http.service import Route, Service, answer
 
 Log = Literal["jsonl", "jsonl.gz", "json"]
 Format = Literal["jsonl", "jsonl.gz", "json", "csv", "parquet", "arrow"]
+Vectors = Literal["given", "all", "none"]
 Rule = Literal["error", "overwrite", "merge", "skip"]
 Context = Annotated[str, Query(min_length=1, max_length=255)]
 MaybeName = Annotated[str | None, Query(min_length=1, max_length=255)]
@@ -63,8 +64,8 @@ UPLOAD = {
 class Wanted(bodies.Body):
     """What goes out, and how."""
 
-    vectors: Literal["given", "all", "none"] = Field("given", description="given: those that a caller brought")
-    deleted: bool = Field(False, description="also a line for each deleted record; jsonl and json only")
+    vectors: Annotated[Vectors, Field(description="given: those that a caller brought")] = "given"
+    deleted: Annotated[bool, Field(description="also a line for each deleted record; jsonl and json only")] = False
 
 
 class WantedLog(Wanted):

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 A = TypeVar("A")
 
-SHORT = int(os.environ.get("VS_T") or 0) or (os.cpu_count() or 1) + 2
+SHORT = (os.cpu_count() or 1) + 2
 """Threads of everything that a route does not send elsewhere: searches, reads, pieces of streams. The two beyond the
 cores are for what waits for a disk."""
 

@@ -227,6 +227,8 @@ class _Named:
         if not isinstance(error, VectorstoreError) or not error.args or not isinstance(error.args[0], str):
             return
         message = self._batch.named_by_place(error.args[0])
-        message = message.replace("use upsert to overwrite, or another id", "say what to do with it: on_conflict=...")
+        message = message.replace(
+            "use upsert to overwrite, or another id", "say what to do with it: on_conflict=... (--on-conflict)"
+        )
         if message != error.args[0]:
             error.args = (message, *error.args[1:])
