@@ -36,6 +36,9 @@ def create_app(
 ) -> FastAPI:
     """An ASGI application over an open store.
 
+    When it starts, anyio's default limiter of threads gets as many as searches gain from (`lanes.py`), for the whole
+    event loop.
+
     Args:
         store: open; one for each process.
         token: what clients must send as `Authorization: Bearer <token>`; None lets everybody in.
