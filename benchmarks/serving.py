@@ -329,7 +329,9 @@ def main() -> None:
             finally:
                 service.stop()
     machine = f"{time.strftime('%Y-%m-%d', time.gmtime())}; {platform.machine()}, {os.cpu_count()} cores; "
-    machine += f"Python {platform.python_version()}, vectorstore {vs.__version__}"
+    machine += (
+        f"Python {platform.python_version()}, vectorstore {vs.__version__}; load {os.getloadavg()[0]:.1f} at the end"
+    )
     found = {"machine": machine, "records": records, "overhead": cost, "alone": alone, "crowd": mass, "httpx": other}
     found["pages"] = seen
     (RESULTS / "serving.json").write_text(json.dumps(found, indent=1) + "\n")
