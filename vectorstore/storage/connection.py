@@ -16,7 +16,7 @@ from urllib.parse import quote
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's or pysqlite3: it decides
 
-from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreError
+from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreError, ValidationError
 from vectorstore.ids import fold
 
 Connection = sqlite3.Connection
@@ -176,7 +176,7 @@ class translated:  # noqa: N801 - used like a function; a generator would cost a
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise the error in our words if there are some."""
-        if isinstance(error, DatabaseError):
+        if error is not None:
             _translate(error, self._root)
 
 
@@ -202,11 +202,18 @@ class Reading:
         if self._nested:
             return
         self._connection.execute("COMMIT")
-        if isinstance(error, DatabaseError):
+        if error is not None:
             _translate(error, self._root)
 
 
-def _translate(error: DatabaseError, root: Path | None) -> None:
+def _translate(error: BaseException, root: Path | None) -> None:
+    if isinstance(error, UnicodeEncodeError):
+        said = f"a text with a lone surrogate ({error.object[error.start]!r}) is in no store; leave it out"
+        raise ValidationError(said) from None
+    if isinstance(error, OverflowError) and "SQLite" in str(error):
+        raise ValidationError("a whole number beyond 64 bits is in no store") from None
+    if not isinstance(error, DatabaseError):
+        return
     name = getattr(error, "sqlite_errorname", "")
     if isinstance(error, OperationalError):
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
