@@ -13,9 +13,61 @@ from typing import Any
 from vectorstore.ids import fold
 
 WORDS = ["king", "King's Road", "queen", "ÅNGSTRÖM", "a_b%c", "x" * 50, "*", "?", "[a-c]", "[", "]", "^", "-", "a-c", "é", "e\u0301"]  # fmt: skip
-WORDS += ["日本", "🦜", "'", '"', "\\", "\\u0041", "a\tb", "\n", " ", "ß", "ı", "K", "\u202e", "\u200d", "\ufeff", "\x7f", "0", "1", "12"]
-WORDS += ["true", "null", "[]", "{}", '["x"]', '{"k":1}', "'; DROP TABLE concepts--", '" OR 1=1 --', "%", "_", "\U0010ffff", "0.5"]
-NUMBERS = [0, 1, -1, 2, 12, 0.5, -0.0, 1e-300, 1e300, 0.1, 0.1 + 0.2, 2**31, 2**53, 2**53 + 1, -(2**63), 2**63 - 1, 5e-324, 1e22]
+WORDS += [
+    "日本",
+    "🦜",
+    "'",
+    '"',
+    "\\",
+    "\\u0041",
+    "a\tb",
+    "\n",
+    " ",
+    "ß",
+    "\u0131",
+    "K",
+    "\u202e",
+    "\u200d",
+    "\ufeff",
+    "\x7f",
+    "0",
+    "1",
+    "12",
+]
+WORDS += [
+    "true",
+    "null",
+    "[]",
+    "{}",
+    '["x"]',
+    '{"k":1}',
+    "'; DROP TABLE concepts--",
+    '" OR 1=1 --',
+    "%",
+    "_",
+    "\U0010ffff",
+    "0.5",
+]
+NUMBERS = [
+    0,
+    1,
+    -1,
+    2,
+    12,
+    0.5,
+    -0.0,
+    1e-300,
+    1e300,
+    0.1,
+    0.1 + 0.2,
+    2**31,
+    2**53,
+    2**53 + 1,
+    -(2**63),
+    2**63 - 1,
+    5e-324,
+    1e22,
+]
 HUGE = [2**63, 2**64, -(2**70), 10**40]
 KEYS = ["n", "l", "o", "a__b", "schlüssel", "a\\b", "a\tb", "q'x", "\\u006e", "日", "x y", "$", "0", "\u202e"]
 QUALITIES = [None, 0.0, 0.25, 0.5, 1.0, 0.1, 1 / 3, 0.1 + 0.2]
@@ -44,9 +96,8 @@ def _term(key: str, value: Any, record: dict[str, Any]) -> bool:
     for step in path:
         found = found.get(step) if isinstance(found, dict) else None
     operator = operator or ("has" if name in ("tags", "lemmas") and not path else "eq")
-    if name == "name":
-        found = fold(found)
-        value = [_folded(each) for each in value] if isinstance(value, list) else _folded(value)
+    if name in ("name", "lemmas"):
+        found, value = _folded(found), _folded(value)
     if operator == "isnull":
         return (found is None) == value
     if operator in ("has", "has_any", "has_all"):
@@ -67,6 +118,9 @@ def _term(key: str, value: Any, record: dict[str, Any]) -> bool:
 
 
 def _folded(value: Any) -> Any:
+    """Names are compared in folded form."""
+    if isinstance(value, list):
+        return [_folded(each) for each in value]
     return fold(value) if isinstance(value, str) else value
 
 
@@ -175,8 +229,9 @@ def value_of(chance: random.Random, depth: int = 0) -> Any:
 
 def record(chance: random.Random) -> dict[str, Any]:
     """The fields of a concept; its id is the caller's."""
+    name = word(chance)
     return {
-        "name": word(chance) or "x",
+        "name": name if name.strip() else "x",
         "domain": None if chance.random() < 0.2 else word(chance),
         "quality": chance.choice(QUALITIES),
         "tags": list(dict.fromkeys(tag for tag in (word(chance) for _ in range(chance.randint(0, 3))) if tag)),

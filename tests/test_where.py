@@ -42,13 +42,15 @@ def test_filters_mean_what_the_reference_says(chance: random.Random) -> None:
     compare(chance, 6, 5)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=[pytest.mark.slow, pytest.mark.fuzz]) for seed in range(1, 11))])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=[pytest.mark.slow, pytest.mark.fuzz]) for seed in range(1, 11))]
+)
 def test_filters_mean_what_the_reference_says_in_ten_thousands_of_cases(seed: int) -> None:
     """Eleven seeds of 40 times 250 filters; the first is cut short when it runs among the quick tests."""
     chance, matches = random.Random(seed), 0
     for _ in range(40 if seed else 4):
         matches += compare(chance, 25, 250)
-    assert matches > 10_000, "most filters match nothing, and prove nothing"
+    assert matches > (10_000 if seed else 1_000), "most filters match nothing, and prove nothing"
 
 
 @functools.cache
@@ -110,7 +112,7 @@ def test_too_deep_and_too_long_filters_are_refused(store: vs.Store) -> None:
     with pytest.raises(vs.WhereError, match="deeper"):
         store.concepts.count(deep)
     for field in ("tags", "extra.list"):
-        with pytest.raises(vs.WhereError, match="500 terms and values"):
+        with pytest.raises(vs.WhereError, match="500 terms and values of has_all"):
             store.concepts.count({f"{field}__has_all": [str(n) for n in range(600)]})
         store.concepts.count({f"{field}__has_all": [str(n) for n in range(499)]})
     with pytest.raises(vs.WhereError, match="500 terms"):

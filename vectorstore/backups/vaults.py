@@ -85,7 +85,7 @@ def vault_at(place: str | os.PathLike[str], *, create: bool) -> Vault:
     if "://" in text and not text.startswith("file://"):
         return RemoteVault(text)
     path = Path(text.removeprefix("file://")).absolute()
-    if not create and not (path / GENERATIONS).is_dir():
+    if not create and not os.path.isdir(path / GENERATIONS):  # Path.is_dir raises for names that are none
         raise StoreError(f"{path} holds no backups; make one with store.backup({str(path)!r})")
     if create:
         strangers = set(os.listdir(path)) - {FILES, GENERATIONS, LOCK} if path.is_dir() else set()

@@ -35,7 +35,7 @@ def read(
             raise ValidationError(f"a table in memory takes neither format nor options, got {format or options!r}")
         return read_frame(source, kind, kind_of), "table"
     path = Path(source).absolute()
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises for names that are none
         raise ValidationError(f"{path}: there is no such file or folder")
     name = format or _told(path)
     if name not in NAMES:

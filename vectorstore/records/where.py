@@ -121,7 +121,7 @@ def _parse(where: object, schema: Schema[Any], at: str, depth: int, budget: list
             if term.operator == "has_all" and isinstance(term.value, tuple):
                 budget[0] -= len(term.value)  # each is a condition of its own
                 if budget[0] < 0:
-                    raise WhereError(f"{schema.table}.{here}: more than {MAX_TERMS} terms and values that all must be there")
+                    raise WhereError(f"{schema.table}.{here}: more than {MAX_TERMS} terms and values of has_all")
             parts.append(term)
     return And(tuple(parts))
 

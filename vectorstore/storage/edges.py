@@ -6,7 +6,6 @@ edge is says its `weight`, else its `confidence`; an edge of a kind with neither
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args

@@ -84,7 +84,9 @@ def _scalar(target: str, first: list[Value], term: Term) -> tuple[str, list[Valu
     if operator == "startswith":
         return f"substr({target}, 1, length(?)) = ?", [*first, value, value]
     if operator == "endswith":
-        return f"(? = '' OR substr({target}, -length(?)) = ?)", [value, *first, value, value]
+        if value == "":  # the last 0 characters would be all of them
+            return f"{target} IS NOT NULL", first
+        return f"substr({target}, -length(?)) = ?", [*first, value, value]
     return f"{target} GLOB ?", [*first, value]
 
 
