@@ -44,12 +44,11 @@ from vectorstore.storage.connection import (
 from vectorstore.storage.history import refuse_foreign
 from vectorstore.storage.lock import WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
-from vectorstore.storage.transaction import Transaction
+from vectorstore.storage.transaction import First, Transaction
 
 log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
 LOCK = "store.lock"
-First = Callable[[Connection], None]
 
 
 class Catalog:
@@ -317,12 +316,13 @@ class Catalog:
                 now = to_micros(self.clock())
                 raised = "UPDATE state SET seq = seq + 1, at = ? RETURNING seq"
                 seq = connection.execute(*(["SELECT seq FROM state"] if aside else [raised, (now,)])).fetchone()[0]
+            self._current = Transaction(connection, seq, now)
+            self._owner = threading.get_ident()
         except BaseException:
+            self._owner = self._current = None
             self._rollback()
             self._lock.release()
             raise
-        self._owner = threading.get_ident()
-        self._current = Transaction(connection, seq, now)
         return self._current
 
     def _rollback(self) -> bool:
@@ -379,11 +379,8 @@ class Catalog:
     def checkpoint(self) -> None:
         """Move the WAL into the main file and empty it, as far as readers allow."""
         if self.root is not None and not self.read_only:
-            self._lock.acquire()
-            try:
+            with self._lock:
                 empty_wal(self._writer_connection(), self._timeout)
-            finally:
-                self._lock.release()
 
     def vacuum(self) -> None:
         """Give free pages back to the file system, a few at a time; writers take their turns in between.
@@ -391,12 +388,9 @@ class Catalog:
         A catalog that was made before format 4 is copied whole, once, under the write lock.
         """
         while True:
-            self._lock.acquire()
-            try:
+            with self._lock:
                 if give_back(self._writer_connection()):
                     return
-            finally:
-                self._lock.release()
 
     def close(self) -> None:
         """Close every connection; safe to call twice."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -183,16 +184,18 @@ class translated:  # noqa: N801 - used like a function; a generator would cost a
 class Reading:
     """One read transaction on a connection; within another one of the connection it is the outer snapshot."""
 
-    __slots__ = ("_connection", "_nested", "_root")
+    __slots__ = ("_connection", "_nested", "_root", "_thread")
 
     def __init__(self, connection: Connection, root: Path | None) -> None:
         self._connection = connection
         self._root = root
         self._nested = connection.in_transaction
+        self._thread = 0
 
     def __enter__(self) -> Connection:
         """The connection, in its snapshot from the first statement on."""
         if not self._nested:
+            self._thread = threading.get_ident()
             with translated(self._root):
                 self._connection.execute("BEGIN")
         return self._connection
@@ -202,8 +205,15 @@ class Reading:
         if self._nested:
             return
         self._connection.execute("COMMIT")
+        self._thread = 0
         if error is not None:
             _translate(error, self._root)
+
+    def __del__(self) -> None:
+        """Let go of a snapshot that a Ctrl-C, at the first or last moment of a read, has left behind."""
+        if getattr(self, "_thread", 0) == threading.get_ident():
+            with contextlib.suppress(SqliteError):
+                self._connection.execute("COMMIT")
 
 
 def _translate(error: BaseException, root: Path | None) -> None:
