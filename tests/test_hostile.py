@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import itertools
@@ -400,3 +401,41 @@ def test_nothing_in_a_store_runs_and_every_error_is_typed(harm: str, whole: Path
 def _ours(event: str) -> bool:
     """Classes of kinds that the store declares are made by pydantic, and dataclasses by exec of their own text."""
     return event.startswith(("exec (<code object", "compile"))
+
+
+def test_a_foreign_trigger_never_runs(whole: Path, tmp_path: Path) -> None:
+    """SQL in the catalog would run with our own writes: they are refused until it is put aside."""
+    root = Path(shutil.copytree(whole, tmp_path / "kb"))
+    run_sql(
+        root,
+        "CREATE TRIGGER evil AFTER UPDATE ON state BEGIN DELETE FROM vectors; END",
+        "CREATE TRIGGER _past_concepts_update AFTER UPDATE ON concepts BEGIN DELETE FROM concepts_tags; END",
+    )
+    with vs.open(root, embedder="hash:32", auto_publish=False) as store:
+        before = store.concepts.search("name 5", k=5).ids
+        for write in (
+            lambda: store.concepts.upsert({"id": "c1", "name": "again"}),
+            lambda: store.concepts.delete("c1"),
+            store.flush,
+            lambda: store.concepts.purge(["c1"]),
+        ):
+            with pytest.raises(vs.CorruptError, match="trigger '(evil|_past_concepts_update)' was not made by"):
+                write()
+        assert len(store.concepts) == 600 and store.concepts.search("name 5", k=5).ids == before
+        assert {finding.where for finding in store.check().findings} == {
+            "trigger evil",
+            "trigger _past_concepts_update",
+        }
+        assert store.repair(dry_run=False).remaining == ()
+        assert {aside.id for aside in store.quarantined} == {"evil", "_past_concepts_update"}
+        store.concepts.upsert({"id": "c1", "name": "again"})
+        assert len(store.concepts) == 600 and store.check().findings == ()
+
+
+def test_a_packed_bomb_is_no_state(store: vs.Store, tmp_path: Path) -> None:
+    """A state of a few kilobytes that would fill the memory."""
+    path = tmp_path / "bomb.state"
+    path.write_bytes(gzip.compress(b'{"x": "' + b" " * (80 << 20) + b'"}'))
+    state = store.state("agent")
+    with pytest.raises(vs.CorruptError, match="200 times larger"):
+        state.read(path)

@@ -15,6 +15,7 @@ readers. Each step is one small function here, so that a crash test can stop the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vectorstore.errors import CorruptError
+from vectorstore.errors import CorruptError, ValidationError
 
 Buffer = bytes | memoryview | mmap.mmap
 TEMPORARY = ".tmp"
@@ -204,6 +205,21 @@ class DiskFolder:
         if name != os.path.basename(name) or name in ("", ".", "..") or "\0" in name:
             raise CorruptError(f"{name!r} is no name of a file in {self.path}; it was left alone; restore a backup")
         return self.path / name
+
+
+def as_path(value: str | os.PathLike[str]) -> Path:
+    """The absolute path.
+
+    Raises:
+        ValidationError: no file can have that name: it is too long, or holds a NUL or a lone surrogate.
+    """
+    path = Path(value).absolute()
+    try:
+        os.lstat(path)
+    except (ValueError, OSError) as error:
+        if not isinstance(error, OSError) or error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+            raise ValidationError(f"{str(path)[:200]!r}: no file can be called so: {error!s:.200}") from None
+    return path
 
 
 def make_folder(path: Path) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's or pysqlite3: it decides
 
-from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreError, ValidationError
+from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreClosed, StoreError, ValidationError
 from vectorstore.ids import fold
 
 Connection = sqlite3.Connection
@@ -204,7 +204,8 @@ class Reading:
         """Let the snapshot go."""
         if self._nested:
             return
-        self._connection.execute("COMMIT")
+        with translated(self._root):
+            self._connection.execute("COMMIT")
         self._thread = 0
         if error is not None:
             _translate(error, self._root)
@@ -224,6 +225,8 @@ def _translate(error: BaseException, root: Path | None) -> None:
         raise ValidationError("a whole number beyond 64 bits is in no store") from None
     if not isinstance(error, DatabaseError):
         return
+    if "closed database" in str(error):  # another thread has closed the store meanwhile
+        raise StoreClosed("the store is closed; open it again with vs.open(...)") from None
     name = getattr(error, "sqlite_errorname", "")
     if isinstance(error, OperationalError):
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

@@ -38,7 +38,7 @@ class WriteLock:
         deadline = time.monotonic() + limit
         taken: list[bool] = []
         try:
-            taken.extend(map(self._threads.acquire, (True,), (limit,)))  # noted by one instruction, so a Ctrl-C frees it
+            taken.extend(map(self._threads.acquire, (True,), (limit,)))  # noted at once: a Ctrl-C frees it
             if not taken[0]:
                 raise StoreBusy(f"another thread held the write lock for {limit:g} s; retry, or raise timeout=")
             if self._path is not None:
