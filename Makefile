@@ -67,6 +67,10 @@ fuzz: install ## try random and hostile input at length; 15 minutes
 	  $(BIN)/python -m pip --disable-pip-version-check --no-input install -q "atheris>=3,<4" || true
 	$(BIN)/python -m pytest -n 2 -m fuzz $(ARGS)
 
+# SOAK_SECONDS=3600 for a night; SOAK_REPORT=file keeps the figures.
+soak: install ## use a store for ten minutes as if for months: nothing may grow, nothing slow down
+	$(BIN)/python -m pytest -m soak -s $(ARGS)
+
 bench: install ## measure the life of a store
 	$(BIN)/python benchmarks/lifecycle.py
 
@@ -75,6 +79,10 @@ gate: install ## fail when an operation has become slower than its stored baseli
 
 bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, LanceDB, Qdrant Edge and others
 	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-trust: install .venv-peers/.installed ## kill, race, starve and erase a store beside Chroma, LanceDB, txtai, Milvus Lite and others
+	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -q -c constraints.txt -r benchmarks/peers/trust.txt
+	.venv-peers/bin/python -m benchmarks.trust $(ARGS)
 
 # The peers stay out of .venv. They bring no torch: all systems are given the same ready vectors.
 .venv-peers/.installed: benchmarks/peers/requirements.txt pyproject.toml

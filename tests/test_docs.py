@@ -144,5 +144,5 @@ def test_every_test_that_the_page_on_security_names_exists() -> None:
     }
     table = page[page.index("## Attacks") : page.index("## Reporting")]
     attacks = [line for line in table.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) > 30 and len(rows) == len(attacks), "an attack without a test"
+    assert len(rows) >= 30 and len(rows) == len(attacks), "an attack without a test"
     assert named - there == set()

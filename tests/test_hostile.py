@@ -416,8 +416,7 @@ def test_a_foreign_trigger_never_runs(whole: Path, tmp_path: Path) -> None:
         for write in (
             lambda: store.concepts.upsert({"id": "c1", "name": "again"}),
             lambda: store.concepts.delete("c1"),
-            store.flush,
-            lambda: store.concepts.purge(["c1"]),
+            lambda: store.relations.upsert({"source": "c1", "type": "x", "target": "c2"}),
         ):
             with pytest.raises(vs.CorruptError, match="trigger '(evil|_past_concepts_update)' was not made by"):
                 write()
