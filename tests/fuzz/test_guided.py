@@ -23,6 +23,6 @@ def test_no_input_that_reaches_new_code_raises_anything_but_an_error_of_ours(par
         cwd=Path(__file__).parents[2], capture_output=True, text=True, errors="replace", timeout=SECONDS * 8 + 60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    runs = re.search(r"Done (\d+) in", done.stderr)
+    runs = re.search(r"Done (\d+) runs", done.stderr)
     assert runs is not None and int(runs[1]) > 1000, done.stderr[-500:]
     print(f"{parser}: {runs[1]} inputs")
