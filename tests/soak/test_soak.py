@@ -84,7 +84,7 @@ def churn(store: vs.Store, turn: int, chance: random.Random) -> None:
         )
     state = store.state("soak")
     state["turn"] = turn
-    state.save()
+    state.save(merge=True)
     if turn % 5 == 0:
         store.flush()
     if turn % 10 == 0:

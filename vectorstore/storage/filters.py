@@ -53,13 +53,23 @@ def _inner(term: Term, field: str, path: str) -> tuple[str, list[Value]]:
         return _scalar(found, [path], term)
     if term.operator in _TEXTUAL:
         return _scalar(f"CASE json_type({field}, ?) WHEN 'text' THEN {found} END", [path, path], term)
-    plain = f"CASE WHEN json_type({field}, ?) NOT IN ('array', 'object') THEN {found} END"
+    first: list[Value] = [path]
+    if _meets_lists(term):
+        found, first = f"CASE WHEN json_type({field}, ?) NOT IN ('array', 'object') THEN {found} END", [path, path]
     if isinstance(term.value, tuple) and None in term.value:
         some = Term(term.column, term.path, "in", tuple(value for value in term.value if value is not None))
-        inside, values = _scalar(plain, [path, path], some)
-        either = f"({inside} OR {found} IS NULL)"
+        inside, values = _scalar(found, first, some)
+        either = f"({inside} OR json_extract({field}, ?) IS NULL)"
         return either if term.operator == "in" else f"{either} IS NOT TRUE", [*values, path]
-    return _scalar(plain, [path, path], term)
+    return _scalar(found, first, term)
+
+
+def _meets_lists(term: Term) -> bool:
+    """Whether the text of a list or an object could pass; that costs as much again, and it seldom can."""
+    wanted = term.value if isinstance(term.value, tuple) else (term.value,)
+    if term.operator in _COMPARE:
+        return term.operator in ("gt", "gte") or isinstance(term.value, str)
+    return any(isinstance(value, str) and value.startswith(("[", "{")) for value in wanted)
 
 
 def _scalar(target: str, first: list[Value], term: Term) -> tuple[str, list[Value]]:
