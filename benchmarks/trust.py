@@ -279,8 +279,8 @@ def table(found: dict[str, Any]) -> str:
         missing = " | ".join(f"{k[name]} of {k['sampled']}" for name in ("missing_by_id", "missing_by_vector"))
         unreadable = _cell(", ".join([str(k["unreadable"]), *k["problems"]]))
         lines.append(
-            f"| {each['name']} | {each['durable']} | {k['rounds']} | {k['acknowledged']:,} | {k['lost']:,} | {missing} | "
-            f"{unreadable} |"
+            f"| {each['name']} | {each['durable']} | {k['rounds']} | {k['acknowledged']:,} | {k['lost']:,} "
+            f"| {missing} | {unreadable} |"
         )
     lines += [
         "",
