@@ -346,7 +346,7 @@ class Edge(Contestant):
         return int(self._shard.count(self._edge.CountRequest(exact=True)))
 
     def has(self, number: int) -> bool:
-        return bool(self._shard.retrieve([number]))
+        return bool(self._shard.retrieve([number], False, False))
 
     def find(self, number: int, k: int = 1, bucket: int | None = None) -> list[int]:
         edge, only = self._edge, None
