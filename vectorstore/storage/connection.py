@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlite_utils import Database
@@ -20,7 +21,18 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's
 from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreClosed, StoreError, ValidationError
 from vectorstore.ids import fold
 
-Connection = sqlite3.Connection
+
+class Connection(sqlite3.Connection):  # type: ignore[misc]  # sqlite-utils decides which module it is
+    """A connection and its `turn`: held by the thread that runs statements on it, and by whoever closes it.
+
+    To close one while another thread is in the middle of a statement would end the process.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.turn = threading.RLock()
+
+
 SqliteError = sqlite3.Error
 OperationalError = sqlite3.OperationalError
 IntegrityError = sqlite3.IntegrityError
@@ -42,13 +54,14 @@ def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable
         now: what `now_micros()` gives in SQL, one value throughout a statement.
     """
     try:
-        connection = sqlite3.connect(
+        connection: Connection = sqlite3.connect(
             uri,
             uri=True,
             timeout=timeout,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
+            factory=Connection,
         )
     except OperationalError as error:
         raise StoreError(f"{uri}: SQLite cannot open it: {error}") from error
@@ -196,25 +209,39 @@ class Reading:
         """The connection, in its snapshot from the first statement on."""
         if not self._nested:
             self._thread = threading.get_ident()
-            with translated(self._root):
-                self._connection.execute("BEGIN")
+            self._connection.turn.acquire()
+            try:
+                with translated(self._root):
+                    self._connection.execute("BEGIN")
+            except BaseException:
+                self._let_go()
+                raise
         return self._connection
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Let the snapshot go."""
         if self._nested:
             return
-        with translated(self._root):
-            self._connection.execute("COMMIT")
-        self._thread = 0
+        try:
+            with translated(self._root):
+                self._connection.execute("COMMIT")
+        finally:
+            self._thread = 0
+            self._connection.turn.release()
         if error is not None:
             _translate(error, self._root)
 
     def __del__(self) -> None:
         """Let go of a snapshot that a Ctrl-C, at the first or last moment of a read, has left behind."""
         if getattr(self, "_thread", 0) == threading.get_ident():
-            with contextlib.suppress(SqliteError):
-                self._connection.execute("COMMIT")
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with contextlib.suppress(SqliteError):
+            self._connection.execute("COMMIT")
+        self._thread = 0
+        with contextlib.suppress(RuntimeError):  # it was not taken yet
+            self._connection.turn.release()
 
 
 def _translate(error: BaseException, root: Path | None) -> None:
