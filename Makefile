@@ -6,7 +6,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser check crash bench bench-peers gate notebooks docs clean
+.PHONY: help install demo test browser check crash bench bench-peers gate notebooks docs package clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -61,8 +61,9 @@ check: install ## lint, formatting, types, floors
 crash: install ## run the tests that kill processes
 	$(BIN)/python -m pytest -m crash $(ARGS)
 
-bench: install ## measure the life of a store
-	$(BIN)/python benchmarks/lifecycle.py
+# DATA=FOLDER adds data that the repository has none of; ARGS="retrieval clusters" measures only these.
+bench: install ## measure everything, write the report and the README's tables
+	$(BIN)/python -m benchmarks.run $(if $(DATA),--data $(DATA)) $(ARGS)
 
 gate: install ## fail when an operation has become slower than its stored baseline
 	$(BIN)/python benchmarks/gate.py $(ARGS)
@@ -82,6 +83,10 @@ bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, La
 notebooks: install ## execute the notebooks
 	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/python -m nbconvert --to notebook --execute --inplace --coalesce-streams \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 $(NOTEBOOKS)
+
+# What a clean environment weighs and takes is measured by `make bench ARGS=packaging`.
+package: install ## build wheel and sdist, and try them away from the repository
+	$(BIN)/python -m pytest -n 0 tests/test_packaging.py $(ARGS)
 
 docs: install ## build the documentation site into build/site
 	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[docs]"
