@@ -259,8 +259,31 @@ def _opened(one: dict[str, Any]) -> float:
     return median(run["open_s"] + run["first_answer_s"] for run in one["open"])
 
 
+def installing(found: Found) -> str:
+    """What a clean environment weighs and takes."""
+    results = found("packaging")
+    one = results["installed"][0]
+    return markdown(
+        ("", ""),
+        [
+            (
+                "`pip install vectorstore` into a clean environment",
+                f"{one['bytes'] / 1e6:,.0f} MB in {one['distributions']} packages, {one['torch_bytes'] / 1e6:,.0f} MB of it "
+                f"torch {one['torch']}, {one['own_bytes'] / 1e6:.1f} MB this one; {one['seconds']:.0f} s",
+            ),
+            ("`[minilm]`, the default model, besides", f"{one['minilm_bytes'] / 1e6:,.0f} MB"),
+            (
+                "`import vectorstore`; and a store made, filled and closed, no model",
+                f"{one['import'] * 1e3:.0f} ms; {one['import, open, add'] * 1e3:.0f} ms",
+            ),
+            ("and the first text of a process embedded by the default model", f"{one['first_text']:.1f} s"),
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[Found], str]] = {
     "growth": growth,
+    "installing": installing,
     "knowledge": knowledge,
     "memory": memory,
     "peers": peers,

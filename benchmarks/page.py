@@ -140,6 +140,7 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Results], Figure] | str], ...] = 
     ("clusters", "Clusters", "", draw_clusters),
     ("remembering", "Long memory", "memory", ""),
     ("work", "Work", "work", draw_work),
+    ("packaging", "Installing", "installing", ""),
 )
 FULL = {
     "lifecycle": "the life of a store",

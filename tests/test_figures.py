@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import figures, page, run
+from benchmarks import figures, page, run, terminal
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,3 +71,19 @@ def test_every_part_of_make_bench_is_a_script() -> None:
     given = run.PARTS["retrieval"](None, ROOT)
     assert (Path(given[0]) / "vectors.npz").exists(), "without more data, the set that ships"
     assert all(Path(one).exists() for one in run.PARTS["clusters"](None, ROOT))
+
+
+def test_the_picture_of_a_terminal_shows_the_readmes_commands_and_asks_no_server() -> None:
+    picture = html.unescape(terminal.PICTURE.read_text(encoding="utf-8")).replace("\xa0", " ")
+    seen = " ".join(re.findall(r">([^<>]*)</text>", picture))
+
+    for command in terminal.COMMANDS:
+        assert command.partition(" --field")[0] in seen
+    assert "queen" in seen and set(re.findall(r"https?://[^\"') ]+", picture)) == {"http://www.w3.org/2000/svg"}
+
+
+@pytest.mark.slow
+def test_a_terminal_is_drawn_from_what_commands_show() -> None:
+    assert "kb" in terminal.shown(("vectorstore init kb", "vectorstore stats kb"))
+    with pytest.raises(RuntimeError, match="vectorstore nonsense"):
+        terminal.shown(("vectorstore nonsense",))
