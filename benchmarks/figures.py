@@ -161,7 +161,7 @@ def retrieval(found: Found) -> str:
         ("dense, exact", ""): "meaning (MiniLM)",
         ("hybrid, weighted", "unicode61"): 'both (`mode="hybrid"`)',
         ("hybrid, weighted", "porter"): 'both, with stems (`tokenizer="porter"`)',
-        ("hybrid, weighted, re-ranked", "porter"): "· and re-ranked by sentences",
+        ("hybrid, weighted, re-ranked", "porter"): "· and re-ranked, titles counted again",
     }
     sets = results["sets"]
     rows: Rows = []
@@ -268,8 +268,8 @@ def installing(found: Found) -> str:
         [
             (
                 "`pip install vectorstore` into a clean environment",
-                f"{one['bytes'] / 1e6:,.0f} MB in {one['distributions']} packages, {one['torch_bytes'] / 1e6:,.0f} MB of it "
-                f"torch {one['torch']}, {one['own_bytes'] / 1e6:.1f} MB this one; {one['seconds']:.0f} s",
+                f"{one['bytes'] / 1e6:,.0f} MB in {one['distributions']} packages, {one['torch_bytes'] / 1e6:,.0f} MB "
+                f"of it torch {one['torch']}, {one['own_bytes'] / 1e6:.1f} MB this one; {one['seconds']:.0f} s",
             ),
             ("`[minilm]`, the default model, besides", f"{one['minilm_bytes'] / 1e6:,.0f} MB"),
             (

@@ -158,7 +158,7 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"{results['machine']}. Wheel {results['wheel_bytes'] / 1e6:.1f} MB, "
         f"sdist {results['sdist_bytes'] / 1e6:.1f} MB. Each installed from the wheel into an environment of its own, "
-        f"away from the repository; medians of {TURNS - 1} processes. Weights are bytes of files, compiled ones included.",
+        f"away from the repository; medians of {TURNS - 1} processes. Weights are bytes of files, compiled ones too.",
         "",
         "| | " + " | ".join(f"Python {one['python']}" for one in results["installed"]) + " |",
         "|---|" + "---:|" * len(results["installed"]),

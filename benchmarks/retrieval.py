@@ -1,10 +1,10 @@
 """Retrieval quality on judged sets: dense, text by each tokenizer, hybrid, and re-ranked.
 
-    python benchmarks/retrieval.py tests/data/scifact FOLDER... [--rerank sentences | --rerank MODEL]
+    python benchmarks/retrieval.py tests/data/scifact FOLDER... [--rerank titles | --rerank MODEL]
 
 Each folder has the layout of BEIR (`benchmarks/beir.py`). Texts are embedded by all-MiniLM-L6-v2 in float32 and the
-vectors are kept in `--cache`; a folder with a `vectors.npz` brings its own. `--rerank sentences` puts the best 100 of
-each list in order again by the same model's vectors of their sentences; another value names a cross-encoder. Writes
+vectors are kept in `--cache`; a folder with a `vectors.npz` brings its own. `--rerank titles` puts the best 100 of
+each list in order again by the same model's vectors of texts and titles; another value names a cross-encoder. Writes
 `results/retrieval.json` and `retrieval.md`.
 """
 
@@ -37,9 +37,8 @@ def measure(folder: Path, split: str, cache: Path, rerank: str | None = None) ->
     own, embedder = folder / "vectors.npz", vs.SentenceEmbedder(precision="float32")
     embedded = beir.shipped(own) if own.exists() else beir.embedded(judged, cache, embedder)
     reranker: Any = None
-    if rerank == "sentences":
-        # At the machine's own precision: it is 50,000 sentences, and they only re-rank.
-        reranker = beir.BestSentence(judged, *embedded, cache, vs.SentenceEmbedder())
+    if rerank == "titles":
+        reranker = beir.Titles(judged, *embedded, cache, embedder)
     elif rerank:
         reranker = vs.CrossEncoder(rerank)
     rows: list[dict[str, Any]] = []
@@ -104,10 +103,8 @@ def _cell(row: dict[str, Any], key: str) -> str:
 
 
 def _how(rerank: str | None) -> str:
-    if rerank == "sentences":
-        return (
-            " Re-ranked: the best 100, by the same model's cosine to the whole text plus that to its nearest sentence."
-        )
+    if rerank == "titles":
+        return " Re-ranked: the best 100, by the same model's cosine to the whole text plus that to its title."
     return f" Re-ranked: the best 100, by {rerank}." if rerank else ""
 
 
@@ -116,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measure retrieval quality on judged sets in BEIR's layout.")
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--split", default="test", help="which judgements (default: test)")
-    parser.add_argument("--rerank", help="`sentences`, or a cross-encoder's name or folder")
+    parser.add_argument("--rerank", help="`titles`, or a cross-encoder's name or folder")
     parser.add_argument("--out", type=Path, default=RESULTS)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--cache", type=Path, default=home / "vectorstore" / "benchmarks")

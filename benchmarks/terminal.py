@@ -19,7 +19,7 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "terminal.svg"
-WIDTH = 108
+WIDTH = 116
 COMMANDS = (
     "vectorstore init kb",
     'vectorstore add kb concepts --field name=king --field domain=royalty --field definition="a male monarch"',
@@ -51,12 +51,12 @@ def shown(commands: tuple[str, ...]) -> str:
                 cwd=folder,
                 env=environment,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.PIPE,
                 text=True,
                 check=False,
             )
             if done.returncode:
-                raise RuntimeError(f"{command}\n{done.stdout}")
+                raise RuntimeError(f"{command}\n{done.stdout}{done.stderr}")
             console.print(Text.from_ansi(done.stdout.replace(folder + "/", "").rstrip()))
     # A page asks no other server for a font: the reader's own fixed-width one is drawn with.
     return FACE.sub("", console.export_svg(title="vectorstore", unique_id="terminal")).replace("Fira Code", "monospace")

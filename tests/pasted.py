@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<shown>.*?)```\n)?", re.DOTALL)
+DATA = Path(__file__).parent / "data"
 NUMBER = re.compile(r"-?\d+\.\d+")
 NEAR = 0.021
 """Printed numbers may differ by so much: processors that multiply bfloat16 differ from others in the third digit."""
@@ -85,22 +89,36 @@ def same(said: str, printed: str) -> bool:
     return all(abs(float(one) - float(other)) <= NEAR for one, other in both)
 
 
-def write(page: Path) -> None:
-    """Run a page and write what its blocks print below them."""
+def prepared(folder: Path, page: Path) -> Path:
+    """The folder in which a page's examples run, with what the page says is there."""
+    folder.mkdir(parents=True)
+    if page.stem == "chroma":
+        with zipfile.ZipFile(DATA / "chroma" / "folder.zip") as packed:
+            packed.extractall(folder / "chroma")
+    if page.stem == "lancedb":
+        shutil.copy(DATA / "lancedb" / "notes.parquet", folder)
+    return folder
+
+
+def write(pages: list[Path]) -> None:
+    """Run pages, and write what their blocks print below them; a page that fails stays as it is."""
     with tempfile.TemporaryDirectory() as folder:
-        (printed,) = run([(Path(folder) / "page", [one.code for one in examples(page)])])
-    if len(printed) < len(examples(page)) or "Traceback" in printed[-1]:
-        sys.exit(f"{page}: {printed[-1]}")
-    outputs = iter(printed)
+        places = [prepared(Path(folder) / f"{place}", page) for place, page in enumerate(pages)]
+        blocks = [[one.code for one in examples(page)] for page in pages]
+        printed = run(list(zip(places, blocks, strict=True)), timeout=1_000)
+    for page, outputs in zip(pages, printed, strict=True):
+        if len(outputs) < len(examples(page)) or "Traceback" in outputs[-1]:
+            print(f"{page}: {outputs[-1]}")
+            continue
+        shown = iter(outputs)
 
-    def filled(at: re.Match[str]) -> str:
-        text = next(outputs)
-        return f"```python\n{at['code']}```\n" + (f"\n```text\n{text}```\n" if text else "")
+        def filled(at: re.Match[str], shown: Iterator[str] = shown) -> str:
+            text = next(shown)
+            return f"```python\n{at['code']}```\n" + (f"\n```text\n{text}```\n" if text else "")
 
-    page.write_text(BLOCK.sub(filled, page.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"{page}: {len(printed)} examples")
+        page.write_text(BLOCK.sub(filled, page.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"{page}: {len(outputs)} examples")
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        write(Path(name))
+    write([Path(name) for name in sys.argv[1:]])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 import subprocess
-import zipfile
 from pathlib import Path
 
 from tests import pasted
@@ -15,26 +13,14 @@ from tests import pasted
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if pasted.examples(page)]
-DATA = ROOT / "tests" / "data"
 TWICE = ("haystack", "langchain", "llamaindex", "mcp")
 """Guides that can be pasted again, in the folder that the first time left."""
-
-
-def prepared(folder: Path, page: Path) -> Path:
-    """The folder in which a page's examples run, with what the page says is there."""
-    folder.mkdir(parents=True)
-    if page.stem == "chroma":
-        with zipfile.ZipFile(DATA / "chroma" / "folder.zip") as packed:
-            packed.extractall(folder / "chroma")
-    if page.stem == "lancedb":
-        shutil.copy(DATA / "lancedb" / "notes.parquet", folder)
-    return folder
 
 
 def test_every_example_of_the_documentation_prints_what_stands_below_it(tmp_path: Path) -> None:
     """In one process, as importing torch takes longer than all of them; the guides twice."""
     listed = [(page, turn) for page in PAGES for turn in range(2 if page.stem in TWICE else 1)]
-    folders = {page: prepared(tmp_path / page.stem, page) for page in PAGES}
+    folders = {page: pasted.prepared(tmp_path / page.stem, page) for page in PAGES}
     printed = pasted.run([(folders[page], [one.code for one in pasted.examples(page)]) for page, _ in listed])
 
     wrong = []
