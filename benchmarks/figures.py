@@ -161,7 +161,6 @@ def retrieval(found: Found) -> str:
         ("dense, exact", ""): "meaning (MiniLM)",
         ("hybrid, weighted", "unicode61"): 'both (`mode="hybrid"`)',
         ("hybrid, weighted", "porter"): 'both, with stems (`tokenizer="porter"`)',
-        ("hybrid, weighted, re-ranked", "porter"): "· and re-ranked, titles counted again",
     }
     sets = results["sets"]
     rows: Rows = []
@@ -256,7 +255,7 @@ def growth(found: Found) -> str:
 
 
 def _opened(one: dict[str, Any]) -> float:
-    return median(run["open_s"] + run["first_answer_s"] for run in one["open"])
+    return float(median(run["open_s"] + run["first_answer_s"] for run in one["open"]))
 
 
 def installing(found: Found) -> str:

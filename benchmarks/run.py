@@ -42,7 +42,7 @@ def _lifecycle(data: Path | None, scratch: Path) -> list[str]:
 
 
 def _retrieval(data: Path | None, scratch: Path) -> list[str]:
-    more = sorted((data / "retrieval").iterdir()) if _found(data, "retrieval") else []
+    more = sorted((data / "retrieval").iterdir()) if data and _found(data, "retrieval") else []
     known = [SETS / "scifact", *(folder for folder in more if folder.name != "scifact")]
     return [*map(str, known), "--rerank", "titles"]
 

@@ -50,8 +50,7 @@ def shown(commands: tuple[str, ...]) -> str:
                 words,
                 cwd=folder,
                 env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 check=False,
             )

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vectorstore.errors import ValidationError
 from vectorstore.files import replace_file
 from vectorstore.tabular import pyarrow
@@ -97,8 +95,8 @@ def _neighbours(
         part = ids[start : start + BLOCK]
         vectors = collection.vectors(part, space)
         for id, hits in zip(part, collection.search_many(vectors, k=count + 1, space=space), strict=True):
-            near = [(places[hit.id], hit.distance) for hit in hits if hit.id != id and hit.id in places][:count]
-            found.append({"ids": [place for place, _ in near], "distances": np.float32([far for _, far in near])})
+            near = [hit for hit in hits if hit.id != id and hit.id in places][:count]
+            found.append({"ids": [places[hit.id] for hit in near], "distances": [hit.distance for hit in near]})
     return found
 
 
