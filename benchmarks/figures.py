@@ -268,14 +268,17 @@ def installing(found: Found) -> str:
             (
                 "`pip install vectorstore` into a clean environment",
                 f"{one['bytes'] / 1e6:,.0f} MB in {one['distributions']} packages, {one['torch_bytes'] / 1e6:,.0f} MB "
-                f"of it torch {one['torch']}, {one['own_bytes'] / 1e6:.1f} MB this one; {one['seconds']:.0f} s",
+                f"of it torch {one['torch']}, {one['own_bytes'] / 1e6:.1f} MB this one",
             ),
             ("`[minilm]`, the default model, besides", f"{one['minilm_bytes'] / 1e6:,.0f} MB"),
             (
-                "`import vectorstore`; and a store made, filled and closed, no model",
+                "CPU time of `import vectorstore`; and of a store made and filled, no model",
                 f"{one['import'] * 1e3:.0f} ms; {one['import, open, add'] * 1e3:.0f} ms",
             ),
-            ("and the first text of a process embedded by the default model", f"{one['first_text']:.1f} s"),
+            (
+                "and of the first text of a process, by the default model (torch is imported)",
+                f"{one['first_text']:.1f} s",
+            ),
         ],
     )
 
