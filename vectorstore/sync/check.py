@@ -30,8 +30,9 @@ from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import past, trail
-from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
+from vectorstore.sync.core import INDEX, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
+from vectorstore.sync.telling import Progress, growing
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
 from vectorstore.vectors.arrays import lengths
 from vectorstore.vectors.segments import NAME
@@ -92,9 +93,10 @@ class CheckReport:
 
 def check(sync: Sync, progress: Progress | None = None) -> CheckReport:
     """Verify everything, changing nothing; about 40 microseconds a record."""
+    told = progress and growing(progress)
     while True:
         try:
-            return _check(sync, progress)
+            return _check(sync, told)
         except SnapshotMoved:
             continue
 

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -32,7 +32,6 @@ from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, from_bytes,
 from vectorstore.vectors.arrays import Matrix, lengths
 
 log = logging.getLogger("vectorstore")
-Progress = Callable[[int, int], None]
 INDEX = "index"
 _FILTER_BYTES = 16 * 1024 * 1024
 
@@ -370,13 +369,3 @@ class SpaceState:
 def _pending(vids: Vids, vectors: Matrix) -> Segment:
     """The vectors that wait in the catalog, as a segment in memory."""
     return Segment(0, vectors, lengths(vectors), None, vids)
-
-
-def part(progress: Progress, place: int, parts: int) -> Progress:
-    """The progress of one of several things that are done in turn, as a part of all, in percent: it never goes back."""
-    return lambda done, total: progress(100 * place + 100 * done // max(total, 1), 100 * parts)
-
-
-def after(progress: Progress, before: int) -> Progress:
-    """The progress of one chunk of several whose number is not known: so many were done before it."""
-    return lambda done, total: progress(before + done, before + total)

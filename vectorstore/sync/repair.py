@@ -22,6 +22,7 @@ from vectorstore.sync.check import CheckReport, Finding, check, file_path, unnam
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import publish, retire_index, snapshot
+from vectorstore.sync.telling import Progress, growing, span
 from vectorstore.sync.write import flush
 from vectorstore.vectors import open_segment
 from vectorstore.vectors.segments import NAME
@@ -79,21 +80,30 @@ class RepairReport:
     dry_run: bool
 
 
-def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]], int] | None = None) -> RepairReport:
+def repair(
+    sync: Sync,
+    *,
+    dry_run: bool,
+    reembed: Callable[[SpaceRow, list[str]], int] | None = None,
+    progress: Progress | None = None,
+) -> RepairReport:
     """Make derived things again, mend what the other half of the store tells, put aside what nothing tells.
 
     Args:
         sync: the store's parts.
         dry_run: only say what would be done.
         reembed: given a space and the ids whose vectors are lost, writes new ones; None leaves such findings.
+        progress: told (percent, 100), after each step of looking and each action; an action is one commit or none.
     """
-    report = check(sync)
+    told = progress and growing(progress)
+    report = check(sync, span(told, 0, 100 if dry_run else 35))
     actions = dict(_plan(sync, report, reembed))
     if dry_run:
         return RepairReport(tuple(actions), report.findings, True)
-    for action in actions.values():
+    for done, action in enumerate(actions.values(), 1):
         action()
-    return RepairReport(tuple(actions), check(sync).findings, False)
+        span(told, 35, 65)(done, len(actions))
+    return RepairReport(tuple(actions), check(sync, span(told, 65, 100)).findings, False)
 
 
 def _plan(
