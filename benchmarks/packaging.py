@@ -186,7 +186,7 @@ def table(results: dict[str, Any]) -> str:
     if results.get("resolved"):
         lines += [
             "",
-            "Extras that pip resolves from wheels alone, by version of Python:",
+            "Extras that pip resolves from wheels alone, by version of Python (those that were tried):",
             "",
             "| Python | resolves | does not |",
             "|---|---|---|",

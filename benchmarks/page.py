@@ -96,7 +96,7 @@ def draw_clusters(results: Results) -> Figure:
         axes.set_xlabel("1 is perfect; at the right: one thread's time")
         if axes is not places[0][0]:
             axes.set_yticklabels([])
-    places[0][0].legend(frameon=False, fontsize=8.5, loc="lower left")
+    places[0][0].legend(frameon=False, fontsize=8.5, loc="upper left")
     return figure
 
 
