@@ -22,7 +22,7 @@ from vectorstore.backups import Entry, Manifest, Vault, vault_at
 from vectorstore.backups.generations import pick
 from vectorstore.backups.vaults import FILES
 from vectorstore.errors import CorruptError, NewerFormat, NotAStore, StoreError
-from vectorstore.files import TEMPORARY, DiskFolder, exchange_folders, make_folder, publish_folder
+from vectorstore.files import TEMPORARY, DiskFolder, as_path, exchange_folders, make_folder, publish_folder
 from vectorstore.ids import from_micros, new_id, utc_now
 from vectorstore.storage import CATALOG, FORMAT, LOCK, Catalog, Done
 from vectorstore.storage import trail as chain
@@ -88,7 +88,7 @@ def restore(
     Cost: one read and one write of all files, and a check of the store.
     """
     vault = vault_at(source, create=False)
-    target = Path(folder).absolute()
+    target = as_path(folder)
     _refuse(target, replace)
     manifest = pick(vault, generation)
     if manifest.catalog_format > FORMAT:

@@ -18,6 +18,7 @@ from vectorstore.contracts import demand, keep, switched_on
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreClosed, StoreError
+from vectorstore.files import as_path
 from vectorstore.ids import Clock, utc_now
 from vectorstore.interchange import Exchange
 from vectorstore.keeping import Keeping, Snapshots
@@ -87,7 +88,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         telemetry: bool | None = None,
     ) -> None:
         demand(OPENING, locals())
-        root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
+        root = None if os.fspath(path) == ":memory:" else as_path(path)
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
         asked = None if tokenizer is None else check_tokenizer(tokenizer, "open")
         who, given = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder)

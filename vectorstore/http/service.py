@@ -85,8 +85,9 @@ class Route(APIRoute):
 
 
 def as_json(value: Any) -> bytes:
-    """JSON as it goes over the wire."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False).encode()
+    """JSON as it goes over the wire; what UTF-8 does not have, such as a lone surrogate, is escaped."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def answer(value: Any, status: int = 200) -> Response:

@@ -32,7 +32,7 @@ import numpy as np
 from vectorstore.collection import Collection
 from vectorstore.errors import CorruptError, NewerFormat, NotFound, SchemaChangedError, ValidationError
 from vectorstore.exporting import vectors_of_rows
-from vectorstore.files import TEMPORARY, Buffer, DiskFolder, make_folder, publish_folder, sha256
+from vectorstore.files import TEMPORARY, Buffer, DiskFolder, as_path, make_folder, publish_folder, sha256
 from vectorstore.importing import Brought, Import, Space
 from vectorstore.reason import carried
 from vectorstore.reason.manifest import FORMAT, File, KindFiles, Manifest, SnapshotReport, SpaceFiles
@@ -69,7 +69,7 @@ def save(
     Raises:
         FileExistsError: it does. OSError: the disk refused; nothing is left.
     """
-    path = path.absolute()
+    path = as_path(path)
     if path.exists() or path.is_symlink():
         raise FileExistsError(f"{path} exists already; a snapshot is a new folder")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
@@ -228,7 +228,7 @@ def load(sync: Sync, others: Others, path: Path, progress: Progress | None = Non
         DuplicateId: a record is there already. ConflictError: so are fits of clusters of that name.
         ValidationError: a record is not valid, or points to one that is neither here nor there.
     """
-    path = path.absolute()
+    path = as_path(path)
     folder = DiskFolder(path)
     manifest = _manifest(folder)
     tables = {name: _table(sync, name, kind) for name, kind in manifest.kinds.items()}

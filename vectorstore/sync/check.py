@@ -136,7 +136,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
         ]
         litter, lost = _files(sync, connection, spaces)
         findings += lost
-    if not sync.catalog.read_only:
+    if not sync.catalog.read_only and not any(finding.layer == "schema" for finding in findings):  # they would run
         findings += _text(sync)
     step()
     return CheckReport(tuple(findings), litter=tuple(litter), **totals)
@@ -149,11 +149,7 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
             yield Finding("catalog", "catalog.sqlite", str(line), mend)
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         yield Finding("catalog", f"{table} row {row}", f"points to a row of {parent} that is not there", mend)
-    ours = history.expected_triggers(connection)
-    made = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
-    for kind, name, sql in made:
-        if ours.pop(name, None) == sql:
-            continue
+    for kind, name, _ in history.foreign_objects(connection):
         yield Finding("schema", f"{kind} {name}", "was not made by vectorstore", f"drop it, or {mend}")
 
 

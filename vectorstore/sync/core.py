@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vectorstore.contracts import Watch
-from vectorstore.errors import CorruptError, DerivedError, LibraryMissing, NotFound
+from vectorstore.errors import CorruptError, DerivedError, LibraryMissing, NotFound, RecipeError
 from vectorstore.files import Buffer, DiskFolder, Folder, MemoryFolder, sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import Row
@@ -32,6 +33,7 @@ from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, from_bytes,
 from vectorstore.vectors.arrays import Matrix, lengths
 
 log = logging.getLogger("vectorstore")
+_SPACE = re.compile(r"(?:[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)?")
 INDEX = "index"
 _FILTER_BYTES = 16 * 1024 * 1024
 
@@ -80,6 +82,8 @@ class Sync:
         with self._lock:
             found = self._folders.get((what, space))
             if found is None:
+                if not _SPACE.fullmatch(space):
+                    raise CorruptError(f"{space!r} is no name of a vector space; restore a backup")
                 found = MemoryFolder() if self.root is None else DiskFolder(self.root / what / space)
                 self._folders[(what, space)] = found
             return found
@@ -222,9 +226,12 @@ class SpaceState:
     def _load(self, connection: Connection, space: SpaceRow, seq: int, base: Live | None) -> Live:
         opened = {segment.id: segment for segment in base.segments} if base is not None else {}
         found = rows.segments_of(connection, space.id)
-        artifact = rows.artifact_of(connection, space.id, INDEX)
         problem: str | None = None
         first: tuple[int, ...] = ()
+        try:
+            artifact = rows.artifact_of(connection, space.id, INDEX)
+        except CorruptError as error:
+            artifact, problem = None, f"{error}; answers are exact"
         if artifact is not None:
             first = artifact.segments
             if not set(first) <= {row.id for row in found}:
@@ -255,12 +262,13 @@ class SpaceState:
                 rows=artifact.rows,
                 dim=space.dim,
             )
-        except (CorruptError, DerivedError) as error:
+            curve = Curve.from_dict(artifact.points)
+        except (CorruptError, DerivedError, RecipeError, KeyError, TypeError, ValueError) as error:
             mend = "" if isinstance(error, LibraryMissing) else "; run: vectorstore rebuild"
             problem = f"the index cannot be used ({error}); answers are exact{mend}"
             log.warning("%s: %s", self.name, problem)
             return dataclasses.replace(live, index_problem=problem)
-        return dataclasses.replace(live, index=index, curve=Curve.from_dict(artifact.points), index_file=artifact.file)
+        return dataclasses.replace(live, index=index, curve=curve, index_file=artifact.file)
 
     def _open(self, space: SpaceRow, row: SegmentRow) -> Segment:
         try:

@@ -113,9 +113,9 @@ def _plan(
     layers: dict[str, list[Finding]] = {}
     for finding in report.findings:
         layers.setdefault(finding.layer, []).append(finding)
-    for finding in layers.get("schema", []):
-        kind, _, name = finding.where.partition(" ")
-        yield f"drop {kind} {name} and put its text aside", partial(mend.drop_foreign, sync, kind, name)
+    if "schema" in layers:
+        names = ", ".join(finding.where for finding in layers["schema"])
+        yield f"drop {names} and put the text aside", partial(mend.drop_foreign, sync)
     if any("row of contexts" in finding.what for finding in layers.get("catalog", [])):
         yield "make the contexts again that records are in", partial(mend.make_contexts, sync)
     broken = {finding.where.partition(" row ")[0] for finding in layers.get("rows", [])}
@@ -126,7 +126,7 @@ def _plan(
             yield f"forget decisions about lost {kind}", partial(mend.forget_lost_decisions, sync, kind)
     for finding in layers.get("segments", []):
         if reembed is not None:
-            space, file = finding.where.split("/")[1:]
+            space, file = finding.where.split("/", 2)[1:]
             what = f"embed the records of {finding.where} again from their text and drop the file"
             yield what, partial(_replace_segment, sync, space, file, reembed)
     for space in dict.fromkeys(finding.where.partition(":")[0] for finding in layers.get("vectors", [])):
