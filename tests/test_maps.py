@@ -166,7 +166,7 @@ def test_a_map_that_cannot_be_written_is_said(store: vs.Store, tmp_path: Path) -
     store.maps.fit("concepts")
     with pytest.raises(vs.ValidationError, match=r"ends in \.parquet, got .*map\.csv"):
         store.maps.export("concepts", tmp_path / "map.csv")
-    with pytest.raises(vs.ValidationError, match=r"neighbours: expected 0\.\.100, got 101"):
+    with pytest.raises(vs.ValidationError, match=r"neighbours: expected .*0\.\.100, got 101"):
         store.maps.export("concepts", tmp_path / "map.parquet", neighbours=101)
     assert list(tmp_path.glob("*.parquet")) == []
 
