@@ -27,7 +27,7 @@ from vectorstore.errors import (
     StoreError,
     StoreGone,
 )
-from vectorstore.files import TEMPORARY, make_folder, publish_file
+from vectorstore.files import TEMPORARY, discard, make_folder, publish_file, refused
 from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
     Connection,
@@ -108,7 +108,8 @@ class Catalog:
         self._lock.acquire()  # another process may be creating the same store
         try:
             if not path.is_file():
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                with refused(path):
+                    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         finally:
             self._lock.release()
 
@@ -308,8 +309,11 @@ class Catalog:
                 now = to_micros(self.clock())
                 raised = "UPDATE state SET seq = seq + 1, at = ? RETURNING seq"
                 seq = connection.execute(*(["SELECT seq FROM state"] if aside else [raised, (now,)])).fetchone()[0]
-        except BaseException:
+        except BaseException as error:
             self._rollback()
+            if getattr(error.__cause__, "sqlite_errorname", "").startswith("SQLITE_READONLY") and self._writer:
+                self._writer.close()  # SQLite opens what it cannot open for writing (no descriptors left) for reading
+                self._writer = None
             self._lock.release()
             raise
         self._owner = threading.get_ident()
@@ -364,7 +368,7 @@ class Catalog:
                 copy.close()
             publish_file(temporary, target)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
             raise
 
     def checkpoint(self) -> None:

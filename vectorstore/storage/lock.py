@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from vectorstore.errors import StoreBusy
+from vectorstore.files import refused
 
 
 class WriteLock:
@@ -40,14 +41,15 @@ class WriteLock:
             raise StoreBusy(f"another thread held the write lock for {limit:g} s; retry, or raise timeout=")
         try:
             if self._path is not None:
-                self._acquire_file(deadline, limit)
+                self._acquire_file(self._path, deadline, limit)
         except BaseException:
             self._threads.release()
             raise
 
-    def _acquire_file(self, deadline: float, limit: float) -> None:
+    def _acquire_file(self, path: Path, deadline: float, limit: float) -> None:
         if self._handle is None:
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # type: ignore[arg-type]
+            with refused(path):
+                self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         pause = 0.0002
         while True:
             try:
@@ -56,7 +58,7 @@ class WriteLock:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StoreBusy(
-                        f"another process held {self._path} for {limit:g} s; retry, or raise timeout="
+                        f"another process held {path} for {limit:g} s; retry, or raise timeout="
                     ) from None
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.01)
