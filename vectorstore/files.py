@@ -20,6 +20,7 @@ import errno
 import hashlib
 import mmap
 import os
+import stat
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from typing import Protocol, runtime_checkable
 
 from vectorstore.errors import CorruptError, StoreError, VectorstoreError
 
+_BESIDE_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
+"""What keeps a file from being read that says nothing of the file."""
 Buffer = bytes | memoryview | mmap.mmap
 TEMPORARY = ".tmp"
 
@@ -87,7 +90,7 @@ class refused:  # noqa: N801 - used like a function
         if not isinstance(error, OSError) or isinstance(error, VectorstoreError | FileExistsError | FileNotFoundError):
             return
         mend = "; make room and retry" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        found = StoreError(f"{self._path}: the disk refused ({error.strerror or error}); nothing was written{mend}")
+        found = StoreError(f"{self._path}: the disk refused ({error.strerror or error}){mend}")
         found.errno = error.errno
         raise found from error
 
@@ -176,18 +179,22 @@ class DiskFolder:
         except BaseException:  # nothing is published, and whoever tries again finds the name free
             discard(final)
             raise
-        stat = self.stat(final.name)
-        if stat is None:
+        where = self.stat(final.name)
+        if where is None:
             raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")
-        return FileInfo(final.name, size, digest.hexdigest(), stat)
+        return FileInfo(final.name, size, digest.hexdigest(), where)
 
     def read(self, name: str) -> Buffer:
         """The file, memory-mapped read-only; empty files give empty bytes."""
         try:
-            handle = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            handle = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
+            if error.errno in _BESIDE_THE_FILE:
+                raise StoreError(f"{self.path / name} cannot be read now: {error.strerror}") from error
             raise CorruptError(f"{self.path / name} cannot be read: {error.strerror}") from error
         try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise CorruptError(f"{self.path / name} is no file")
             if os.fstat(handle).st_size == 0:
                 return b""
             return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
@@ -205,24 +212,27 @@ class DiskFolder:
     def names(self) -> list[str]:
         """All names, sorted; a folder that was never made is empty."""
         try:
-            return sorted(entry.name for entry in os.scandir(self.path))
+            with refused(self.path):
+                return sorted(entry.name for entry in os.scandir(self.path))
         except FileNotFoundError:
             return []
 
     def age(self, name: str) -> float:
         """Seconds between the file's last write and now, both by the file system's clock."""
         probe = self.path / f".{uuid.uuid4().hex}{TEMPORARY}"
-        handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            now = os.fstat(handle).st_mtime
-        finally:
-            os.close(handle)
-            probe.unlink()
-        return now - os.stat(self.path / name, follow_symlinks=False).st_mtime
+        with refused(probe):
+            handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                now = os.fstat(handle).st_mtime
+            finally:
+                os.close(handle)
+                discard(probe)
+            return now - os.stat(self.path / name, follow_symlinks=False).st_mtime
 
     def remove(self, name: str) -> None:
         """Unlink; maps that readers hold stay valid."""
-        _unlink(self.path / name)
+        with refused(self.path / name):
+            _unlink(self.path / name)
 
 
 def make_folder(path: Path) -> None:

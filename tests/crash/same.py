@@ -21,8 +21,8 @@ from vectorstore.storage.connection import lenient
 Rows = dict[str, str]
 PREPARED = datetime(2026, 1, 1, tzinfo=UTC)
 ACTED, LOOKED = PREPARED + timedelta(days=1), PREPARED + timedelta(days=2)
-VOLATILE = {"stat"}
-"""Columns that say where a file lies, which differs from copy to copy of a store."""
+VOLATILE = {"stat", "points", "seconds"}
+"""Columns that say where a file lies, which differs from copy to copy of a store; and what was timed."""
 
 
 class Ticking:

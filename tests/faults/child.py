@@ -1,6 +1,6 @@
 """Runs one verb once for every call that changes files, which fails; prints what was wrong, then or afterwards.
 
-    LD_PRELOAD=faultio.so python -m tests.faults.child VERB FOLDER [--all]
+    LD_PRELOAD=faultio.so python -m tests.faults.child VERB FOLDER [--all] [--mutation NAME]
 
 Without `--all` a call meets one of the errors that it can have, another one at each call, and of many writes to one
 file the first, the middle and the last are taken. This process only imports, so that it can be forked.
@@ -9,6 +9,7 @@ file the first, the middle and the last are taken. This process only imports, so
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import itertools
 import json
@@ -30,9 +31,11 @@ from tests.crash.same import ACTED, determined, differing, rows_of
 from tests.crash.verbs import Verb, states
 from tests.crash.verify import answers, half_fits, litter, state_of
 from tests.faults.shim import FAIL, FOR_EVER, MKDIR, OPEN, RENAME, SHORT, SYNC, TRUNCATE, UNLINK, WRITE, Fault, Shim
+from vectorstore import files
 from vectorstore.storage.catalog import Catalog
 
 WORKERS = 2
+MUTATIONS: dict[str, Callable[[], None]] = {}
 FULL = WRITE | OPEN | MKDIR | TRUNCATE
 CHANGING = FULL | SYNC | RENAME | UNLINK
 ONCE: dict[str, tuple[tuple[int, int], ...]] = {
@@ -48,6 +51,10 @@ ONCE: dict[str, tuple[tuple[int, int], ...]] = {
     "allocate": ((FAIL, errno.ENOSPC),),
 }
 """Operation -> the errors that it can have, once."""
+KINDS = {
+    **{"write": WRITE, "sync": SYNC, "rename": RENAME, "link": RENAME, "open": OPEN, "unlink": UNLINK},
+    **{"rmdir": UNLINK, "mkdir": MKDIR, "truncate": TRUNCATE, "allocate": TRUNCATE},
+}
 STAYING = ((errno.ENOSPC, FULL), (errno.EIO, WRITE | SYNC), (errno.EROFS, CHANGING))
 """The errors that stay, with the operations that have them: a full disk, a failing one, one that became read-only."""
 
@@ -93,7 +100,7 @@ def whole(verb: Verb, root: Path, shim: Shim, out: Path, log: Path) -> None:
     out.write_text(json.dumps(asdict(seen)))
 
 
-def one(verb: Verb, folder: Path, seen: Seen, fault: Fault) -> list[str]:
+def one(verb: Verb, folder: Path, seen: Seen, fault: Fault, mutation: str | None) -> list[str]:
     """What is wrong, during a fault and after it."""
     root, told = folder / "store", folder / "told"
     shutil.rmtree(folder, ignore_errors=True)
@@ -102,6 +109,8 @@ def one(verb: Verb, folder: Path, seen: Seen, fault: Fault) -> list[str]:
         shutil.copytree(folder.parent / "prepared", root)
 
     def run() -> None:
+        if mutation is not None:
+            MUTATIONS[mutation]()
         problems: list[str] = []
         try:
             look(verb, root, seen, fault, problems)
@@ -190,17 +199,53 @@ def faults(calls: list[str], every: bool) -> list[tuple[str, Fault]]:
         place += size
     starts = sorted({fault.first for _, fault in chosen})
     for first in starts if every else starts[:: max(1, len(starts) // 6)]:
-        for code, operations in STAYING if every else [STAYING[next(turn) % len(STAYING)]]:
+        left = {KINDS[call.split()[0]] for call in calls[first:]}
+        met = [stays for stays in STAYING if any(kind & stays[1] for kind in left)]
+        for code, operations in met if every else met[next(turn) % len(met) :][:1] if met else []:
             chosen.append((calls[first], Fault(first, FAIL, code, operations, FOR_EVER)))
     return chosen
 
 
 def counted(calls: list[str], fault: Fault) -> Fault:
     """The same moment, counted in calls of the fault's own operations."""
-    kinds = {"write": WRITE, "sync": SYNC, "rename": RENAME, "link": RENAME, "open": OPEN, "unlink": UNLINK}
-    kinds |= {"rmdir": UNLINK, "mkdir": MKDIR, "truncate": TRUNCATE, "allocate": TRUNCATE}
-    first = sum(bool(kinds[call.split()[0]] & fault.operations) for call in calls[: fault.first])
+    first = sum(bool(KINDS[call.split()[0]] & fault.operations) for call in calls[: fault.first])
     return replace(fault, first=first)
+
+
+def deaf() -> None:
+    """A write that fails is taken for one that did not."""
+
+    def write(handle: int, chunk: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.write(handle, chunk)
+
+    files._write = write
+
+
+def untyped() -> None:
+    """What the disk refuses comes as it is."""
+    files.refused.__exit__ = lambda *_: None  # type: ignore[assignment]
+
+
+def litters() -> None:
+    """Nobody sweeps."""
+    vs.Store.sweep = lambda store, older_than=0.0: []  # type: ignore[method-assign]
+    files.discard = lambda path: None
+
+
+def forgets() -> None:
+    """A transaction that failed is committed all the same, as far as it came."""
+
+    def rollback(catalog: Catalog) -> bool:
+        if catalog._writer is None or not catalog._writer.in_transaction:
+            return False
+        catalog._writer.execute("COMMIT")
+        return True
+
+    Catalog._rollback = rollback  # type: ignore[method-assign]
+
+
+MUTATIONS |= {"deaf": deaf, "untyped": untyped, "litters": litters, "forgets": forgets}
 
 
 def shared(work: Callable[[int], object]) -> None:
@@ -226,6 +271,7 @@ def main() -> int:
     parser.add_argument("verb", choices=list(MATRIX))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--mutation", choices=list(MUTATIONS))
     options = parser.parse_args()
     verb, folder, started = MATRIX[options.verb], options.folder, time.perf_counter()
     states(verb)
@@ -243,7 +289,7 @@ def main() -> int:
     def work(worker: int) -> None:
         found = []
         for call, fault in wanted[worker::WORKERS]:
-            problems = one(verb, folder / f"run{worker}", seen, counted(calls, fault))
+            problems = one(verb, folder / f"run{worker}", seen, counted(calls, fault), options.mutation)
             if problems:
                 found.append((f"call {fault.first} ({call}): {fault}", problems))
         (folder / f"found{worker}").write_text(json.dumps(found))

@@ -38,12 +38,13 @@ from vectorstore.storage.connection import (
     file_uri,
     give_back,
     header,
+    no_room,
     read_mode,
     translated,
 )
-from vectorstore.storage.lock import WriteLock
+from vectorstore.storage.lock import RESERVE, WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
-from vectorstore.storage.transaction import Transaction
+from vectorstore.storage.transaction import Transaction, run
 
 log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
@@ -78,7 +79,7 @@ class Catalog:
             return
         path = root / CATALOG
         self._path = str(path)
-        self._lock = WriteLock(None if read_only else root / LOCK, timeout)
+        self._lock = WriteLock(None if read_only else root / LOCK, timeout, RESERVE)
         self._prepare_folder(root, path, create)
         self._uri = file_uri(path, read_mode(root, path) if read_only else "rw")
         try:
@@ -264,18 +265,18 @@ class Catalog:
                 self.guard()
             except BaseException:
                 self._rollback()
-                _run(transaction.undo)
+                run(transaction.undo)
                 raise
             try:
                 self._commit(self._writer_connection())
             except BaseException as error:
-                if self._rollback() or isinstance(error, StoreBusy):  # it was still open: it did not happen
-                    _run(transaction.undo)
+                if self._rollback() or not isinstance(error, OutcomeUnknown):  # it certainly did not happen
+                    run(transaction.undo)
                 raise
         finally:
             self._owner = self._current = None
             self._lock.release()
-        _run(transaction.after)
+        run(transaction.after)
         if self.on_commit is not None:
             self.on_commit(transaction)
 
@@ -289,7 +290,7 @@ class Catalog:
         except BaseException:
             transaction.connection.execute("ROLLBACK TO nested")
             transaction.connection.execute("RELEASE nested")
-            _run(transaction.undo[mark[0] :])
+            run(transaction.undo[mark[0] :])
             transaction.back_to(mark)
             raise
         transaction.connection.execute("RELEASE nested")
@@ -300,25 +301,35 @@ class Catalog:
             raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
         self._lock.acquire(0 if aside else None)
         try:
-            connection = self._writer_connection()
             with translated(self.root):
-                connection.execute("BEGIN IMMEDIATE")
+                connection = self._immediate()
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
                     raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
                 now = to_micros(self.clock())
                 raised = "UPDATE state SET seq = seq + 1, at = ? RETURNING seq"
                 seq = connection.execute(*(["SELECT seq FROM state"] if aside else [raised, (now,)])).fetchone()[0]
-        except BaseException as error:
+        except BaseException:
             self._rollback()
-            if getattr(error.__cause__, "sqlite_errorname", "").startswith("SQLITE_READONLY") and self._writer:
-                self._writer.close()  # SQLite opens what it cannot open for writing (no descriptors left) for reading
-                self._writer = None
             self._lock.release()
             raise
         self._owner = threading.get_ident()
         self._current = Transaction(connection, seq, now)
         return self._current
+
+    def _immediate(self) -> Connection:
+        """The writer's connection, in a transaction. One that SQLite could only open for reading is opened again."""
+        for last in (False, True):
+            connection = self._writer_connection()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                break
+            except OperationalError as error:
+                if last or not getattr(error, "sqlite_errorname", "").startswith("SQLITE_READONLY"):
+                    raise
+                connection.close()  # there were no descriptors left, say
+                self._writer = None
+        return connection
 
     def _rollback(self) -> bool:
         """Whether there was anything to roll back."""
@@ -333,7 +344,9 @@ class Catalog:
             connection.execute("COMMIT")
         except OperationalError as error:
             self._rollback()
-            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_FULL")):
+            if (name := getattr(error, "sqlite_errorname", "")).startswith("SQLITE_FULL"):
+                raise no_room(self.root, error) from error
+            if name.startswith("SQLITE_BUSY"):
                 raise StoreBusy(f"{self.root}: the commit was refused ({error}); nothing was written") from error
             raise OutcomeUnknown(
                 f"{self.root}: the commit failed ({error}); it may be there after a restart or not: look, then retry"
@@ -376,7 +389,8 @@ class Catalog:
         if self.root is not None and not self.read_only:
             self._lock.acquire()
             try:
-                empty_wal(self._writer_connection(), self._timeout)
+                with translated(self.root):
+                    empty_wal(self._writer_connection(), self._timeout)
             finally:
                 self._lock.release()
 
@@ -388,8 +402,9 @@ class Catalog:
         while True:
             self._lock.acquire()
             try:
-                if give_back(self._writer_connection()):
-                    return
+                with translated(self.root):
+                    if give_back(self._writer_connection()):
+                        return
             finally:
                 self._lock.release()
 
@@ -405,12 +420,3 @@ class Catalog:
         self._readers.clear()
         self._writer = None
         self._lock.close()
-
-
-def _run(actions: list[Callable[[], None]]) -> None:
-    """Tidy up after a decided transaction; a file that cannot be unlinked is litter, swept later, and no failure."""
-    for action in actions:
-        try:
-            action()
-        except OSError as error:
-            log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)

@@ -8,6 +8,7 @@ Nothing but SQLite may open the catalog's files while a connection is open, for 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,6 +207,13 @@ class Reading:
             _translate(error, self._root)
 
 
+def no_room(root: Path | None, error: Exception) -> StoreError:
+    """The error for a full disk; its errno says so."""
+    found = StoreError(f"{root}: the disk refused ({error}); nothing was written; make room and retry")
+    found.errno = errno.ENOSPC
+    return found
+
+
 def _translate(error: DatabaseError, root: Path | None) -> None:
     name = getattr(error, "sqlite_errorname", "")
     if isinstance(error, OperationalError):
@@ -213,7 +221,9 @@ def _translate(error: DatabaseError, root: Path | None) -> None:
             raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
         if "Could not decode" in str(error):  # sqlite3's own, without a code
             raise CorruptError(f"{root}: a text is damaged ({error}); run: vectorstore check --repair") from error
-        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        if name.startswith("SQLITE_FULL"):
+            raise no_room(root, error) from error
+        if name.startswith(("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
             raise StoreError(f"{root}: the disk refused ({error}); nothing was written") from error
     elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         raise CorruptError(f"{root}: the catalog is damaged ({error}); restore a backup") from error

@@ -3,10 +3,14 @@
 SQLite's own lock starves waiters and, before 3.51.3, a checkpoint racing a commit can corrupt a WAL. Holding `flock`
 over BEGIN IMMEDIATE ... COMMIT (its checkpoint included) makes writers fair and removes the race. `flock`, because
 `lockf` is lost when any descriptor of the file is closed. The kernel frees it when the holder dies.
+
+The lock's file is also the store's reserve: room on the disk that is given back when nothing else is left, so that a
+delete, which has to be written down too, works on a full disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -17,12 +21,23 @@ from vectorstore.errors import StoreBusy
 from vectorstore.files import refused
 
 
-class WriteLock:
-    """A thread lock and, when there is a path, an flock behind it."""
+RESERVE = 1 << 20
+"""Bytes: a delete of some hundred records."""
 
-    def __init__(self, path: Path | None, timeout: float) -> None:
+
+class WriteLock:
+    """A thread lock and, when there is a path, an flock behind it.
+
+    Args:
+        path: of the lock's file; None for what only this process can reach.
+        timeout: seconds to wait.
+        reserve: bytes that the file holds ready for a full disk.
+    """
+
+    def __init__(self, path: Path | None, timeout: float, reserve: int = 0) -> None:
         self._path = path
         self._timeout = timeout
+        self._reserve = reserve
         self._threads = threading.Lock()
         self._handle: int | None = None
 
@@ -50,10 +65,15 @@ class WriteLock:
         if self._handle is None:
             with refused(path):
                 self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            wanting = os.fstat(self._handle).st_size < self._reserve
+        else:
+            wanting = False
         pause = 0.0002
         while True:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if wanting:
+                    self._keep_room(self._handle)
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
@@ -62,6 +82,24 @@ class WriteLock:
                     ) from None
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.01)
+
+    def _keep_room(self, handle: int) -> None:
+        """Take the reserve, if the disk has it: nobody waits for it, and a store without one works as well."""
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle, 0, self._reserve)
+            else:
+                os.pwrite(handle, bytes(self._reserve), 0)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
+
+    def give_room(self) -> bool:
+        """Give the reserve back to the disk; whether there was any. The next process to write takes it again."""
+        if self._handle is None or os.fstat(self._handle).st_size == 0:
+            return False
+        os.ftruncate(self._handle, 0)
+        return True
 
     def release(self) -> None:
         """Let the next writer in."""

@@ -8,7 +8,7 @@ from vectorstore.sync.expiry import expire
 from vectorstore.sync.health import StoreHealth, health
 from vectorstore.sync.publish import snapshot, wants_index
 from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
-from vectorstore.sync.repair import RepairReport, has_litter, repair, sweep
+from vectorstore.sync.repair import RepairReport, repair, sweep, tidy
 from vectorstore.sync.reviving import bring_back
 from vectorstore.sync.write import Origin, Staged, attach, ensure_space, flush, stage
 
@@ -35,7 +35,6 @@ __all__ = [
     "ensure_space",
     "expire",
     "flush",
-    "has_litter",
     "health",
     "part",
     "past",
@@ -45,5 +44,6 @@ __all__ = [
     "snapshot",
     "stage",
     "sweep",
+    "tidy",
     "wants_index",
 ]

@@ -12,12 +12,13 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vectorstore.errors import CorruptError, LibraryMissing, VectorstoreError
-from vectorstore.files import TEMPORARY, sha256
+from vectorstore.files import TEMPORARY, refused, sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import Value, digest
 from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, history, pastrows
@@ -369,7 +370,10 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
     made = {space.name: space for space in spaces}
     needed = {(each.what, each.space, each.file) for each in pastrows.named_files(connection, past=True)}
     root = sync.catalog.root
-    here = [] if root is None else [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
+    here: list[Path] = []
+    if root is not None:
+        with refused(root):
+            here = [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
     for space_name in dict.fromkeys([*made, *sorted(path.name for path in here if path.is_dir())]):
         named: dict[str, set[str]] = {"embeddings": set(), "indexes": set()}
         if space_name in made:

@@ -6,13 +6,14 @@ A lost segment is a lost source: its records' texts are embedded again, if there
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from vectorstore.errors import CorruptError, DerivedError
+from vectorstore.errors import CorruptError, DerivedError, StoreError
 from vectorstore.files import TEMPORARY
 from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import SpaceRow, Transaction
@@ -26,6 +27,7 @@ from vectorstore.sync.write import flush
 from vectorstore.vectors import open_segment
 from vectorstore.vectors.segments import NAME
 
+log = logging.getLogger("vectorstore")
 SWEEP_SECONDS = 600.0
 """Unnamed files younger than this may belong to a write in progress and are left alone."""
 
@@ -62,6 +64,15 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS, *, keep_segments: bool 
         if removed:
             transaction.record("sweep", files=len(removed))
     return removed
+
+
+def tidy(sync: Sync) -> None:
+    """Sweep, where there is anything to sweep; what a failing disk keeps stays for now, and is no reason not to open."""
+    if has_litter(sync):
+        try:
+            sweep(sync)
+        except StoreError as error:
+            log.warning("%s: files that nothing names stay for now: %s", sync.root, error)
 
 
 def has_litter(sync: Sync) -> bool:
