@@ -89,10 +89,7 @@ TWO_DOMAINS = [
     add(names("s", 8), "army"),
     *_steps(
         lambda store: store.analogies.add(
-            [
-                {"id": f"pair {a}", "a": a, "b": b}
-                for a, b in zip(names("r", 6), names("s", 6), strict=True)
-            ]
+            [{"id": f"pair {a}", "a": a, "b": b} for a, b in zip(names("r", 6), names("s", 6), strict=True)]
         )
     ),
 ]
@@ -163,7 +160,9 @@ LATTICE = _steps(
     lambda store: store.lattice.unlink("wave", "tide"),
     lambda store: store.lattice.link("tide", "wave", "kin"),
     lambda store: store["form_edges"].delete(where={"type": "kin"}),
-    lambda store: store.lattice.bring({"law": {"domain": "law", "phase": "nascent", "terms": [{"symbol": "alpha", "timestamp": 1}]}}),
+    lambda store: store.lattice.bring(
+        {"law": {"domain": "law", "phase": "nascent", "terms": [{"symbol": "alpha", "timestamp": 1}]}}
+    ),
     lambda store: store.lattice.clear("sea"),
 )
 
@@ -239,7 +238,7 @@ def _state_file(number: int) -> Callable[[vs.Store], object]:
 
 def _whole_file(store: vs.Store, root: Path) -> list[str]:
     state = vs.StateFile(root.parent / "own.state")
-    whole = not state.load() or (state["array"] == state["n"]).all() and state["kb"]["k3"].vector[0] == state["n"]
+    whole = not state.load() or ((state["array"] == state["n"]).all() and state["kb"]["k3"].vector[0] == state["n"])
     return [] if whole else ["a state's file is half of one and half of another"]
 
 

@@ -110,7 +110,9 @@ def test_every_public_verb_that_writes_is_in_the_matrix(reports: dict[str, dict[
     writing = {name for name, verb in VERBS.items() if verb.writes} | WRITING_FILES
 
     assert writing - called == set(), "put them into tests/crash/verbs.py or families.py"
-    assert {verb for report in reports.values() for verb in report["unflagged"]} == set(), "they write and do not say so"
+    assert {verb for report in reports.values() for verb in report["unflagged"]} == set(), (
+        "they write and do not say so"
+    )
 
 
 def test_a_verb_is_one_commit_unless_it_says_otherwise(reports: dict[str, dict[str, Any]]) -> None:

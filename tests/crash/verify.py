@@ -27,7 +27,10 @@ def problems_of(verb: Verb, root: Path, allowed: Sequence[Model], rows: Sequence
     """
     problems: list[str] = []
     if verb.comparable:
-        with vs.open(root, embedder=None, kinds=verb.kinds, read_only=True) as store, store._catalog.read() as connection:
+        with (
+            vs.open(root, embedder=None, kinds=verb.kinds, read_only=True) as store,
+            store._catalog.read() as connection,
+        ):
             if tables := differing(rows_of(connection), rows):
                 problems.append(f"the rows are those of no commit; the nearest one differs in {', '.join(tables)}")
         try:

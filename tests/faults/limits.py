@@ -1,10 +1,11 @@
 """One store against a real limit of the system; prints what was wrong.
 
-    python -m tests.faults.limits TASK FOLDER
+python -m tests.faults.limits TASK FOLDER
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -74,10 +75,8 @@ def full(folder: Path, wrong: list[str]) -> dict[str, Any]:
         fill(junk)
         wrong += [f"full: {each}" for each in wrong_answers(store, truth)]
         for operation in ("flush", "compact"):
-            try:
+            with contextlib.suppress(vs.VectorstoreError):
                 getattr(store, operation)()
-            except vs.VectorstoreError:
-                pass
             fill(junk)
             wrong += [f"after {operation}: {each}" for each in wrong_answers(store, truth)]
     with vs.open(root, embedder=None, auto_publish=False) as store:

@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import numpy as np
 import vectorstore as vs
 from tests.crash.child import WORKERS
 from tests.crash.model import DIM, similarities
-from tests.crash.same import PREPARED, Rows, Ticking, determined, rows_of
+from tests.crash.same import PREPARED, Rows, Ticking, determined, differing, rows_of
 from tests.faults.child import shared, where
 from vectorstore import files
 from vectorstore.storage.catalog import Catalog
@@ -209,7 +210,7 @@ class Look:
         self.refused: list[str] = []
         self.findings: list[str] = []
         self.derived = True
-        self.intact: bool | None = None
+        self.differing: list[str] = []
         self.count: int | None = None
 
     def ask(self, what: str, question: Callable[[], object]) -> None:
@@ -226,7 +227,7 @@ class Look:
     def rows(self) -> None:
         """Whether the rows are those of a commit; for reading, as opening it for writing may sweep."""
         with vs.open(self.root, embedder=None, read_only=True) as store, store._catalog.read() as connection:
-            self.intact = rows_of(connection) in self.states
+            self.differing = differing(rows_of(connection), self.states)
 
     def all(self) -> None:
         self.ask("rows", self.rows)
@@ -331,7 +332,7 @@ def one(folder: Path, victim: str, damage: Damage, states: list[Rows], mutation:
             look = Look(root, states)
             look.all()
             found = {"wrong": look.wrong, "refused": look.refused, "findings": look.findings, "derived": look.derived}
-            found |= {"intact": look.intact, "count": look.count}
+            found |= {"differing": look.differing, "count": look.count}
             told.write_text(json.dumps(found))
         except BaseException:
             traceback.print_exc()
@@ -340,7 +341,14 @@ def one(folder: Path, victim: str, damage: Damage, states: list[Rows], mutation:
     _, status = os.waitpid(child, 0)
     if not told.exists():
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {status}"
-        return {"wrong": [f"the process ended by {how}"], "refused": [], "findings": [], "derived": False, "intact": None, "count": None}
+        return {
+            "wrong": [f"the process ended by {how}"],
+            "refused": [],
+            "findings": [],
+            "derived": False,
+            "intact": None,
+            "count": None,
+        }
     found: dict[str, Any] = json.loads(told.read_text())
     return found
 
@@ -356,29 +364,48 @@ def verdict(kind: str, victim: str, what: str, found: dict[str, Any]) -> list[st
         derived = kind == "indexes" or name.endswith(".joblib")
         if found["findings"] and found["derived"] != derived:
             wrong.append(f"it is said to be {'derived' if found['derived'] else 'a source'}")
-    elif kind == "catalog" and not noticed and found["intact"] is False:
-        wrong.append("rows have changed, and nobody noticed")
-    elif kind == "wal" and found["intact"] is False and not noticed:
-        wrong.append("the rows are those of no commit")
+    elif kind == "catalog" and not noticed and found["differing"]:
+        wrong.append(f"rows have changed, and nobody noticed: {', '.join(found['differing'])}")
+    elif kind == "wal" and not noticed:
+        if found["differing"]:
+            wrong.append("the rows are those of no commit")
+        elif found["count"] != COUNT:
+            wrong.append("commits are lost, and nobody noticed")
     return wrong
 
 
 def silent() -> None:
     """A check finds nothing, whatever there is."""
-    check = sync.check
+    from vectorstore import store
 
-    def nothing(*args: Any) -> Any:
-        return replace(check(*args), findings=())
-
-    store.check = nothing
+    check = store.check
+    store.check = lambda *args: replace(check(*args), findings=())
 
 
 def trusting() -> None:
     """Nobody compares the digests of rows."""
-    tables.RecordTable.digest_of = None
+    from vectorstore.storage import tables
+    from vectorstore.sync import check
+
+    class Same:
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    tables.digest = check.digest = lambda row: Same()  # type: ignore[assignment, return-value]
 
 
-MUTATIONS: dict[str, Callable[[], None]] = {"silent": silent, "trusting": trusting}
+def follows() -> None:
+    """A file is opened whatever it is: through a link, and as long as it is."""
+
+    def read(folder: files.DiskFolder, name: str) -> bytes:
+        return (folder.path / name).read_bytes()
+
+    files.DiskFolder.read = read  # type: ignore[method-assign]
+
+
+MUTATIONS: dict[str, Callable[[], None]] = {"silent": silent, "trusting": trusting, "follows": follows}
 
 
 def main() -> int:
@@ -387,7 +414,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("kind")
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("--mutation")
+    parser.add_argument("--mutation", choices=list(MUTATIONS))
     options = parser.parse_args()
     base, started = options.folder, time.perf_counter()
     child = os.fork()
@@ -408,15 +435,13 @@ def main() -> int:
     ]
 
     def work(worker: int) -> None:
-        failures, counts = [], {"named": 0, "refused": 0, "an earlier commit": 0, "harmless": 0}
+        failures, counts = [], {"named": 0, "refused": 0, "harmless": 0}
         for victim, what, damage in runs[worker::WORKERS]:
             found = one(base / f"run{worker}", victim, damage, states, options.mutation)
             wrong = verdict(options.kind, victim, what, found)
             if wrong:
                 failures.append((f"{victim}: {what}", wrong))
-            earlier = found["intact"] and found["count"] != COUNT
-            noticed = "named" if found["findings"] else "refused" if found["refused"] else None
-            counts[noticed or ("an earlier commit" if earlier else "harmless")] += 1
+            counts["named" if found["findings"] else "refused" if found["refused"] else "harmless"] += 1
         (base / f"found{worker}").write_text(json.dumps([failures, counts]))
 
     shared(work)

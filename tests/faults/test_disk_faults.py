@@ -58,7 +58,8 @@ def test_a_failing_disk_costs_the_call_and_not_the_store(verb: str, library: Pat
 
 
 @pytest.mark.parametrize(
-    ("mutation", "verb"), [("deaf", "add large"), ("untyped", "add large"), ("litters", "compact"), ("forgets", "upsert")]
+    ("mutation", "verb"),
+    [("deaf", "add large"), ("untyped", "add large"), ("litters", "compact"), ("forgets", "upsert")],
 )
 def test_the_rig_notices_a_store_that_does_not_mind_its_disk(
     mutation: str, verb: str, library: Path, tmp_path: Path

@@ -33,6 +33,7 @@ from vectorstore.storage.connection import (
     Connection,
     OperationalError,
     Reading,
+    begin,
     connect,
     empty_wal,
     file_uri,
@@ -302,7 +303,12 @@ class Catalog:
         self._lock.acquire(0 if aside else None)
         try:
             with translated(self.root):
-                connection = self._immediate()
+                connection = self._writer_connection()
+                if not begin(connection):
+                    connection.close()
+                    self._writer = None
+                    connection = self._writer_connection()
+                    connection.execute("BEGIN IMMEDIATE")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
                     raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
@@ -317,20 +323,6 @@ class Catalog:
         self._current = Transaction(connection, seq, now)
         return self._current
 
-    def _immediate(self) -> Connection:
-        """The writer's connection, in a transaction. One that SQLite could only open for reading is opened again."""
-        for last in (False, True):
-            connection = self._writer_connection()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                break
-            except OperationalError as error:
-                if last or not getattr(error, "sqlite_errorname", "").startswith("SQLITE_READONLY"):
-                    raise
-                connection.close()  # there were no descriptors left, say
-                self._writer = None
-        return connection
-
     def _rollback(self) -> bool:
         """Whether there was anything to roll back."""
         if self._writer is None or not self._writer.in_transaction:
@@ -342,6 +334,8 @@ class Catalog:
         """The commit point; a durable effect, so a crash test stops here too."""
         try:
             connection.execute("COMMIT")
+            if self._current is not None:
+                self._lock.note(self._current.seq)
         except OperationalError as error:
             self._rollback()
             if (name := getattr(error, "sqlite_errorname", "")).startswith("SQLITE_FULL"):
@@ -357,6 +351,10 @@ class Catalog:
     def seq(self, connection: Connection) -> int:
         """The sequence number of the connection's snapshot; about 3 microseconds."""
         return int(connection.execute("SELECT seq FROM state").fetchone()[0])
+
+    def highest(self) -> int:
+        """The number of the last commit that any process made, as far as it was noted beside the catalog."""
+        return 0 if self.root is None else WriteLock(self.root / LOCK, 0).noted()
 
     def newest(self, sql: str, values: tuple[object, ...] = ()) -> Any:
         """The first value of a query at the newest commit, whatever this thread's snapshot is; None without a row."""

@@ -89,6 +89,17 @@ def file_uri(path: Path, mode: str) -> str:
     return f"file:{quote(str(path))}?{parameter}"
 
 
+def begin(connection: Connection) -> bool:
+    """Begin to write; False when SQLite could open the file for reading only: there were no descriptors left, say."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_READONLY"):
+            raise
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def lenient(connection: Connection) -> Iterator[None]:
     """Texts that are no UTF-8 any more are read with surrogates, so that a check can name their row."""
@@ -202,7 +213,14 @@ class Reading:
         """Let the snapshot go."""
         if self._nested:
             return
-        self._connection.execute("COMMIT")
+        try:
+            self._connection.execute("COMMIT")
+        except DatabaseError as late:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if error is None:
+                _translate(late, self._root)
+                raise
         if isinstance(error, DatabaseError):
             _translate(error, self._root)
 

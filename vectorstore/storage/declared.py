@@ -7,9 +7,10 @@ Layout of every kind's table: `row` (the integer key), the fields, a folded comp
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from vectorstore.errors import CorruptError, SchemaChangedError
@@ -53,7 +54,7 @@ class DeclaredTable(Generic[R]):
     def stored_signature(self, connection: Connection) -> dict[str, str] | None:
         """Field name to type as last recorded, or None when the kind is new to this store."""
         found = connection.execute("SELECT signature FROM kinds WHERE name = ?", (self.name,)).fetchone()
-        return None if found is None else json.loads(found[0])
+        return None if found is None else _parsed(self.name, found[0])
 
     def pending_fields(self, connection: Connection) -> list[Column] | None:
         """Fields that the stored table lacks; None when there is no table yet.
@@ -214,4 +215,24 @@ def _literal(value: Value) -> str:
 def declared_kinds(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Table name to the columns of every kind that the store holds, as recorded."""
     found = connection.execute("SELECT name, declaration FROM kinds ORDER BY name").fetchall()
-    return {name: json.loads(declaration) for name, declaration in found}
+    return {name: _parsed(name, declaration) for name, declaration in found}
+
+
+def _parsed(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CorruptError(f"kinds: the declaration of {name} is damaged ({error}); restore a backup") from error
+
+
+def damaged_kinds(connection: Connection) -> Iterator[tuple[str, str]]:
+    """(kind, what is wrong) of recorded declarations that cannot be what was written."""
+    known = {each.name for each in dataclasses.fields(Column)}
+    for name, signature, text in connection.execute("SELECT name, signature, declaration FROM kinds ORDER BY name"):
+        try:
+            types, columns = json.loads(signature), json.loads(text)
+            said = {column["name"]: column["type"] + ("?" if column["nullable"] else "") for column in columns}
+            if said != types or any(column.keys() - known for column in columns):
+                yield name, "its columns do not agree with their types"
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            yield name, f"cannot be read: {error!r}"

@@ -5,13 +5,15 @@ over BEGIN IMMEDIATE ... COMMIT (its checkpoint included) makes writers fair and
 `lockf` is lost when any descriptor of the file is closed. The kernel frees it when the holder dies.
 
 The lock's file is also the store's reserve: room on the disk that is given back when nothing else is left, so that a
-delete, which has to be written down too, works on a full disk.
+delete, which has to be written down too, works on a full disk. Its first bytes are the number of the last commit: a
+catalog at an earlier one has lost some.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import threading
 import time
@@ -20,9 +22,14 @@ from pathlib import Path
 from vectorstore.errors import StoreBusy
 from vectorstore.files import refused
 
-
 RESERVE = 1 << 20
 """Bytes: a delete of some hundred records."""
+_NOTE = 16
+"""Bytes of a number and its digest."""
+
+
+def _sealed(number: bytes) -> bytes:
+    return number + hashlib.blake2b(number, digest_size=8).digest()
 
 
 class WriteLock:
@@ -77,9 +84,7 @@ class WriteLock:
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise StoreBusy(
-                        f"another process held {path} for {limit:g} s; retry, or raise timeout="
-                    ) from None
+                    raise StoreBusy(f"another process held {path} for {limit:g} s; retry, or raise timeout=") from None
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.01)
 
@@ -92,14 +97,34 @@ class WriteLock:
                 os.pwrite(handle, bytes(self._reserve), 0)
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(handle, 0)
+                os.ftruncate(handle, _NOTE)
 
     def give_room(self) -> bool:
         """Give the reserve back to the disk; whether there was any. The next process to write takes it again."""
-        if self._handle is None or os.fstat(self._handle).st_size == 0:
+        try:
+            if self._handle is None or os.fstat(self._handle).st_size <= _NOTE:
+                return False
+            os.ftruncate(self._handle, _NOTE)
+        except OSError:
             return False
-        os.ftruncate(self._handle, 0)
         return True
+
+    def note(self, number: int) -> None:
+        """Write down the number of a commit that is durable, while the lock is held; at most it is not written."""
+        if self._handle is not None:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._handle, _sealed(number.to_bytes(8, "big")), 0)
+
+    def noted(self) -> int:
+        """The highest number that was written down; 0 when none was."""
+        with contextlib.suppress(OSError):
+            handle = os.open(self._path or "", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                found = os.pread(handle, _NOTE, 0)
+                return int.from_bytes(found[:8], "big") if found == _sealed(found[:8]) else 0
+            finally:
+                os.close(handle)
+        return 0
 
     def release(self) -> None:
         """Let the next writer in."""

@@ -25,6 +25,7 @@ from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, 
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import lost_decisions
+from vectorstore.storage.declared import damaged_kinds
 from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
@@ -103,7 +104,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             if progress is not None:
                 progress(next(done, steps), steps)
 
-        findings += _catalog(connection)
+        findings += [*_catalog(connection), *lost_commits(sync)]
         step()
         for table in sync.tables.values():
             found, count = _rows(connection, table)
@@ -139,6 +140,9 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
             yield Finding("catalog", "catalog.sqlite", str(line), mend)
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         yield Finding("catalog", f"{table} row {row}", f"points to a row of {parent} that is not there", mend)
+    with lenient(connection):
+        for name, what in damaged_kinds(connection):
+            yield Finding("schema", f"declaration of {name}", what, mend)
     ours = history.expected_triggers(connection)
     made = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
     for kind, name, sql in made:
@@ -340,6 +344,19 @@ def _text(sync: Sync) -> Iterator[Finding]:
                 raise _Looked
         except (SqliteError, CorruptError) as error:
             yield Finding("text", f"{table.name}_fts", f"does not match its records: {error}", _REPAIR, derived=True)
+
+
+def lost_commits(sync: Sync) -> Iterator[Finding]:
+    """Whether a commit that was acknowledged is not there any more: a WAL that rotted, a catalog that was put back."""
+    highest = sync.catalog.highest()  # looked at first: others may write meanwhile
+    seq = sync.catalog.newest("SELECT seq FROM state")
+    if highest > seq:
+        yield Finding(
+            "catalog",
+            "catalog.sqlite",
+            f"is at commit {seq}, and commit {highest} was made: what came between is lost",
+            "restore a backup, or write it again; its WAL may have been damaged, or an older copy put in its place",
+        )
 
 
 def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[list[str], list[Finding]]:
