@@ -70,6 +70,9 @@ def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable
     except DatabaseError as error:
         connection.close()
         raise refusal(error, uri) from error
+    except UnicodeDecodeError as error:  # of the message that told what is wrong
+        connection.close()
+        raise CorruptError(f"{uri} is damaged: {error}; it was left as it is; restore a backup") from error
     return connection
 
 
@@ -223,6 +226,8 @@ class Reading:
                 raise
         if isinstance(error, DatabaseError):
             _translate(error, self._root)
+        elif isinstance(error, UnicodeDecodeError):
+            raise CorruptError(f"{self._root}: the catalog is damaged ({error}); restore a backup") from error
 
 
 def no_room(root: Path | None, error: Exception) -> StoreError:
@@ -232,11 +237,17 @@ def no_room(root: Path | None, error: Exception) -> StoreError:
     return found
 
 
+_SCHEMA = ("no such column", "no such table", "no such index", "malformed database schema", "invalid fts5 file format")
+"""How SQLite tells of a schema that is not the one our statements were written for."""
+
+
 def _translate(error: DatabaseError, root: Path | None) -> None:
     name = getattr(error, "sqlite_errorname", "")
     if isinstance(error, OperationalError):
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
+        if str(error).startswith(_SCHEMA) or str(error).endswith(" already exists"):
+            raise CorruptError(f"{root}: the catalog's schema is damaged ({error}); restore a backup") from error
         if "Could not decode" in str(error):  # sqlite3's own, without a code
             raise CorruptError(f"{root}: a text is damaged ({error}); run: vectorstore check --repair") from error
         if name.startswith("SQLITE_FULL"):
