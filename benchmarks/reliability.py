@@ -35,7 +35,10 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("calls", "faults", "failures"),
     ),
     "limits of the system": ("Real limits of the system", ("batches", "refused", "wrong")),
-    "power cuts": ("The power of a file system cut, at every kind of call of every verb", ("calls", "cuts", "failures")),
+    "power cuts": (
+        "The power of a file system cut, at every kind of call of every verb",
+        ("calls", "cuts", "failures"),
+    ),
     "random power cuts": (
         "The power cut at random times under load of several processes",
         ("rounds", "acknowledged", "records", "wrong"),
@@ -109,7 +112,7 @@ def main() -> None:
     about = (
         f"{platform.system()} {platform.release().split('-')[0]}, {platform.machine()}, Python "
         f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}, vectorstore {vs.__version__}; "
-        f"{datetime.now(UTC):%B %Y}. Each line is one run of a rig; \"went wrong\" counts runs that lost, invented or "
+        f'{datetime.now(UTC):%B %Y}. Each line is one run of a rig; "went wrong" counts runs that lost, invented or '
         "damaged anything."
     )
     stored.write_text(json.dumps({"about": about, "lines": lines}, indent=1) + "\n")

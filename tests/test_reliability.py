@@ -39,9 +39,10 @@ def test_nothing_went_wrong() -> None:
 
 
 def test_the_report_is_made_of_the_counts() -> None:
-    assert "\n".join(reliability.markdown(LINES, STORED["about"])) + "\n" == (
-        ROOT / "benchmarks" / "results" / "reliability.md"
-    ).read_text()
+    assert (
+        "\n".join(reliability.markdown(LINES, STORED["about"])) + "\n"
+        == (ROOT / "benchmarks" / "results" / "reliability.md").read_text()
+    )
     page = reliability.PAGE.read_text()
     assert reliability.with_counts(page, LINES) == page
 

@@ -169,12 +169,14 @@ class DiskVault:
     def chunks(self, folder: str, name: str) -> Iterator[bytes]:
         """The file, some megabytes at a time."""
         try:
-            handle = os.open(self.path / folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            handle = os.open(self.path / folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise CorruptError(f"{self.path / folder / name} cannot be read: {error.strerror}") from error
         try:
             while chunk := os.read(handle, CHUNK):
                 yield chunk
+        except OSError as error:
+            raise CorruptError(f"{self.path / folder / name} cannot be read: {error.strerror}") from error
         finally:
             os.close(handle)
 

@@ -94,7 +94,7 @@ class WriteLock:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(handle, 0, self._reserve)
             else:
-                os.pwrite(handle, bytes(self._reserve), 0)
+                os.pwrite(handle, bytes(self._reserve - _NOTE), _NOTE)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, _NOTE)
