@@ -36,7 +36,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "limits of the system": ("Real limits of the system", ("batches", "refused", "wrong")),
     "power cuts": (
-        "The power of a file system cut, at every kind of call of every verb",
+        "A file system's power cut, at every kind of call of every verb",
         ("calls", "cuts", "failures"),
     ),
     "random power cuts": (

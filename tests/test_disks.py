@@ -21,7 +21,7 @@ from vectorstore import files
 from vectorstore.files import DiskFolder
 from vectorstore.removing import Remover
 from vectorstore.storage import catalog as catalogs
-from vectorstore.storage.lock import RESERVE, WriteLock
+from vectorstore.storage.lock import LOCK, RESERVE, WriteLock, noted
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_what_is_no_file_is_damage_and_is_not_waited_for(what: str, tmp_path: Pa
     special(tmp_path / "a", what)
     with pytest.raises(vs.CorruptError, match="a"):
         DiskFolder(tmp_path).read("a")
-    with pytest.raises(vs.CorruptError, match="a: "):
+    with pytest.raises(vs.CorruptError, match="is no file"):
         vs.StateFile(tmp_path / "a").load()
 
 
@@ -203,18 +203,18 @@ def test_commits_that_are_lost_are_noticed(root: Path, caplog: pytest.LogCapture
 
 
 def test_the_note_of_the_last_commit_is_believed_only_whole(tmp_path: Path) -> None:
-    lock = WriteLock(tmp_path / "lock", 1, 4096)
-    assert lock.noted() == 0
+    lock = WriteLock(tmp_path / LOCK, 1, 4096)
+    assert noted(tmp_path) == 0
     lock.acquire()
     lock.note(17)
     lock.release()
-    assert lock.noted() == 17 and (tmp_path / "lock").stat().st_size == 4096
-    assert lock.give_room() and not lock.give_room() and lock.noted() == 17
+    assert noted(tmp_path) == 17 and (tmp_path / LOCK).stat().st_size == 4096
+    assert lock.give_room() and not lock.give_room() and noted(tmp_path) == 17
     lock.close()
-    data = bytearray((tmp_path / "lock").read_bytes())
+    data = bytearray((tmp_path / LOCK).read_bytes())
     data[7] ^= 1
-    (tmp_path / "lock").write_bytes(data)
-    assert WriteLock(tmp_path / "lock", 1).noted() == 0
+    (tmp_path / LOCK).write_bytes(data)
+    assert noted(tmp_path) == 0
 
 
 def test_opening_makes_no_commit_where_there_is_nothing_to_sweep(root: Path) -> None:

@@ -39,7 +39,7 @@ from tests.crash.verify import problems_of
 vs.open  # noqa: B018 - loads the package
 MATRIX: dict[str, Verb] = {**VERBS, **FAMILIES}
 WORKERS = 2
-PATIENCE = 60
+PATIENCE = 600
 
 
 def in_fork(work: Callable[[], None]) -> int:

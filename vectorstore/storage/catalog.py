@@ -43,13 +43,12 @@ from vectorstore.storage.connection import (
     read_mode,
     translated,
 )
-from vectorstore.storage.lock import RESERVE, WriteLock
+from vectorstore.storage.lock import LOCK, RESERVE, WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
 from vectorstore.storage.transaction import Transaction, run
 
 log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
-LOCK = "store.lock"
 
 
 class Catalog:
@@ -84,7 +83,8 @@ class Catalog:
         self._prepare_folder(root, path, create)
         self._uri = file_uri(path, read_mode(root, path) if read_only else "rw")
         try:
-            self._open(path)
+            with translated(root):
+                self._open(path)
         except BaseException:
             self.close()
             raise
@@ -351,10 +351,6 @@ class Catalog:
     def seq(self, connection: Connection) -> int:
         """The sequence number of the connection's snapshot; about 3 microseconds."""
         return int(connection.execute("SELECT seq FROM state").fetchone()[0])
-
-    def highest(self) -> int:
-        """The number of the last commit that any process made, as far as it was noted beside the catalog."""
-        return 0 if self.root is None else WriteLock(self.root / LOCK, 0).noted()
 
     def newest(self, sql: str, values: tuple[object, ...] = ()) -> Any:
         """The first value of a query at the newest commit, whatever this thread's snapshot is; None without a row."""

@@ -94,9 +94,11 @@ def file_uri(path: Path, mode: str) -> str:
 
 def begin(connection: Connection) -> bool:
     """Begin to write; False when SQLite could open the file for reading only: there were no descriptors left, say."""
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE state SET one = one WHERE FALSE")  # BEGIN IMMEDIATE itself does not mind
     except OperationalError as error:
+        connection.execute("ROLLBACK")
         if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_READONLY"):
             raise
         return False

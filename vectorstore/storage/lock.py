@@ -22,6 +22,7 @@ from pathlib import Path
 from vectorstore.errors import StoreBusy
 from vectorstore.files import refused
 
+LOCK = "store.lock"
 RESERVE = 1 << 20
 """Bytes: a delete of some hundred records."""
 _NOTE = 16
@@ -115,17 +116,6 @@ class WriteLock:
             with contextlib.suppress(OSError):
                 os.pwrite(self._handle, _sealed(number.to_bytes(8, "big")), 0)
 
-    def noted(self) -> int:
-        """The highest number that was written down; 0 when none was."""
-        with contextlib.suppress(OSError):
-            handle = os.open(self._path or "", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                found = os.pread(handle, _NOTE, 0)
-                return int.from_bytes(found[:8], "big") if found == _sealed(found[:8]) else 0
-            finally:
-                os.close(handle)
-        return 0
-
     def release(self) -> None:
         """Let the next writer in."""
         if self._handle is not None:
@@ -137,3 +127,15 @@ class WriteLock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def noted(root: Path) -> int:
+    """The number of the last commit of a store, as far as it was written down; 0 when it was not."""
+    with contextlib.suppress(OSError):
+        handle = os.open(root / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.pread(handle, _NOTE, 0)
+            return int.from_bytes(found[:8], "big") if found == _sealed(found[:8]) else 0
+        finally:
+            os.close(handle)
+    return 0

@@ -26,6 +26,7 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.declared import damaged_kinds
+from vectorstore.storage.lock import noted
 from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
@@ -348,7 +349,9 @@ def _text(sync: Sync) -> Iterator[Finding]:
 
 def lost_commits(sync: Sync) -> Iterator[Finding]:
     """Whether a commit that was acknowledged is not there any more: a WAL that rotted, a catalog that was put back."""
-    highest = sync.catalog.highest()  # looked at first: others may write meanwhile
+    if sync.root is None:
+        return
+    highest = noted(sync.root)  # looked at first: others may write meanwhile
     seq = sync.catalog.newest("SELECT seq FROM state")
     if highest > seq:
         yield Finding(
