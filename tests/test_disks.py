@@ -59,6 +59,19 @@ def test_what_a_disk_refuses_is_a_store_error_with_its_errno(
     assert caught.value.errno == errno.ENOSPC and os.listdir(tmp_path) == []
 
 
+def test_a_folder_whose_name_could_not_be_made_durable_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.tmp").mkdir()
+    calls = iter([lambda path: None, refusing(errno.EIO)])
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_sync_folder", lambda path: next(calls)(path))
+        with pytest.raises(vs.StoreError):
+            files.publish_folder(tmp_path / "a.tmp", tmp_path / "a")
+    files.publish_folder(tmp_path / "a.tmp", tmp_path / "a")
+    assert os.listdir(tmp_path) == ["a"]
+
+
 def test_a_name_that_is_taken_is_no_matter_of_the_disk(tmp_path: Path) -> None:
     DiskFolder(tmp_path).publish("a", [b"x"])
     with pytest.raises(FileExistsError):

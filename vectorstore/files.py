@@ -303,7 +303,12 @@ def publish_folder(temporary: Path, final: Path) -> None:
         if final.exists() or final.is_symlink():
             raise FileExistsError(f"{final} exists already; choose another name")
         _rename(temporary, final)
-        _sync_folder(final.parent)
+        try:
+            _sync_folder(final.parent)
+        except BaseException:  # nothing is published, and whoever tries again finds the name free
+            with contextlib.suppress(OSError):
+                _rename(final, temporary)
+            raise
 
 
 def exchange_folders(first: Path, second: Path) -> None:

@@ -21,9 +21,9 @@ from vectorstore.storage.connection import lenient
 Rows = dict[str, str]
 PREPARED = datetime(2026, 1, 1, tzinfo=UTC)
 ACTED, LOOKED = PREPARED + timedelta(days=1), PREPARED + timedelta(days=2)
-VOLATILE = {"stat", "points", "seconds", "json_schema"}
-"""Columns that say where a file lies, which differs from copy to copy of a store; what was timed; and a description of
-each kind for whoever looks at the catalog by other means."""
+VOLATILE = {"stat", "points", "seconds", "json_schema", "owner"}
+"""Columns that say where a file lies, which differs from copy to copy of a store; what was timed; which process did it;
+and a description of each kind for whoever looks at the catalog by other means."""
 
 
 class Ticking:

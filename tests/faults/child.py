@@ -63,7 +63,7 @@ def act(verb: Verb, root: Path, shim: Shim, fault: Fault, acknowledged: list[int
     """(the store, the error that came) of the steps with a fault."""
     determined()
     store = None
-    shim.arm(root, fault)
+    shim.arm(root.parent, fault)  # what is written beside the store too
     try:
         store = opened(verb, root, ACTED, kinds=verb.kinds)
         for step in verb.steps:
@@ -87,7 +87,7 @@ def whole(verb: Verb, root: Path, shim: Shim, out: Path, log: Path) -> None:
 
     Catalog._commit = committed  # type: ignore[method-assign]
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    shim.watch(root, handle)
+    shim.watch(root.parent, handle)
     store = opened(verb, root, ACTED, kinds=verb.kinds)
     if not seen.rows:
         with store._catalog.read() as connection:
@@ -149,6 +149,8 @@ def look(verb: Verb, root: Path, seen: Seen, fault: Fault, problems: list[str]) 
         models = states(verb)[done + 1 : done + 2]
     if verb.again is not None:
         verb.again(store)
+    if verb.also is not None:
+        problems += verb.also(store, root)
     problems += after(store, root, models)
     store.close()
     with opened(verb, root, ACTED, kinds=verb.kinds, read_only=True) as store:

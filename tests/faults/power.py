@@ -37,7 +37,7 @@ def act(verb: Verb, root: Path, ledger: Path, mounted: Path, first: int, lie: bo
     shim = Shim()
     if lie:
         shim.lie()
-    shim.arm(root, Fault(first, CUT), mounted)
+    shim.arm(root.parent, Fault(first, CUT), mounted)
     store = opened(verb, root, ACTED, kinds=verb.kinds)
     for step in verb.steps:
         step.act(store)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 from vectorstore.contracts import Watch, switched_on
 from vectorstore.errors import CorruptError
-from vectorstore.files import make_folder, publish_file, replace_file
+from vectorstore.files import discard, make_folder, publish_file, replace_file
 from vectorstore.ids import new_id, utc_now
 from vectorstore.states.codec import Codec, dumps
 from vectorstore.states.envelope import Cipher, Compression, seal, unseal
@@ -95,7 +95,7 @@ class StateFile(PortableState):
         try:
             publish_file(temporary, self._previous)
         finally:
-            temporary.unlink(missing_ok=True)  # a rename between two names of one file does nothing
+            discard(temporary)  # a rename between two names of one file does nothing
 
     @property
     def _previous(self) -> Path:
