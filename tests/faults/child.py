@@ -116,6 +116,7 @@ def one(verb: Verb, folder: Path, seen: Seen, fault: Fault, mutation: str | None
             look(verb, root, seen, fault, problems)
         except BaseException:
             problems.append(traceback.format_exc())
+        Shim().disarm()
         told.write_text(json.dumps(problems))
 
     status = in_fork(run)
@@ -132,7 +133,7 @@ def look(verb: Verb, root: Path, seen: Seen, fault: Fault, problems: list[str]) 
     models, rows = states(verb)[done : done + 2], seen.allowed(done) if done < len(verb.steps) else seen.rows[-1:]
     if error is not None and not isinstance(error, vs.VectorstoreError):
         problems.append(f"not a typed error: {error!r}" + where(error))
-    if store is not None and error is not None and fault.times > 1:
+    if store is not None and error is not None and fault.times > 1 and verb.again is None:
         problems += [f"during the fault: {problem}" for problem in reads(store, models)]
     met = shim.disarm()
     if not met:
