@@ -25,6 +25,7 @@ MARKS = ("<!-- counts -->", "<!-- end of counts -->")
 Line = dict[str, Any]
 
 SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "matrix": ("The crash matrix", ("verbs", "cases")),
     "crash points": ("SIGKILL before, in and after every durable step of every verb", ("steps", "kills", "failures")),
     "random kills": (
         "SIGKILL at random times under load of several processes",

@@ -109,6 +109,7 @@ def test_every_public_verb_that_writes_is_in_the_matrix(reports: dict[str, dict[
     called = {verb for report in reports.values() for verb in report["calls"]}
     writing = {name for name, verb in VERBS.items() if verb.writes} | WRITING_FILES
 
+    note("matrix", "verbs that write", verbs=sorted(called & writing), cases=len(reports))
     assert writing - called == set(), "put them into tests/crash/verbs.py or families.py"
     assert {verb for report in reports.values() for verb in report["unflagged"]} == set(), (
         "they write and do not say so"
