@@ -45,13 +45,13 @@ from vectorstore.sync import (
     check,
     compact,
     flush,
-    has_litter,
     health,
     part,
     rebuild,
     repair,
     snapshot,
     sweep,
+    tidy,
 )
 from vectorstore.telemetry import Telemetry
 from vectorstore.telemetry import wanted as wanted_telemetry
@@ -116,8 +116,8 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
             }
             self.workflows = Workflows(self._sync, self.collection, self.trail)
             self._catalog.on_commit = self._committed
-            if not read_only and has_litter(self._sync):
-                sweep(self._sync)
+            if not read_only:
+                tidy(self._sync)
             if verify and (report := self.check()).findings:
                 raise StoreError(f"{path}: {report.findings[0]} (and {len(report.findings) - 1} more findings)")
         except BaseException:
