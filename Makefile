@@ -6,7 +6,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser check crash faults power reliability bench bench-peers gate notebooks docs clean
+.PHONY: help install demo test browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate notebooks docs clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,7 +42,7 @@ demo: install ## build a small knowledge store and search it
 	$(BIN)/vectorstore demo
 
 test: install browser ## run the quick tests
-	$(BIN)/python -m pytest -n 2 -m "not slow and not crash and not faults and not power" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not crash and not faults and not power and not fuzz and not soak" $(ARGS)
 
 # The explorer page is tested in a real browser: one that is there, else the system's package, else Playwright's own.
 browser: install
@@ -73,6 +73,16 @@ reliability: install ## run all three and write benchmarks/results/reliability.m
 	RELIABILITY=build/reliability.jsonl $(BIN)/python -m pytest -m "crash or faults or power" $(ARGS)
 	$(BIN)/python benchmarks/reliability.py build/reliability.jsonl
 
+# atheris, for coverage-guided fuzzing, has no wheel for every Python; without it those tests are skipped, and say so.
+fuzz: install ## try random and hostile input at length; 15 minutes
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  $(BIN)/python -m pip --disable-pip-version-check --no-input install -q "atheris>=3,<4" || true
+	$(BIN)/python -m pytest -n 2 -m fuzz $(ARGS)
+
+# SOAK_SECONDS=3600 for a night; SOAK_REPORT=file keeps the figures.
+soak: install ## use a store for ten minutes as if for months: nothing may grow, nothing slow down
+	$(BIN)/python -m pytest -m soak -s $(ARGS)
+
 bench: install ## measure the life of a store
 	$(BIN)/python benchmarks/lifecycle.py
 
@@ -81,6 +91,10 @@ gate: install ## fail when an operation has become slower than its stored baseli
 
 bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, LanceDB, Qdrant Edge and others
 	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-trust: install .venv-peers/.installed ## kill, race, starve and erase a store beside Chroma, LanceDB, txtai, Milvus Lite and others
+	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -q -c constraints.txt -r benchmarks/peers/trust.txt
+	.venv-peers/bin/python -m benchmarks.trust $(ARGS)
 
 # The peers stay out of .venv. They bring no torch: all systems are given the same ready vectors.
 .venv-peers/.installed: benchmarks/peers/requirements.txt pyproject.toml

@@ -259,7 +259,7 @@ def test_a_damaged_declaration_is_found(change: str, finding: str, root: Path) -
 
 def test_a_declaration_that_cannot_be_read_is_a_typed_error(root: Path) -> None:
     sql(root, "UPDATE kinds SET declaration = '[{broken' WHERE name = 'frames'")
-    with pytest.raises(vs.CorruptError, match="the declaration of frames is damaged"):
+    with pytest.raises(vs.CorruptError, match="the declaration of 'frames'"):
         opened(root)
 
 

@@ -117,5 +117,32 @@ def test_every_format_table_is_described() -> None:
 
 def test_every_command_of_the_makefile_is_listed() -> None:
     listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("demo", "test", "check", "crash", "bench", "notebooks", "clean", "install"):
+    for target in (
+        "demo",
+        "test",
+        "check",
+        "crash",
+        "fuzz",
+        "soak",
+        "bench",
+        "bench-trust",
+        "notebooks",
+        "clean",
+        "install",
+    ):
         assert f"make {target}" in listed
+
+
+def test_every_test_that_the_page_on_security_names_exists() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "`test_" in line]
+    named = {name for row in rows for name in re.findall(r"`(test_\w+)`", row.rsplit("|", 2)[1])}
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    table = page[page.index("## Attacks") : page.index("## Reporting")]
+    attacks = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 30 and len(rows) == len(attacks), "an attack without a test"
+    assert named - there == set()

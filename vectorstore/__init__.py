@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vectorstore.backups import BackupReport as BackupReport
     from vectorstore.backups import Backups as Backups
     from vectorstore.backups import Generation as Generation
+    from vectorstore.bars import Bar as Bar
     from vectorstore.clusters.recipes import ClusterRecipe as ClusterRecipe
     from vectorstore.collection import Collection as Collection
     from vectorstore.deduplicating import Duplicates as Duplicates
@@ -188,6 +189,7 @@ if TYPE_CHECKING:
 
 _WHERE: dict[str, str] = {
     **dict.fromkeys(("BackupReport", "Backups", "Generation"), "backups"),
+    "Bar": "bars",
     "ClusterRecipe": "clusters.recipes",
     "Collection": "collection",
     "Duplicates": "deduplicating",

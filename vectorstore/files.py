@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vectorstore.errors import CorruptError, StoreError, VectorstoreError
+from vectorstore.errors import CorruptError, StoreError, ValidationError, VectorstoreError
 
 _BESIDE_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
 """What keeps a file from being read that says nothing of the file."""
@@ -149,7 +149,7 @@ class DiskFolder:
 
         Cost: one write of all bytes, two fsyncs.
         """
-        final = self.path / name
+        final = self._inside(name)
         with refused(final):
             return self._publish(final, chunks)
 
@@ -179,23 +179,26 @@ class DiskFolder:
         except BaseException:  # nothing is published, and whoever tries again finds the name free
             discard(final)
             raise
-        where = self.stat(final.name)
-        if where is None:
+        found = self.stat(final.name)
+        if found is None:
             raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")
-        return FileInfo(final.name, size, digest.hexdigest(), where)
+        return FileInfo(final.name, size, digest.hexdigest(), found)
 
     def read(self, name: str) -> Buffer:
         """The file, memory-mapped read-only; empty files give empty bytes."""
+        path = self._inside(name)
         try:
-            handle = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            # Without NONBLOCK a pipe in the place of a file would be waited for.
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in _BESIDE_THE_FILE:
-                raise StoreError(f"{self.path / name} cannot be read now: {error.strerror}") from error
-            raise CorruptError(f"{self.path / name} cannot be read: {error.strerror}") from error
+                raise StoreError(f"{path} cannot be read now: {error.strerror}") from error
+            raise CorruptError(f"{path} cannot be read: {error.strerror}") from error
         try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise CorruptError(f"{self.path / name} is no file")
-            if os.fstat(handle).st_size == 0:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise CorruptError(f"{path} is no plain file")
+            if found.st_size == 0:
                 return b""
             return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
         finally:
@@ -204,7 +207,7 @@ class DiskFolder:
     def stat(self, name: str) -> str | None:
         """The text "inode:size:mtime_ns", or None when there is no regular file of that name."""
         try:
-            found = os.stat(self.path / name, follow_symlinks=False)
+            found = os.stat(self._inside(name), follow_symlinks=False)
         except FileNotFoundError:
             return None
         return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
@@ -227,12 +230,34 @@ class DiskFolder:
             finally:
                 os.close(handle)
                 discard(probe)
-            return now - os.stat(self.path / name, follow_symlinks=False).st_mtime
+            return now - os.stat(self._inside(name), follow_symlinks=False).st_mtime
 
     def remove(self, name: str) -> None:
         """Unlink; maps that readers hold stay valid."""
-        with refused(self.path / name):
-            _unlink(self.path / name)
+        path = self._inside(name)
+        with refused(path):
+            _unlink(path)
+
+    def _inside(self, name: str) -> Path:
+        """Where a file lies; its name may come from a catalog that somebody else made, and leads nowhere else."""
+        if name != os.path.basename(name) or name in ("", ".", "..") or "\0" in name:
+            raise CorruptError(f"{name!r} is no name of a file in {self.path}; it was left alone; restore a backup")
+        return self.path / name
+
+
+def as_path(value: str | os.PathLike[str]) -> Path:
+    """The absolute path.
+
+    Raises:
+        ValidationError: no file can have that name: it is too long, or holds a NUL or a lone surrogate.
+    """
+    path = Path(value).absolute()
+    try:
+        os.lstat(path)
+    except (ValueError, OSError) as error:
+        if not isinstance(error, OSError) or error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+            raise ValidationError(f"{str(path)[:200]!r}: no file can be called so: {error!s:.200}") from None
+    return path
 
 
 def make_folder(path: Path) -> None:

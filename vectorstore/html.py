@@ -31,6 +31,12 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Iterable[object]]) 
     )
 
 
+def progress(done: int, total: int, words: str) -> str:
+    """A bar with words beside it."""
+    bar = f'<progress max="{max(total, 1)}" value="{done}" style="width: 16em; vertical-align: middle"></progress>'
+    return f'<div style="font-variant-numeric: tabular-nums">{bar} {escape(words)}</div>'
+
+
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     return escape(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")

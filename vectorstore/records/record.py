@@ -27,14 +27,17 @@ from vectorstore.records.markers import INDEXED, LISTED, Ref
 
 def _as_utc(value: object) -> object:
     """ISO text, microseconds since 1970 or a datetime with a zone, as a UTC datetime."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        return from_micros(value)
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError("a time needs a zone, such as 2026-01-31T12:00:00Z")
-        return value.astimezone(UTC)
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            return from_micros(value)
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise ValueError("a time needs a zone, such as 2026-01-31T12:00:00Z")
+            return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value!r} lies outside of the years 1 to 9999") from None
     return value
 
 

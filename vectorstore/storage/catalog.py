@@ -43,9 +43,10 @@ from vectorstore.storage.connection import (
     read_mode,
     translated,
 )
+from vectorstore.storage.history import refuse_foreign
 from vectorstore.storage.lock import LOCK, RESERVE, WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
-from vectorstore.storage.transaction import Transaction, run
+from vectorstore.storage.transaction import First, Transaction, run
 
 log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
@@ -71,6 +72,7 @@ class Catalog:
         self._writer: Connection | None = None
         self._owner: int | None = None
         self._current: Transaction | None = None
+        self._shape = -1
         if root is None:
             self._uri = f"file:/vectorstore-{uuid.uuid4().hex}?vfs=memdb"
             self._lock = WriteLock(None, timeout)
@@ -230,13 +232,16 @@ class Catalog:
         return Reading(self._reader_connection(), self.root)
 
     @contextlib.contextmanager
-    def write(self, undo: Callable[[], None] | None = None, *, aside: bool = False) -> Iterator[Transaction]:
+    def write(
+        self, undo: Callable[[], None] | None = None, *, aside: bool = False, first: First | None = None
+    ) -> Iterator[Transaction]:
         """A write transaction; nested calls of the same thread join it. Commits on leaving, rolls back on error.
 
         Args:
             undo: takes back what was prepared outside (files that no row names yet). Called when the transaction
                 certainly did not happen, and never when it did or when nobody knows.
             aside: for what no reader of the store depends on: `seq` stays, and other writers are not waited for.
+            first: done before anything else in the transaction, and before it is seen whether anything runs with it.
 
         Raises:
             ReadOnlyStore, StoreBusy, StoreGone, StoreClosed: nothing was written.
@@ -250,7 +255,7 @@ class Catalog:
                 yield self._current
             return
         try:
-            transaction = self._begin(aside)
+            transaction = self._begin(aside, first)
         except BaseException:
             if undo is not None:
                 undo()
@@ -296,7 +301,7 @@ class Catalog:
             raise
         transaction.connection.execute("RELEASE nested")
 
-    def _begin(self, aside: bool) -> Transaction:
+    def _begin(self, aside: bool, first: First | None) -> Transaction:
         self.guard()
         if self.read_only:
             raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
@@ -312,15 +317,19 @@ class Catalog:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
                     raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
+                if first is not None:
+                    first(connection)
+                self._shape = refuse_foreign(connection, self._shape, self.root)
                 now = to_micros(self.clock())
                 raised = "UPDATE state SET seq = seq + 1, at = ? RETURNING seq"
                 seq = connection.execute(*(["SELECT seq FROM state"] if aside else [raised, (now,)])).fetchone()[0]
+            self._current = Transaction(connection, seq, now)
+            self._owner = threading.get_ident()
         except BaseException:
+            self._owner = self._current = None
             self._rollback()
             self._lock.release()
             raise
-        self._owner = threading.get_ident()
-        self._current = Transaction(connection, seq, now)
         return self._current
 
     def _rollback(self) -> bool:
@@ -381,12 +390,8 @@ class Catalog:
     def checkpoint(self) -> None:
         """Move the WAL into the main file and empty it, as far as readers allow."""
         if self.root is not None and not self.read_only:
-            self._lock.acquire()
-            try:
-                with translated(self.root):
-                    empty_wal(self._writer_connection(), self._timeout)
-            finally:
-                self._lock.release()
+            with self._lock, translated(self.root):
+                empty_wal(self._writer_connection(), self._timeout)
 
     def vacuum(self) -> None:
         """Give free pages back to the file system, a few at a time; writers take their turns in between.
@@ -394,13 +399,9 @@ class Catalog:
         A catalog that was made before format 4 is copied whole, once, under the write lock.
         """
         while True:
-            self._lock.acquire()
-            try:
-                with translated(self.root):
-                    if give_back(self._writer_connection()):
-                        return
-            finally:
-                self._lock.release()
+            with self._lock, translated(self.root):
+                if give_back(self._writer_connection()):
+                    return
 
     def close(self) -> None:
         """Close every connection; safe to call twice."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's or pysqlite3: it decides
 
-from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreError
+from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreClosed, StoreError, ValidationError
 from vectorstore.ids import fold
 
 Connection = sqlite3.Connection
@@ -193,23 +194,25 @@ class translated:  # noqa: N801 - used like a function; a generator would cost a
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise the error in our words if there are some."""
-        if isinstance(error, DatabaseError):
+        if error is not None:
             _translate(error, self._root)
 
 
 class Reading:
     """One read transaction on a connection; within another one of the connection it is the outer snapshot."""
 
-    __slots__ = ("_connection", "_nested", "_root")
+    __slots__ = ("_connection", "_nested", "_root", "_thread")
 
     def __init__(self, connection: Connection, root: Path | None) -> None:
         self._connection = connection
         self._root = root
         self._nested = connection.in_transaction
+        self._thread = 0
 
     def __enter__(self) -> Connection:
         """The connection, in its snapshot from the first statement on."""
         if not self._nested:
+            self._thread = threading.get_ident()
             with translated(self._root):
                 self._connection.execute("BEGIN")
         return self._connection
@@ -226,10 +229,15 @@ class Reading:
             if error is None:
                 _translate(late, self._root)
                 raise
-        if isinstance(error, DatabaseError):
+        self._thread = 0
+        if error is not None:
             _translate(error, self._root)
-        elif isinstance(error, UnicodeDecodeError):
-            raise CorruptError(f"{self._root}: the catalog is damaged ({error}); restore a backup") from error
+
+    def __del__(self) -> None:
+        """Let go of a snapshot that a Ctrl-C, at the first or last moment of a read, has left behind."""
+        if getattr(self, "_thread", 0) == threading.get_ident():
+            with contextlib.suppress(SqliteError):
+                self._connection.execute("COMMIT")
 
 
 def no_room(root: Path | None, error: Exception) -> StoreError:
@@ -243,7 +251,18 @@ _SCHEMA = ("no such column", "no such table", "no such index", "malformed databa
 """How SQLite tells of a schema that is not the one our statements were written for."""
 
 
-def _translate(error: DatabaseError, root: Path | None) -> None:
+def _translate(error: BaseException, root: Path | None) -> None:
+    if isinstance(error, UnicodeEncodeError):
+        said = f"a text with a lone surrogate ({error.object[error.start]!r}) is in no store; leave it out"
+        raise ValidationError(said) from None
+    if isinstance(error, UnicodeDecodeError):
+        raise CorruptError(f"{root}: the catalog is damaged ({error}); restore a backup") from error
+    if isinstance(error, OverflowError) and "SQLite" in str(error):
+        raise ValidationError("a whole number beyond 64 bits is in no store") from None
+    if not isinstance(error, DatabaseError):
+        return
+    if "closed database" in str(error):  # another thread has closed the store meanwhile
+        raise StoreClosed("the store is closed; open it again with vs.open(...)") from None
     name = getattr(error, "sqlite_errorname", "")
     if isinstance(error, OperationalError):
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

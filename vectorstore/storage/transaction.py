@@ -6,9 +6,12 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from vectorstore.errors import CorruptError
 from vectorstore.storage.connection import Connection
 
 log = logging.getLogger("vectorstore")
+First = Callable[[Connection], None]
+"""What is done with a transaction's connection before its first write."""
 
 
 @dataclass(frozen=True)
@@ -67,5 +70,5 @@ def run(actions: list[Callable[[], None]]) -> None:
     for action in actions:
         try:
             action()
-        except OSError as error:
+        except (OSError, CorruptError) as error:
             log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)

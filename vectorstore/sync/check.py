@@ -32,8 +32,9 @@ from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import past, trail
-from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
+from vectorstore.sync.core import INDEX, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
+from vectorstore.sync.telling import Progress, growing
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
 from vectorstore.vectors.arrays import lengths
 from vectorstore.vectors.segments import NAME
@@ -86,9 +87,10 @@ class CheckReport:
 
 def check(sync: Sync, progress: Progress | None = None) -> CheckReport:
     """Verify everything, changing nothing; about 40 microseconds a record."""
+    told = progress and growing(progress)
     while True:
         try:
-            return _check(sync, progress)
+            return _check(sync, told)
         except SnapshotMoved:
             continue
 
@@ -128,7 +130,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
         ]
         litter, lost = _files(sync, connection, spaces)
         findings += lost
-    if not sync.catalog.read_only:
+    if not sync.catalog.read_only and not any(finding.layer == "schema" for finding in findings):  # they would run
         findings += _text(sync)
     step()
     return CheckReport(tuple(findings), litter=tuple(litter), **totals)
@@ -144,11 +146,7 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
     with lenient(connection):
         for name, what in damaged_kinds(connection):
             yield Finding("schema", f"declaration of {name}", what, mend)
-    ours = history.expected_triggers(connection)
-    made = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
-    for kind, name, sql in made:
-        if ours.pop(name, None) == sql:
-            continue
+    for kind, name, _ in history.foreign_objects(connection):
         yield Finding("schema", f"{kind} {name}", "was not made by vectorstore", f"drop it, or {mend}")
 
 
