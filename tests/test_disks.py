@@ -54,7 +54,9 @@ def test_what_a_disk_refuses_is_a_store_error_with_its_errno(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, step, refusing(errno.ENOSPC))
-    with pytest.raises(vs.StoreError, match=r"the disk refused \(No space left on device\); make room") as caught:
+    with pytest.raises(
+        vs.StoreError, match="the disk refused: No space left on device; nothing was written; make room"
+    ) as caught:
         DiskFolder(tmp_path).publish("a", [b"x"])
     assert caught.value.errno == errno.ENOSPC and os.listdir(tmp_path) == []
 
