@@ -6,7 +6,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate notebooks docs clean
+.PHONY: help install demo test browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate \
+  notebooks docs package clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -83,8 +84,9 @@ fuzz: install ## try random and hostile input at length; 15 minutes
 soak: install ## use a store for ten minutes as if for months: nothing may grow, nothing slow down
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
-bench: install ## measure the life of a store
-	$(BIN)/python benchmarks/lifecycle.py
+# DATA=FOLDER adds data that the repository has none of; ARGS="retrieval clusters" measures only these.
+bench: install ## measure everything, write the report and the README's tables
+	$(BIN)/python -m benchmarks.run $(if $(DATA),--data $(DATA)) $(ARGS)
 
 gate: install ## fail when an operation has become slower than its stored baseline
 	$(BIN)/python benchmarks/gate.py $(ARGS)
@@ -108,6 +110,10 @@ bench-trust: install .venv-peers/.installed ## kill, race, starve and erase a st
 notebooks: install ## execute the notebooks
 	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/python -m nbconvert --to notebook --execute --inplace --coalesce-streams \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 $(NOTEBOOKS)
+
+# What a clean environment weighs and takes is measured by `make bench ARGS=packaging`.
+package: install ## build wheel and sdist, and try them away from the repository
+	$(BIN)/python -m pytest -n 0 tests/test_packaging.py $(ARGS)
 
 docs: install ## build the documentation site into build/site
 	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[docs]"

@@ -199,6 +199,35 @@ def test_threads_search_through_publish_compact_purge_and_close(tmp_path: Path) 
         assert len(again.concepts) == 600 and again.check().findings == ()
 
 
+def test_closing_waits_for_statements_of_other_threads(tmp_path: Path) -> None:
+    """A connection that is closed while another thread steps through a statement ends the process (a soak did)."""
+    errors: list[str] = []
+    with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as store:
+        rows = np.random.default_rng(0).standard_normal((3000, DIM))
+        store.concepts.add([concept(f"c{n}", tags=[f"t{n % 5}"]) for n in range(3000)], vectors=rows)
+
+    def use(store: vs.Store) -> None:
+        try:
+            while True:
+                store.concepts.search(np.ones(DIM), k=5, where={"name__contains": "c"})
+                store.concepts.upsert(concept("w"), vectors=[np.ones(DIM)])
+        except vs.StoreClosed:
+            pass
+        except BaseException:
+            errors.append(traceback.format_exc())
+
+    for _ in range(6):
+        store = vs.open(tmp_path / "kb", embedder=None, auto_publish=False)
+        threads = [threading.Thread(target=use, args=(store,), daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.15)
+        store.close()
+        for thread in threads:
+            thread.join(20)
+        assert errors == [] and not any(thread.is_alive() for thread in threads)
+
+
 def use_after_fork(root: Path) -> None:
     """In a spawned child: nothing is inherited, everything works."""
     with vs.open(root, embedder=None) as store:

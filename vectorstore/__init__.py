@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from vectorstore.reason.instances import Analogous as Analogous
     from vectorstore.reason.instances import Role as Role
     from vectorstore.reason.manifest import SnapshotReport as SnapshotReport
+    from vectorstore.reason.mapfiles import MapFile as MapFile
     from vectorstore.reason.maps import Map as Map
     from vectorstore.reason.maps import MapInfo as MapInfo
     from vectorstore.reason.maps import Maps as Maps
@@ -247,6 +248,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Completion", "Offset"), "reason.completing"),
     "FieldReport": "reason.fields",
     "FitReport": "reason.fitting",
+    "MapFile": "reason.mapfiles",
     **dict.fromkeys(("Map", "MapInfo", "Maps"), "reason.maps"),
     "ModelInfo": "reason.models",
     **dict.fromkeys(("Mapped", "RelateReport"), "reason.relating"),

@@ -179,10 +179,10 @@ class DiskFolder:
         except BaseException:  # nothing is published, and whoever tries again finds the name free
             discard(final)
             raise
-        found = self.stat(final.name)
-        if found is None:
+        where = self.stat(final.name)
+        if where is None:
             raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")
-        return FileInfo(final.name, size, digest.hexdigest(), found)
+        return FileInfo(final.name, size, digest.hexdigest(), where)
 
     def read(self, name: str) -> Buffer:
         """The file, memory-mapped read-only; empty files give empty bytes."""

@@ -9,6 +9,7 @@ from vectorstore.promises.rules import (
     FILTER,
     NAMED,
     PAGE,
+    PATH,
     PROGRESS,
     RECIPE,
     SEED,
@@ -32,6 +33,9 @@ VERBS: dict[str, Verb] = {
     ),
     "Maps.info": Verb({"kind": TEXT, "space": SPACE}),
     "Maps.get": Verb({"kind": TEXT, "colour": or_none(TEXT), "space": SPACE}),
+    "Maps.export": Verb(
+        {"kind": TEXT, "path": PATH, "colour": or_none(TEXT), "neighbours": whole(0, 100), "space": SPACE}
+    ),
     "Clusters.fit": Verb({**_FIT, "n": or_none(whole(1)), "name": or_none(TEXT), "seed": SEED}, writes=True),
     "Clusters.refit": Verb(
         {**NAMED, "recipe": or_none(RECIPE), "n": or_none(whole(1)), "seed": or_none(SEED), "progress": PROGRESS},

@@ -16,6 +16,7 @@ from vectorstore import clusters as engine
 from vectorstore.clusters import NOISE, ClusterRecipe, Partition, Rule, modelfiles
 from vectorstore.clusters.quality import Shape
 from vectorstore.errors import Superseded, ValidationError
+from vectorstore.html import fields
 from vectorstore.ids import check_id
 from vectorstore.records import Cluster, Where, parse
 from vectorstore.records.where import Node
@@ -143,6 +144,13 @@ class FitReport:
     seconds: float
     note: str
     seq: int
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        counts = {name: len(getattr(self, name)) for name in ("clusters", "kept", "new", "retired")}
+        seen = ("rows", "noise", "coherence", "silhouette", "seconds", "note")
+        figures = {name: getattr(self, name) for name in seen}
+        return fields(f"{self.name} · version {self.version} · {self.recipe}, seed {self.seed}", counts | figures)
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,13 +109,9 @@ class Catalog:
         if not root.parent.is_dir():
             raise StoreError(f"{root.parent} does not exist; make it first")
         make_folder(root)
-        self._lock.acquire()  # another process may be creating the same store
-        try:
+        with self._lock, refused(path):  # another process may be creating the same store
             if not path.is_file():
-                with refused(path):
-                    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        finally:
-            self._lock.release()
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _open(self, path: Path) -> None:
         connection = self._writer_connection() if not self.read_only else self._reader_connection()
@@ -280,8 +276,7 @@ class Catalog:
                     run(transaction.undo)
                 raise
         finally:
-            self._owner = self._current = None
-            self._lock.release()
+            self._leave()
         run(transaction.after)
         if self.on_commit is not None:
             self.on_commit(transaction)
@@ -309,10 +304,12 @@ class Catalog:
         try:
             with translated(self.root):
                 connection = self._writer_connection()
+                connection.turn.acquire()
                 if not begin(connection):
                     connection.close()
                     self._writer = None
                     connection = self._writer_connection()
+                    connection.turn.acquire()
                     connection.execute("BEGIN IMMEDIATE")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
@@ -326,11 +323,18 @@ class Catalog:
             self._current = Transaction(connection, seq, now)
             self._owner = threading.get_ident()
         except BaseException:
-            self._owner = self._current = None
             self._rollback()
-            self._lock.release()
+            self._leave()
             raise
         return self._current
+
+    def _leave(self) -> None:
+        """Let the next writer in."""
+        self._owner = self._current = None
+        if self._writer is not None:
+            with contextlib.suppress(RuntimeError):  # a Ctrl-C came before it was taken
+                self._writer.turn.release()
+        self._lock.release()
 
     def _rollback(self) -> bool:
         """Whether there was anything to roll back."""
@@ -371,10 +375,7 @@ class Catalog:
         return None if found is None else found[0]
 
     def backup(self, target: Path) -> None:
-        """A consistent copy by SQLite's own backup; never by copying files, which would drop its locks.
-
-        It has its name only when it is whole: a crash leaves a temporary file, which is swept.
-        """
+        """A consistent copy by SQLite's own backup (copying files would drop its locks), named when it is whole."""
         temporary = target.with_name(f".{target.name}{TEMPORARY}")
         try:
             copy = connect(file_uri(temporary, "rwc"), timeout=self._timeout)
@@ -390,7 +391,7 @@ class Catalog:
     def checkpoint(self) -> None:
         """Move the WAL into the main file and empty it, as far as readers allow."""
         if self.root is not None and not self.read_only:
-            with self._lock, translated(self.root):
+            with self._lock, self._writer_connection().turn, translated(self.root):
                 empty_wal(self._writer_connection(), self._timeout)
 
     def vacuum(self) -> None:
@@ -399,19 +400,19 @@ class Catalog:
         A catalog that was made before format 4 is copied whole, once, under the write lock.
         """
         while True:
-            with self._lock, translated(self.root):
+            with self._lock, self._writer_connection().turn, translated(self.root):
                 if give_back(self._writer_connection()):
                     return
 
     def close(self) -> None:
-        """Close every connection; safe to call twice."""
-        if self._closed:
+        """Close every connection, once its statement has ended; safe to call twice."""
+        closed, self._closed = self._closed, True
+        if closed or self.inherited:  # the parent's connections are not ours to close
             return
-        self._closed = True
-        if self.inherited:
-            return  # the parent's connections are not ours to close
         for connection in filter(None, [*self._readers, self._writer]):
-            connection.close()
+            if connection.turn.acquire(timeout=10):  # else it ends with the thread that still uses it
+                connection.close()
+                connection.turn.release()
         self._readers.clear()
         self._writer = None
         self._lock.close()

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlite_utils import Database
@@ -21,7 +22,18 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's
 from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreClosed, StoreError, ValidationError
 from vectorstore.ids import fold
 
-Connection = sqlite3.Connection
+
+class Connection(sqlite3.Connection):
+    """A connection and its `turn`: held by the thread that runs statements on it, and by whoever closes it.
+
+    To close one while another thread is in the middle of a statement would end the process.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.turn = threading.RLock()
+
+
 SqliteError = sqlite3.Error
 OperationalError = sqlite3.OperationalError
 IntegrityError = sqlite3.IntegrityError
@@ -43,13 +55,14 @@ def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable
         now: what `now_micros()` gives in SQL, one value throughout a statement.
     """
     try:
-        connection = sqlite3.connect(
+        connection: Connection = sqlite3.connect(
             uri,
             uri=True,
             timeout=timeout,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
+            factory=Connection,
         )
     except OperationalError as error:
         raise StoreError(f"{uri}: SQLite cannot open it: {error}") from error
@@ -213,8 +226,13 @@ class Reading:
         """The connection, in its snapshot from the first statement on."""
         if not self._nested:
             self._thread = threading.get_ident()
-            with translated(self._root):
-                self._connection.execute("BEGIN")
+            self._connection.turn.acquire()
+            try:
+                with translated(self._root):
+                    self._connection.execute("BEGIN")
+            except BaseException:
+                self._let_go()
+                raise
         return self._connection
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -224,20 +242,31 @@ class Reading:
         try:
             self._connection.execute("COMMIT")
         except DatabaseError as late:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            with contextlib.suppress(SqliteError):  # it may be closed
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
             if error is None:
                 _translate(late, self._root)
                 raise
-        self._thread = 0
+        finally:
+            self._thread = 0
+            self._connection.turn.release()
+        if isinstance(error, UnicodeDecodeError):
+            raise CorruptError(f"{self._root}: the catalog is damaged ({error}); restore a backup") from error
         if error is not None:
             _translate(error, self._root)
 
     def __del__(self) -> None:
         """Let go of a snapshot that a Ctrl-C, at the first or last moment of a read, has left behind."""
         if getattr(self, "_thread", 0) == threading.get_ident():
-            with contextlib.suppress(SqliteError):
-                self._connection.execute("COMMIT")
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with contextlib.suppress(SqliteError):
+            self._connection.execute("COMMIT")
+        self._thread = 0
+        with contextlib.suppress(RuntimeError):  # it was not taken yet
+            self._connection.turn.release()
 
 
 def no_room(root: Path | None, error: Exception) -> StoreError:

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from vectorstore.errors import CorruptError
+from vectorstore.errors import VectorstoreError
 from vectorstore.storage.connection import Connection
 
-log = logging.getLogger("vectorstore")
 First = Callable[[Connection], None]
 """What is done with a transaction's connection before its first write."""
+log = logging.getLogger("vectorstore")
 
 
 @dataclass(frozen=True)
@@ -70,5 +70,5 @@ def run(actions: list[Callable[[], None]]) -> None:
     for action in actions:
         try:
             action()
-        except (OSError, CorruptError) as error:
+        except (OSError, VectorstoreError) as error:
             log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)

@@ -19,6 +19,7 @@ import numpy as np
 
 from vectorstore.errors import CorruptError, LibraryMissing, VectorstoreError
 from vectorstore.files import TEMPORARY, refused, sha256
+from vectorstore.html import table as as_table
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import Value, digest
 from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, history, pastrows
@@ -83,6 +84,14 @@ class CheckReport:
     def ok(self) -> bool:
         """Nothing was found."""
         return not self.findings
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: what was looked at when all is well, else what was found."""
+        looked = f"{self.records} records, {self.vectors} vectors, {self.segments} segments, {self.indexes} indexes"
+        if self.ok:
+            return as_table(f"sound: {looked} agree", ("layer", "where", "what", "mend"), ())
+        rows = ((one.layer, one.where, one.what, one.mend) for one in self.findings)
+        return as_table(f"{len(self.findings)} findings; {looked}", ("layer", "where", "what", "mend"), rows)
 
 
 def check(sync: Sync, progress: Progress | None = None) -> CheckReport:
