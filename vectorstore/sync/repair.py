@@ -78,8 +78,8 @@ def sweepable(
 def tidy(sync: Sync) -> None:
     """Sweep, where there is anything to sweep; a failing disk keeps it for now, and is no reason not to open."""
     try:
-        for _, what, mend in lost_commits(sync):
-            log.error("%s: %s; %s", sync.root, what, mend)
+        for _, what, cure in lost_commits(sync):
+            log.error("%s: %s; %s", sync.root, what, cure)
         with sync.catalog.read() as connection:
             due = next(sweepable(sync, connection, sync.catalog.seq(connection), SWEEP_SECONDS), None) is not None
         if due:  # else nothing is written: a new commit would hide that others were lost
