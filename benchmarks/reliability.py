@@ -26,18 +26,18 @@ Line = dict[str, Any]
 
 SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "matrix": ("The crash matrix", ("verbs", "cases")),
-    "crash points": ("SIGKILL before, in and after every durable step of every verb", ("steps", "kills", "failures")),
+    "crash points": ("SIGKILL before, in and after every durable step of a verb", ("steps", "kills", "failures")),
     "random kills": (
         "SIGKILL at random times under load of several processes",
         ("rounds", "kills", "acknowledged", "records", "backups", "wrong"),
     ),
     "disk faults": (
-        "Full, failing and read-only disks, at every kind of call of every verb",
+        "Full, failing and read-only disks, at every kind of call of a verb",
         ("calls", "faults", "failures"),
     ),
     "limits of the system": ("Real limits of the system", ("batches", "refused", "wrong")),
     "power cuts": (
-        "A file system's power cut, at every kind of call of every verb",
+        "A file system's power cut, at every kind of call of a verb",
         ("calls", "cuts", "failures"),
     ),
     "random power cuts": (

@@ -54,7 +54,9 @@ def test_what_a_disk_refuses_is_a_store_error_with_its_errno(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, step, refusing(errno.ENOSPC))
-    with pytest.raises(vs.StoreError, match=r"the disk refused \(No space left on device\); make room") as caught:
+    with pytest.raises(
+        vs.StoreError, match="the disk refused: No space left on device; nothing was written; make room"
+    ) as caught:
         DiskFolder(tmp_path).publish("a", [b"x"])
     assert caught.value.errno == errno.ENOSPC and os.listdir(tmp_path) == []
 
@@ -259,7 +261,7 @@ def test_a_damaged_declaration_is_found(change: str, finding: str, root: Path) -
 
 def test_a_declaration_that_cannot_be_read_is_a_typed_error(root: Path) -> None:
     sql(root, "UPDATE kinds SET declaration = '[{broken' WHERE name = 'frames'")
-    with pytest.raises(vs.CorruptError, match="the declaration of frames is damaged"):
+    with pytest.raises(vs.CorruptError, match="the declaration of 'frames'"):
         opened(root)
 
 

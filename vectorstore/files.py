@@ -90,7 +90,7 @@ class refused:  # noqa: N801 - used like a function
         if not isinstance(error, OSError) or isinstance(error, VectorstoreError | FileExistsError | FileNotFoundError):
             return
         mend = "; make room and retry" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        found = StoreError(f"{self._path}: the disk refused ({error.strerror or error}){mend}")
+        found = StoreError(f"{self._path}: the disk refused: {error.strerror or error}; nothing was written{mend}")
         found.errno = error.errno
         raise found from error
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 
 MATRIX = {**FIRST, **FAMILIES}
-BARE = {"open catalog.sqlite", "open store.lock", "open", "remove", "mkdir"}
+BARE = {"open catalog.sqlite", "open store.lock", "open", "remove", "mkdir", "rmdir"}
 """What changes the folder without passing through the small functions: the two files that are made once, the probe of
 a folder's clock, and the folders' own making."""
 
@@ -36,7 +36,6 @@ SEVERAL = {
     "Collection.purge": "marks and erases, then the space without its vectors",
     "Keeping.maintain": "does what is due, one thing after the other",
     "Store.compact": "a commit for each space",
-    "Store.flush": "a commit for each space",
     "Store.publish": "flushes, then publishes",
     "Store.rebuild": "flushes, then publishes",
     "Store.repair": "a commit for each thing that is mended",

@@ -40,7 +40,7 @@ MEMORY = 3 << 30
 BOOKKEEPING = {"kinds", "artifacts", "spaces", "segments"}
 """Tables that answers do not follow from, or whose values are proved wherever they are used: flags of a declaration, the
 time when an index was built. A change there that has no effect need not be found."""
-PATIENCE = 600
+PATIENCE = 60
 COUNT = 90
 WORDS = ("heat", "flow", "tone", "king", "wave")
 Damage = Callable[[Path], None]

@@ -284,6 +284,8 @@ def _translate(error: BaseException, root: Path | None) -> None:
     if isinstance(error, UnicodeEncodeError):
         said = f"a text with a lone surrogate ({error.object[error.start]!r}) is in no store; leave it out"
         raise ValidationError(said) from None
+    if isinstance(error, UnicodeDecodeError):
+        raise CorruptError(f"{root}: the catalog is damaged ({error}); restore a backup") from error
     if isinstance(error, OverflowError) and "SQLite" in str(error):
         raise ValidationError("a whole number beyond 64 bits is in no store") from None
     if not isinstance(error, DatabaseError):

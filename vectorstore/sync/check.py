@@ -27,13 +27,13 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import lost_decisions
 from vectorstore.storage.declared import damaged_kinds
-from vectorstore.storage.lock import noted
 from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import past, trail
 from vectorstore.sync.core import INDEX, SnapshotMoved, Sync
+from vectorstore.sync.lost import lost_commits
 from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.sync.telling import Progress, growing
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
@@ -116,7 +116,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             if progress is not None:
                 progress(next(done, steps), steps)
 
-        findings += [*_catalog(connection), *lost_commits(sync)]
+        findings += [*_catalog(connection), *(Finding("catalog", *each) for each in lost_commits(sync))]
         step()
         for table in sync.tables.values():
             found, count = _rows(connection, table)
@@ -352,21 +352,6 @@ def _text(sync: Sync) -> Iterator[Finding]:
                 raise _Looked
         except (SqliteError, CorruptError) as error:
             yield Finding("text", f"{table.name}_fts", f"does not match its records: {error}", _REPAIR, derived=True)
-
-
-def lost_commits(sync: Sync) -> Iterator[Finding]:
-    """Whether a commit that was acknowledged is not there any more: a WAL that rotted, a catalog that was put back."""
-    if sync.root is None:
-        return
-    highest = noted(sync.root)  # looked at first: others may write meanwhile
-    seq = sync.catalog.newest("SELECT seq FROM state")
-    if highest > seq:
-        yield Finding(
-            "catalog",
-            "catalog.sqlite",
-            f"is at commit {seq}, and commit {highest} was made: what came between is lost",
-            "restore a backup, or write it again; its WAL may have been damaged, or an older copy put in its place",
-        )
 
 
 def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[list[str], list[Finding]]:

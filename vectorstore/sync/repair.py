@@ -19,9 +19,10 @@ from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import mend, models, past, trail
-from vectorstore.sync.check import CheckReport, Finding, check, file_path, lost_commits, unnamed
+from vectorstore.sync.check import CheckReport, Finding, check, file_path, unnamed
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.expiry import expire
+from vectorstore.sync.lost import lost_commits
 from vectorstore.sync.publish import publish, retire_index, snapshot
 from vectorstore.sync.telling import Progress, growing, span
 from vectorstore.sync.write import flush
@@ -77,8 +78,8 @@ def sweepable(
 def tidy(sync: Sync) -> None:
     """Sweep, where there is anything to sweep; a failing disk keeps it for now, and is no reason not to open."""
     try:
-        for finding in lost_commits(sync):
-            log.error("%s: %s; %s", sync.root, finding.what, finding.mend)
+        for _, what, cure in lost_commits(sync):
+            log.error("%s: %s; %s", sync.root, what, cure)
         with sync.catalog.read() as connection:
             due = next(sweepable(sync, connection, sync.catalog.seq(connection), SWEEP_SECONDS), None) is not None
         if due:  # else nothing is written: a new commit would hide that others were lost
