@@ -94,7 +94,7 @@ class Remover(Generic[R]):
     def purge(self, node: Node | None, progress: Progress | None) -> Purged:
         """Erase matching deleted records, and rewrite what held their vectors, in one commit; says what went."""
         erased = self._erase(node, progress)
-        self._sync.catalog.checkpoint()
+        self._sync.catalog.checkpoint(anew=bool(erased))
         return erased
 
     def _erase(self, node: Node | None, progress: Progress | None) -> Purged:
