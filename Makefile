@@ -6,7 +6,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser check crash fuzz soak bench bench-peers bench-trust gate notebooks docs clean
+.PHONY: help install demo test browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate \
+  notebooks docs package clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,7 +43,7 @@ demo: install ## build a small knowledge store and search it
 	$(BIN)/vectorstore demo
 
 test: install browser ## run the quick tests
-	$(BIN)/python -m pytest -n 2 -m "not slow and not crash and not fuzz and not soak" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not crash and not faults and not power and not fuzz and not soak" $(ARGS)
 
 # The explorer page is tested in a real browser: one that is there, else the system's package, else Playwright's own.
 browser: install
@@ -58,8 +59,20 @@ check: install ## lint, formatting, types, floors
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports --no-logo
 
-crash: install ## run the tests that kill processes
+crash: install ## run the tests that kill processes; KILLS=500 for more random ones
 	$(BIN)/python -m pytest -m crash $(ARGS)
+
+faults: install ## run the tests with failing disks and damaged files (Linux, a C compiler; some need root)
+	$(BIN)/python -m pytest -m faults $(ARGS)
+
+power: install ## run the tests that cut the power of a file system of their own (Linux, root)
+	$(BIN)/python -m pytest -m power $(ARGS)
+
+# Each rig writes down what it counted; the report is made of that.
+reliability: install ## run all three and write benchmarks/results/reliability.md
+	rm -f build/reliability.jsonl
+	RELIABILITY=build/reliability.jsonl $(BIN)/python -m pytest -m "crash or faults or power" $(ARGS)
+	$(BIN)/python benchmarks/reliability.py build/reliability.jsonl
 
 # atheris, for coverage-guided fuzzing, has no wheel for every Python; without it those tests are skipped, and say so.
 fuzz: install ## try random and hostile input at length; 15 minutes
@@ -71,8 +84,9 @@ fuzz: install ## try random and hostile input at length; 15 minutes
 soak: install ## use a store for ten minutes as if for months: nothing may grow, nothing slow down
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
-bench: install ## measure the life of a store
-	$(BIN)/python benchmarks/lifecycle.py
+# DATA=FOLDER adds data that the repository has none of; ARGS="retrieval clusters" measures only these.
+bench: install ## measure everything, write the report and the README's tables
+	$(BIN)/python -m benchmarks.run $(if $(DATA),--data $(DATA)) $(ARGS)
 
 gate: install ## fail when an operation has become slower than its stored baseline
 	$(BIN)/python benchmarks/gate.py $(ARGS)
@@ -96,6 +110,10 @@ bench-trust: install .venv-peers/.installed ## kill, race, starve and erase a st
 notebooks: install ## execute the notebooks
 	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/python -m nbconvert --to notebook --execute --inplace --coalesce-streams \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 $(NOTEBOOKS)
+
+# What a clean environment weighs and takes is measured by `make bench ARGS=packaging`.
+package: install ## build wheel and sdist, and try them away from the repository
+	$(BIN)/python -m pytest -n 0 tests/test_packaging.py $(ARGS)
 
 docs: install ## build the documentation site into build/site
 	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[docs]"

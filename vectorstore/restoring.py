@@ -126,7 +126,7 @@ def _refuse(target: Path, replace: bool) -> None:
     if CATALOG not in inside:
         raise NotAStore(f"{target} holds other things ({inside[0]}, ...); choose a new folder; nothing was changed")
     if not replace:
-        raise StoreError(f"{target} is a store; choose a new folder, or say replace=True; nothing was changed")
+        raise StoreError(f"{target} is a store; choose a new folder, or replace=True (--replace); nothing was changed")
 
 
 def _write(vault: Vault, manifest: Manifest, root: Path, progress: Progress | None) -> None:

@@ -45,14 +45,13 @@ from vectorstore.sync import (
     check,
     compact,
     flush,
-    has_litter,
     health,
     part,
     rebuild,
     repair,
     snapshot,
     sweep,
-    wants_index,
+    tidy,
 )
 from vectorstore.telemetry import Telemetry
 from vectorstore.telemetry import wanted as wanted_telemetry
@@ -117,8 +116,8 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
             }
             self.workflows = Workflows(self._sync, self.collection, self.trail)
             self._catalog.on_commit = self._committed
-            if not read_only and has_litter(self._sync):
-                sweep(self._sync)
+            if not read_only:
+                tidy(self._sync)
             if verify and (report := self.check()).findings:
                 raise StoreError(f"{path}: {report.findings[0]} (and {len(report.findings) - 1} more findings)")
         except BaseException:
@@ -196,17 +195,13 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         """Move all vectors that wait in the catalog into segments; returns how many."""
         return sum(flush(self._sync, name) for name in self._spaces())
 
-    def publish(self, kind: str | None = None) -> None:
-        """Bring indexes up to date now, for one kind or all that have enough vectors to need one."""
-        for name in [kind] if kind is not None else self._spaces():
-            flush(self._sync, name)
-            live = snapshot(self._sync, name)
-            if (
-                live is not None
-                and (kind is not None or live.index is not None or wants_index(live))
-                and live.live_rows
-            ):
-                self._maintainer.publish(name)
+    def publish(self, kind: str | None = None, progress: Progress | None = None) -> None:
+        """Bring indexes up to date now, for one kind or all that have enough vectors to need one.
+
+        `progress` is told (percent of all spaces together, 100 times their number).
+        """
+        names = self._spaces() if kind is None else [kind]
+        self._maintainer.publish_all(names, small=kind is not None, progress=progress)
 
     def rebuild(
         self, kind: str, recipe: IndexRecipe | Auto | str | Path | None = None, progress: Progress | None = None
@@ -248,9 +243,13 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         """Prove that rows, files, indexes and full text agree; `findings` is empty when all is well."""
         return check(self._sync, progress)
 
-    def repair(self, *, dry_run: bool = True) -> RepairReport:
-        """Make derived things again and sweep litter; records of lost segments are embedded again where text allows."""
-        return repair(self._sync, dry_run=dry_run, reembed=None if self._embedding.brings_vectors else self._reembed)
+    def repair(self, *, dry_run: bool = True, progress: Progress | None = None) -> RepairReport:
+        """Make derived things again and sweep litter; records of lost segments are embedded again where text allows.
+
+        `progress` is told (percent, 100): looking, mending, looking again.
+        """
+        reembed = None if self._embedding.brings_vectors else self._reembed
+        return repair(self._sync, dry_run=dry_run, reembed=reembed, progress=progress)
 
     def _reembed(self, space: SpaceRow, ids: list[str]) -> int:
         collection = self.collection(space.kind)

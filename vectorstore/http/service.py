@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from vectorstore.errors import ValidationError
+from vectorstore.http.lanes import Lanes
 
 if TYPE_CHECKING:
     from vectorstore.store import Store
@@ -44,10 +45,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Service:
-    """The open store behind the routes."""
+    """The open store behind the routes, and the threads in which they run."""
 
     store: Store
     limits: Limits
+    lanes: Lanes = field(default_factory=Lanes)
 
 
 def _no_constant(text: str) -> Any:

@@ -12,25 +12,30 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vectorstore.errors import CorruptError, LibraryMissing, VectorstoreError
-from vectorstore.files import TEMPORARY, sha256
+from vectorstore.files import TEMPORARY, refused, sha256
+from vectorstore.html import table as as_table
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import Value, digest
 from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, history, pastrows
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import lost_decisions
+from vectorstore.storage.declared import damaged_kinds
+from vectorstore.storage.lock import noted
 from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import past, trail
-from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
+from vectorstore.sync.core import INDEX, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
+from vectorstore.sync.telling import Progress, growing
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
 from vectorstore.vectors.arrays import lengths
 from vectorstore.vectors.segments import NAME
@@ -80,12 +85,21 @@ class CheckReport:
         """Nothing was found."""
         return not self.findings
 
+    def _repr_html_(self) -> str:
+        """A table for notebooks: what was looked at when all is well, else what was found."""
+        looked = f"{self.records} records, {self.vectors} vectors, {self.segments} segments, {self.indexes} indexes"
+        if self.ok:
+            return as_table(f"sound: {looked} agree", ("layer", "where", "what", "mend"), ())
+        rows = ((one.layer, one.where, one.what, one.mend) for one in self.findings)
+        return as_table(f"{len(self.findings)} findings; {looked}", ("layer", "where", "what", "mend"), rows)
+
 
 def check(sync: Sync, progress: Progress | None = None) -> CheckReport:
     """Verify everything, changing nothing; about 40 microseconds a record."""
+    told = progress and growing(progress)
     while True:
         try:
-            return _check(sync, progress)
+            return _check(sync, told)
         except SnapshotMoved:
             continue
 
@@ -102,7 +116,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             if progress is not None:
                 progress(next(done, steps), steps)
 
-        findings += _catalog(connection)
+        findings += [*_catalog(connection), *lost_commits(sync)]
         step()
         for table in sync.tables.values():
             found, count = _rows(connection, table)
@@ -138,6 +152,9 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
             yield Finding("catalog", "catalog.sqlite", str(line), mend)
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         yield Finding("catalog", f"{table} row {row}", f"points to a row of {parent} that is not there", mend)
+    with lenient(connection):
+        for name, what in damaged_kinds(connection):
+            yield Finding("schema", f"declaration of {name}", what, mend)
     for kind, name, _ in history.foreign_objects(connection):
         yield Finding("schema", f"{kind} {name}", "was not made by vectorstore", f"drop it, or {mend}")
 
@@ -337,6 +354,21 @@ def _text(sync: Sync) -> Iterator[Finding]:
             yield Finding("text", f"{table.name}_fts", f"does not match its records: {error}", _REPAIR, derived=True)
 
 
+def lost_commits(sync: Sync) -> Iterator[Finding]:
+    """Whether a commit that was acknowledged is not there any more: a WAL that rotted, a catalog that was put back."""
+    if sync.root is None:
+        return
+    highest = noted(sync.root)  # looked at first: others may write meanwhile
+    seq = sync.catalog.newest("SELECT seq FROM state")
+    if highest > seq:
+        yield Finding(
+            "catalog",
+            "catalog.sqlite",
+            f"is at commit {seq}, and commit {highest} was made: what came between is lost",
+            "restore a backup, or write it again; its WAL may have been damaged, or an older copy put in its place",
+        )
+
+
 def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[list[str], list[Finding]]:
     litter: list[str] = []
     lost: list[Finding] = []
@@ -365,7 +397,10 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
     made = {space.name: space for space in spaces}
     needed = {(each.what, each.space, each.file) for each in pastrows.named_files(connection, past=True)}
     root = sync.catalog.root
-    here = [] if root is None else [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
+    here: list[Path] = []
+    if root is not None:
+        with refused(root):
+            here = [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
     for space_name in dict.fromkeys([*made, *sorted(path.name for path in here if path.is_dir())]):
         named: dict[str, set[str]] = {"embeddings": set(), "indexes": set()}
         if space_name in made:

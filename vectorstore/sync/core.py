@@ -13,7 +13,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -34,7 +34,6 @@ from vectorstore.vectors.arrays import Matrix, lengths
 
 log = logging.getLogger("vectorstore")
 _SPACE = re.compile(r"(?:[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)?")
-Progress = Callable[[int, int], None]
 INDEX = "index"
 _FILTER_BYTES = 16 * 1024 * 1024
 
@@ -378,13 +377,3 @@ class SpaceState:
 def _pending(vids: Vids, vectors: Matrix) -> Segment:
     """The vectors that wait in the catalog, as a segment in memory."""
     return Segment(0, vectors, lengths(vectors), None, vids)
-
-
-def part(progress: Progress, place: int, parts: int) -> Progress:
-    """The progress of one of several things that are done in turn, as a part of all, in percent: it never goes back."""
-    return lambda done, total: progress(100 * place + 100 * done // max(total, 1), 100 * parts)
-
-
-def after(progress: Progress, before: int) -> Progress:
-    """The progress of one chunk of several whose number is not known: so many were done before it."""
-    return lambda done, total: progress(before + done, before + total)
