@@ -367,7 +367,7 @@ def main() -> None:
             for question, ask in (
                 ("kills", partial(kills, system, folder, given.rounds)),
                 ("freshness", partial(freshness, system, folder, given.times)),
-                ("starving", partial(_in, system, folder)),
+                ("starving", partial(starving, system, folder)),
                 ("erasing", partial(erasing, system, folder)),
             ):
                 each[question] = ask()
@@ -381,7 +381,7 @@ def main() -> None:
         (given.out / "trust.md").write_text(table(found))
 
 
-def _in(system: str, folder: Path) -> dict[str, Any]:
+def starving(system: str, folder: Path) -> dict[str, Any]:
     (folder / "starve").mkdir()
     return run(system, "starve", folder / "starve", timeout=600)
 

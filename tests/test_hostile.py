@@ -431,6 +431,22 @@ def test_a_foreign_trigger_never_runs(whole: Path, tmp_path: Path) -> None:
         assert len(store.concepts) == 600 and store.check().findings == ()
 
 
+def test_a_purge_leaves_no_byte_of_a_text_behind(tmp_path: Path) -> None:
+    """SQLite's secure_delete overwrites what is deleted, but not what a split of a page has left between its cells."""
+    texts = {f"c{n}": f"{n} marker-{n * 2654435761 % 2**32:08x}-of-a-secret" for n in range(1000)}
+    with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as store:
+        vectors = np.random.default_rng(0).standard_normal((1000, 32))
+        store.concepts.add([{"id": i, "name": "x", "definition": text} for i, text in texts.items()], vectors=vectors)
+    gone = list(texts)[::2]
+    with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as store:
+        store.concepts.delete(gone)
+        assert store.concepts.purge(gone) == 500
+        assert len(store.concepts) == 500 and store.check().findings == ()
+    data = b"\0".join(path.read_bytes() for path in (tmp_path / "kb").rglob("*") if path.is_file())
+    assert [i for i in gone if texts[i].encode() in data] == []
+    assert all(texts[i].encode() in data for i in texts if i not in set(gone))
+
+
 def test_a_packed_bomb_is_no_state(store: vs.Store, tmp_path: Path) -> None:
     """A state of a few kilobytes that would fill the memory."""
     path = tmp_path / "bomb.state"

@@ -228,7 +228,7 @@ class Collection(SearchVerbs[R], Tabular[R]):
         Returns:
             How many, as a number that also knows what else went: `records` and `vectors` by kind.
 
-        Cost: rewrites every segment that holds one of their vectors, and the index.
+        Cost: rewrites every segment that holds one of their vectors, the index, and the catalog (copied in memory).
         """
         node = with_ids(self._parse(where), ids, self._table.schema)
         self._remover.expire()

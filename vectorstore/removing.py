@@ -98,7 +98,7 @@ class Remover(Generic[R]):
     def purge(self, node: Node | None, progress: Progress | None) -> Purged:
         """Erase matching deleted records, and rewrite what held their vectors, in one commit; says what went."""
         erased = with_reserve(self._sync.catalog, lambda: self._erase(node, progress))
-        self._sync.catalog.checkpoint()
+        self._sync.catalog.checkpoint(anew=bool(erased))
         return erased
 
     def _erase(self, node: Node | None, progress: Progress | None) -> Purged:

@@ -388,11 +388,11 @@ class Catalog:
             discard(temporary)
             raise
 
-    def checkpoint(self) -> None:
-        """Move the WAL into the main file and empty it, as far as readers allow."""
+    def checkpoint(self, *, anew: bool = False) -> None:
+        """Move the WAL into the main file and empty it, as far as readers allow; `anew` writes every page afresh."""
         if self.root is not None and not self.read_only:
             with self._lock, self._writer_connection().turn, translated(self.root):
-                empty_wal(self._writer_connection(), self._timeout)
+                empty_wal(self._writer_connection(), self._timeout, anew=anew)
 
     def vacuum(self) -> None:
         """Give free pages back to the file system, a few at a time; writers take their turns in between.

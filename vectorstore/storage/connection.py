@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's
 
 from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreClosed, StoreError, ValidationError
 from vectorstore.ids import fold
+
+log = logging.getLogger("vectorstore")
 
 
 class Connection(sqlite3.Connection):
@@ -129,11 +132,22 @@ def lenient(connection: Connection) -> Iterator[None]:
         connection.text_factory = str
 
 
-def empty_wal(connection: Connection, timeout: float) -> None:
+def empty_wal(connection: Connection, timeout: float, *, anew: bool = False) -> None:
     """Move the WAL into the main file, and empty it if readers let go of it within a second.
 
     A reader may hold its snapshot for long, and whoever checkpoints holds the write lock.
+
+    Args:
+        connection: for writing.
+        timeout: what it has otherwise.
+        anew: write all pages afresh before. What is deleted is overwritten with zeros (secure_delete), but a page that
+            was once split keeps a copy of what moved, between its cells: of 500 erased texts 2 were still there.
     """
+    if anew:
+        try:
+            connection.execute("VACUUM")
+        except OperationalError as error:  # a full disk, say: the purge itself is done
+            log.warning("the catalog could not be written afresh (%s): copies may be left until the next purge", error)
     connection.execute(f"PRAGMA busy_timeout={int(min(timeout, 1.0) * 1000)}")
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -219,8 +233,9 @@ class Reading:
     def __init__(self, connection: Connection, root: Path | None) -> None:
         self._connection = connection
         self._root = root
-        self._nested = connection.in_transaction
         self._thread = 0
+        with translated(root):  # another thread may just have closed it
+            self._nested = connection.in_transaction
 
     def __enter__(self) -> Connection:
         """The connection, in its snapshot from the first statement on."""
