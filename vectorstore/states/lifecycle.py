@@ -80,7 +80,14 @@ class Lifecycle(Generic[S]):
 
 
 signals.guard(Lifecycle.__exit__)
-for _brief in (Catalog.write.__wrapped__, Reading.__enter__, Reading.__exit__, Catalog.now, folded):  # type: ignore[attr-defined]
+for _brief in (
+    Catalog.write.__wrapped__,  # type: ignore[attr-defined]
+    Reading.__enter__,
+    Reading.__exit__,
+    Reading.__del__,  # what it raised would be lost
+    Catalog.now,
+    folded,
+):
     signals.brief(_brief)
 
 
