@@ -133,7 +133,7 @@ def test_a_catalog_that_could_only_be_opened_for_reading_is_opened_again(
 def test_a_checkpoint_that_fails_is_a_typed_error(
     name: str, error: type[Exception], message: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: Any) -> None:
+    def failing(*_: Any, **__: Any) -> None:
         planted = sqlite3.OperationalError("planted")
         planted.sqlite_errorname = name
         raise planted
