@@ -225,7 +225,8 @@ def test_closing_waits_for_statements_of_other_threads(tmp_path: Path) -> None:
         store.close()
         for thread in threads:
             thread.join(20)
-        assert errors == [] and not any(thread.is_alive() for thread in threads)
+        assert errors == [], errors[0]
+        assert not any(thread.is_alive() for thread in threads)
 
 
 def use_after_fork(root: Path) -> None:

@@ -32,6 +32,7 @@ from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
     Connection,
     OperationalError,
+    ProgrammingError,
     Reading,
     begin,
     connect,
@@ -303,8 +304,8 @@ class Catalog:
         self._lock.acquire(0 if aside else None)
         try:
             with translated(self.root):
-                connection = self._writer_connection()
-                connection.turn.acquire()
+                self.guard()  # it may have been closed while this thread waited
+                (connection := self._writer_connection()).turn.acquire()
                 if not begin(connection):
                     connection.close()
                     self._writer = None
@@ -338,10 +339,11 @@ class Catalog:
 
     def _rollback(self) -> bool:
         """Whether there was anything to roll back."""
-        if self._writer is None or not self._writer.in_transaction:
-            return False
-        self._writer.execute("ROLLBACK")
-        return True
+        with contextlib.suppress(ProgrammingError):  # another thread has just closed it
+            if self._writer is not None and self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+                return True
+        return False
 
     def _commit(self, connection: Connection) -> None:
         """The commit point; a durable effect, so a crash test stops here too."""

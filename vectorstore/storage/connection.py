@@ -40,6 +40,7 @@ class Connection(sqlite3.Connection):
 SqliteError = sqlite3.Error
 OperationalError = sqlite3.OperationalError
 IntegrityError = sqlite3.IntegrityError
+ProgrammingError = sqlite3.ProgrammingError
 DatabaseError = sqlite3.DatabaseError
 SQLITE_VERSION = sqlite3.sqlite_version
 

@@ -33,6 +33,10 @@ def _sealed(number: bytes) -> bytes:
     return number + hashlib.blake2b(number, digest_size=8).digest()
 
 
+_PATIENCE = 1.0
+"""Seconds that closing waits for a thread that still writes; else the descriptor goes with it."""
+
+
 class WriteLock:
     """A thread lock and, when there is a path, an flock behind it.
 
@@ -136,10 +140,14 @@ class WriteLock:
         self.release()
 
     def close(self) -> None:
-        """Give the descriptor back; the lock must not be held."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        """Give the descriptor back, once no thread has the lock."""
+        if self._threads.acquire(timeout=_PATIENCE):
+            try:
+                if self._handle is not None:
+                    os.close(self._handle)
+                    self._handle = None
+            finally:
+                self._threads.release()
 
 
 def noted(root: Path) -> int:
