@@ -189,7 +189,7 @@ class At:
     def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
-        if event == "call":
+        if event == "call" and frame.f_code.co_name != "<genexpr>":  # one that is let go of is "called", and swallows
             self.seen += 1
             if self.seen == self._place:
                 signal.raise_signal(self._number)
