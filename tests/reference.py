@@ -100,6 +100,8 @@ def _term(key: str, value: Any, record: dict[str, Any]) -> bool:
         found, value = _folded(found), _folded(value)
     if operator == "isnull":
         return (found is None) == value
+    if operator == "isempty":
+        return (found is None or found == []) == value
     if operator in ("has", "has_any", "has_all"):
         items = found if isinstance(found, list) else []
         wanted = value if operator != "has" else [value]
@@ -268,7 +270,7 @@ def _simple(chance: random.Random) -> dict[str, Any]:
     path = ".".join(chance.choice(KEYS) for _ in range(chance.choice([1, 1, 1, 2])))
     if kind < 0.7:
         return _on_text(chance, f"extra.{path}")
-    operator = chance.choice(["eq", "ne", *ORDERED, "in", "nin", "isnull", "has", "has_any", "has_all"])
+    operator = chance.choice(["eq", "ne", *ORDERED, "in", "nin", "isnull", "isempty", "has", "has_any", "has_all"])
     return {f"extra.{path}__{operator}": _shaped(chance, operator, [scalar(chance) for _ in range(3)], none=True)}
 
 
@@ -285,7 +287,7 @@ def _pattern(chance: random.Random) -> str:
 
 def _shaped(chance: random.Random, operator: str, values: list[Any], none: bool = False) -> Any:
     """The value that an operator takes."""
-    if operator == "isnull":
+    if operator in ("isnull", "isempty"):
         return chance.choice([True, False])
     if operator in ("in", "nin", "has_any", "has_all"):
         listed = values[: chance.randint(0, 3)]

@@ -114,3 +114,20 @@ def test_an_interrupted_write_leaves_no_lock_taken(two: tuple[vs.Store, vs.Store
 
     assert at_each(WRITING, write, after) > 10
     assert ours.check().findings == ()
+
+
+def test_a_ctrl_c_right_after_a_commit_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for a commit that had failed, and the segments that it names were removed."""
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as store:
+        vectors = np.random.default_rng(0).standard_normal((600, 4)).astype(np.float32)
+        store.concepts.add([{"name": f"c{n}"} for n in range(600)], vectors=vectors)
+        with monkeypatch.context() as patch:
+            patch.setattr(store._catalog._lock, "note", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                store.flush()
+        assert store.check().findings == () and store.stats()["kinds"]["concepts"]["segments"] == 1
+        assert len(store.concepts.search(vectors[0], k=600)) == 600

@@ -44,7 +44,7 @@ def _compared(key: str, value: str, kind: type[Any]) -> Any:
 
     field, _, operator = key.partition("__")
     column = schema_of(kind).by_name.get(field.partition(".")[0])
-    if operator == "isnull":
+    if operator in ("isnull", "isempty"):
         return as_json(value)
     if operator in _LISTS:
         listed = as_json(value)

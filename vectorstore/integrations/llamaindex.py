@@ -75,8 +75,7 @@ def where_of(filters: MetadataFilters | None, at: str = "filters") -> dict[str, 
 def _one(filter: MetadataFilter, at: str) -> dict[str, Any]:
     field = f"metadata.{filter.key}"
     if filter.operator == FilterOperator.IS_EMPTY:
-        empty = {"and": [{f"{field}__eq": "[]"}, {"not": {f"{field}__has": "[]"}}]}  # the list, not the text "[]"
-        return {"or": [{f"{field}__isnull": True}, empty]}
+        return {f"{field}__isempty": True}
     if filter.operator not in _OPERATORS:
         raise WhereError(f"{at}: no operator {filter.operator!r}")
     return {f"{field}__{_OPERATORS[filter.operator]}": filter.value}

@@ -6,7 +6,8 @@
     {"extra.source__in": ["a", "b"]}                       a path into a JSON field
 
 Operators: eq (or none), ne, gt, gte, lt, lte, in, nin, contains, icontains (as names are compared), startswith,
-endswith, glob, has, has_any, has_all, isnull. A key of a JSON field that itself holds `__` needs its operator said:
+endswith, glob, has, has_any, has_all, isnull; inside JSON fields isempty (no value, or an empty list). A key of a JSON
+field that itself holds `__` needs its operator said:
 `extra.a__b__eq`. `parse` turns the dict into a tree of frozen nodes whose values are already in catalog form; SQL is
 made of it in `storage/filters.py` and nowhere else. Comparisons mean what Python's do: `ne` and `nin` hold for None.
 
@@ -45,7 +46,7 @@ OPERATORS: dict[str, frozenset[str]] = {
     "time": _ORDER,
     "boolean": frozenset({"eq", "ne", "isnull"}),
     "json": _LIST,
-    "path": _TEXT | _LIST,
+    "path": _TEXT | _LIST | {"isempty"},
 }
 
 
@@ -163,7 +164,7 @@ def _storable(text: str) -> bool:
 
 
 def _value(column: Column, is_path: bool, operator: str, value: Any) -> Value | tuple[Value, ...]:
-    if operator == "isnull":
+    if operator in ("isnull", "isempty"):
         if not isinstance(value, bool):
             raise WhereError(f"expected true or false, got {value!r}")
         return int(value)

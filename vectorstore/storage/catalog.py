@@ -273,8 +273,8 @@ class Catalog:
             try:
                 self._commit(self._writer_connection())
             except BaseException as error:
-                if self._rollback() or not isinstance(error, OutcomeUnknown):  # it certainly did not happen
-                    run(transaction.undo)
+                if self._rollback() or (isinstance(error, StoreError) and not isinstance(error, OutcomeUnknown)):
+                    run(transaction.undo)  # it certainly did not happen; a Ctrl-C may come right after it did
                 raise
         finally:
             self._leave()
@@ -353,7 +353,7 @@ class Catalog:
                 self._lock.note(self._current.seq)
         except OperationalError as error:
             self._rollback()
-            if (name := getattr(error, "sqlite_errorname", "")).startswith("SQLITE_FULL"):
+            if (name := getattr(error, "sqlite_errorname", "")) == "SQLITE_FULL":
                 raise no_room(self.root, error) from error
             if name.startswith("SQLITE_BUSY"):
                 raise StoreBusy(f"{self.root}: the commit was refused ({error}); nothing was written") from error

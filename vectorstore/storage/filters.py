@@ -48,6 +48,10 @@ def _inner(term: Term, field: str, path: str) -> tuple[str, list[Value]]:
     """What stands at a path of a JSON field; SQLite gives lists and objects as text, which they are not."""
     if term.operator in ("has", "has_any", "has_all"):
         return _elements(f"{field}, ?", [path], term)
+    if term.operator == "isempty":
+        kind = f"coalesce(json_type({field}, ?), 'null')"
+        none = f"({kind} = 'null' OR {kind} = 'array' AND json_array_length({field}, ?) = 0)"
+        return none if term.value else f"NOT {none}", [path, path, path]
     found = f"json_extract({field}, ?)"
     if term.operator == "isnull" or term.value is None:
         return _scalar(found, [path], term)
