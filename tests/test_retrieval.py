@@ -91,7 +91,7 @@ def test_text_search_equals_the_baseline_of_its_tokenizer(judged: beir.Judged, a
     assert quality(judged, run) == pytest.approx(TEXT[tokenizer], abs=1e-4)
 
 
-@pytest.mark.parametrize("fusion", ["rrf", "weighted"])
+@pytest.mark.parametrize("fusion", [pytest.param("rrf", marks=pytest.mark.slow), "weighted"])
 def test_hybrid_beats_both_of_its_sides(judged: beir.Judged, asked: tuple[str, vs.Store], fusion: str) -> None:
     tokenizer, store = asked
     hybrid = quality(judged, beir.ask(store, judged, 10, mode="hybrid", fusion=fusion))

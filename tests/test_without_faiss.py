@@ -48,7 +48,7 @@ def python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[st
 @pytest.mark.parametrize(
     ("file", "fewest"),
     [
-        ("search", 60),
+        pytest.param("search", 60, marks=pytest.mark.slow),
         pytest.param("where", 40, marks=pytest.mark.slow),
         pytest.param("recipes", 12, marks=pytest.mark.slow),
         pytest.param("collection", 60, marks=pytest.mark.slow),
