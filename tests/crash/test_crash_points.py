@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +9,7 @@ import pytest
 
 from tests.crash.families import FAMILIES
 from tests.crash.points import FILES
-from tests.crash.results import note
+from tests.crash.results import note, reported
 from tests.crash.verbs import VERBS as FIRST
 from vectorstore.promises import VERBS
 
@@ -49,18 +45,7 @@ SEVERAL = {
 
 def run(verb: str, folder: Path, *options: str) -> dict[str, Any]:
     """What the child prints; it has one thread, so that forking it is safe."""
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.child", verb, str(folder), *options],
-        cwd=ROOT,
-        env={**os.environ, **single, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    report["stderr"] = done.stderr
-    return report
+    return reported("tests.crash.child", verb, folder, *options)
 
 
 def told(failures: list[tuple[str, list[str]]]) -> str:

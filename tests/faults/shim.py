@@ -47,12 +47,6 @@ def built(folder: Path) -> Path:
     return library
 
 
-def environment(library: Path) -> dict[str, str]:
-    """For a process that has the shim, and one thread so that it can be forked."""
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **single, "LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT)}
-
-
 @dataclass(frozen=True)
 class Fault:
     """What happens to calls `first`, `first` + 1, ..., `times` of them, of the operations."""

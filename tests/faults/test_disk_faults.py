@@ -7,19 +7,16 @@ next call works, and nothing is left behind.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.crash.families import FAMILIES
-from tests.crash.results import note
+from tests.crash.results import note, reported
 from tests.crash.verbs import VERBS
-from tests.faults.shim import ROOT, built, environment
+from tests.faults.shim import built
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 MATRIX = [*VERBS, *FAMILIES]
@@ -33,17 +30,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(library: Path, verb: str, folder: Path, *options: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.child", verb, str(folder), *options],
-        cwd=ROOT,
-        env=environment(library),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    report["stderr"] = done.stderr
-    return report
+    return reported("tests.faults.child", verb, folder, *options, LD_PRELOAD=str(library))
 
 
 @pytest.mark.parametrize("verb", MATRIX)

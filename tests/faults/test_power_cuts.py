@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.crash.families import FAMILIES
-from tests.crash.results import note
+from tests.crash.results import note, reported
 from tests.crash.verbs import VERBS
 from tests.faults.disks import Disk, missing
-from tests.faults.shim import ROOT, built, environment, unable
+from tests.faults.shim import built, unable
 
 pytestmark = [pytest.mark.power, pytest.mark.timeout(7200)]
 SYSTEM = os.environ.get("POWER_SYSTEM", "ext4")
@@ -41,17 +38,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 def run(library: Path, *arguments: object) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.power", *map(str, arguments)],
-        cwd=ROOT,
-        env=environment(library),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    report["stderr"] = done.stderr
-    return report
+    return reported("tests.faults.power", *arguments, LD_PRELOAD=str(library))
 
 
 @pytest.mark.parametrize("verb", [*VERBS, *FAMILIES])

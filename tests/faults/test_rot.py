@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.crash.results import note
-from tests.faults.shim import ROOT
+from tests.crash.results import note, reported
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 KINDS = ("catalog", "wal", "segments", "indexes", "models", "trail", "beside")
@@ -20,18 +16,7 @@ EVERY = os.environ.get("FAULTS") == "all"
 
 
 def run(folder: Path, kind: str, *options: str) -> dict[str, Any]:
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.rot", str(folder), kind, *options],
-        cwd=ROOT,
-        env={**os.environ, **single, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    report["stderr"] = done.stderr
-    return report
+    return reported("tests.faults.rot", folder, kind, *options)
 
 
 @pytest.mark.parametrize("kind", KINDS)
