@@ -21,7 +21,7 @@ from vectorstore.errors import NotFound, StoreClosed, StoreError
 from vectorstore.ids import Clock, utc_now
 from vectorstore.interchange import Exchange
 from vectorstore.keeping import Keeping, Snapshots
-from vectorstore.maintenance import Maintainer, as_html, statistics
+from vectorstore.maintenance import Maintainer, Proving, as_html, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
 from vectorstore.promises import OPENING, UNCOUNTED, VERBS
@@ -29,26 +29,23 @@ from vectorstore.reason import REASONERS, Maps, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
+from vectorstore.remotes import Remotes, engines_of
 from vectorstore.search.across import SearchAcross
 from vectorstore.states import StateFile, States, StoreState
-from vectorstore.storage import Catalog, SpaceRow, Transaction
+from vectorstore.storage import Catalog, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
-    CheckReport,
     CompactReport,
     Progress,
     RebuildReport,
-    RepairReport,
     StoreHealth,
     Sync,
-    check,
     compact,
     flush,
     has_litter,
     health,
     part,
     rebuild,
-    repair,
     snapshot,
     sweep,
     wants_index,
@@ -65,7 +62,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross, Exchange, Keeping):
+class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -86,6 +83,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         trail: bool = True,
         contracts: bool | None = None,
         telemetry: bool | None = None,
+        index: str | Mapping[str, str | None] | None = None,
     ) -> None:
         demand(OPENING, locals())
         root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
@@ -108,6 +106,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
             self.maps = Maps(self._sync, self.collection)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only, upkeep=self.maintain)
             declare(self._sync, wanted, asked)
+            self._sync.engines = engines_of(self._sync, index)
             self._embedding = Embedding(self._sync, given)
             metrics = metrics_of(self._sync, metric)
             self._collections: dict[str, Collection[Any]] = {
@@ -118,6 +117,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
             self._catalog.on_commit = self._committed
             if not read_only and has_litter(self._sync):
                 sweep(self._sync)
+            self.remotes = Remotes(self._sync, feed=auto_publish)
             if verify and (report := self.check()).findings:
                 raise StoreError(f"{path}: {report.findings[0]} (and {len(report.findings) - 1} more findings)")
         except BaseException:
@@ -184,6 +184,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
                 log.exception("a hook on %r failed; the commit stands", event)
 
     def _committed(self, transaction: Transaction) -> None:
+        self.remotes.wake()
         for event, details in transaction.notes:
             self._call(event, {"seq": transaction.seq, **details})
             if event == "commit" and (changed := details.get("vectors") or details.get("records")):
@@ -243,26 +244,6 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         self._catalog.checkpoint()
         return [report for report in reports if report is not None]
 
-    def check(self, progress: Progress | None = None) -> CheckReport:
-        """Prove that rows, files, indexes and full text agree; `findings` is empty when all is well."""
-        return check(self._sync, progress)
-
-    def repair(self, *, dry_run: bool = True) -> RepairReport:
-        """Make derived things again and sweep litter; records of lost segments are embedded again where text allows."""
-        return repair(self._sync, dry_run=dry_run, reembed=None if self._embedding.brings_vectors else self._reembed)
-
-    def _reembed(self, space: SpaceRow, ids: list[str]) -> int:
-        collection = self.collection(space.kind)
-        records = collection.get_many(ids)
-        texts = [collection._table.schema.text(record) for record in records]
-        vectors = self._embedding.query(space, texts)
-        collection.upsert(records, vectors=vectors, source="repair")
-        return len(records)
-
-    def sweep(self, older_than: float = 0.0) -> list[str]:
-        """Remove files that no row names; with 0 seconds no other process may be writing."""
-        return sweep(self._sync, older_than)
-
     # -- looking at it ---------------------------------------------------------------------------------------------
 
     def _spaces(self) -> list[str]:
@@ -318,6 +299,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         self.workflows.close()
         if not self._maintainer.stop():
             return
+        self.remotes.stop()
         try:
             if not self.read_only and not self._catalog.in_transaction and not self._catalog.inherited:
                 self._maintainer.flush_on_close()
@@ -362,6 +344,7 @@ def open(
     trail: bool = True,
     contracts: bool | None = None,
     telemetry: bool | None = None,
+    index: str | Mapping[str, str | None] | None = None,
 ) -> Store:
     """Open the store at a path, made if absent; ":memory:" is a scratch one that leaves no file.
 
@@ -384,6 +367,8 @@ def open(
         contracts: check what verbs demand and promise; None for VECTORSTORE_CONTRACTS in the environment, else yes.
         telemetry: a span and a duration of each call to OpenTelemetry; None for VECTORSTORE_TELEMETRY in the
             environment, else yes in a process that has its SDK loaded.
+        index: an engine outside that answers searches: "milvus://host:19530", or a mapping from kinds to these. A kind
+            that is not named is served when it has 10,000 vectors. None: FAISS, here. See docs/scale.md.
 
     Raises:
         NotAStore, NewerFormat, CorruptError, StoreError: the path was left untouched.
@@ -409,11 +394,12 @@ def open(
         trail=trail,
         contracts=contracts,
         telemetry=telemetry,
+        index=index,
     )
 
 
 keep(
-    (Store, Collection, Maps, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    (Store, Collection, Remotes, Maps, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
     VERBS,
     UNCOUNTED,
 )

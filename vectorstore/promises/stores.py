@@ -53,6 +53,7 @@ OPENING: dict[str, Rule] = {
     "timeout": _SECONDS,
     "contracts": or_none(FLAG),
     "telemetry": or_none(FLAG),
+    "index": or_none(Rule("an address, or a mapping from kinds to addresses", lambda value: isinstance(value, str | Mapping))),
 }
 """What opening demands, whether contracts are checked afterwards or not."""
 
@@ -69,6 +70,11 @@ VERBS: dict[str, Verb] = {
     "Store.stats": Verb(),
     "Store.health": Verb(),
     "Store.warm": Verb(),
+    "Remotes.status": Verb(),
+    "Remotes.sync": Verb({"timeout": _SECONDS}, writes=True),
+    "Remotes.settle": Verb({"kind": TEXT, "timeout": _SECONDS}, writes=True),
+    "Remotes.renew": Verb({"kind": TEXT}, writes=True),
+    "Remotes.drop": Verb({"kind": TEXT}, writes=True),
     "Store.context_info": Verb({"name": TEXT}),
     "Models.put": Verb(
         {"name": TEXT, "kind": or_none(TEXT), "space": SPACE, "library": or_none(TEXT), "metadata": FILTER},

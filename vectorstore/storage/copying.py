@@ -90,6 +90,6 @@ def problems_of_copy(path: Path) -> list[str]:
 def foreign_objects(connection: Connection) -> list[str]:
     """Triggers and views that vectorstore did not make."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    ours = history.expected_triggers(connection) if version >= 4 else {}
+    ours = {**history.expected_triggers(connection), **remotes.expected_triggers(connection)} if version >= 4 else {}
     found = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
     return [f"{kind} {name} was not made by vectorstore" for kind, name, sql in found if ours.get(name) != sql]

@@ -20,7 +20,7 @@ from vectorstore.errors import CorruptError, LibraryMissing, VectorstoreError
 from vectorstore.files import TEMPORARY, sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import Value, digest
-from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, history, pastrows
+from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, history, pastrows, remotes
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import lost_decisions
@@ -28,7 +28,7 @@ from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
-from vectorstore.sync import past, trail
+from vectorstore.sync import past, proving, trail
 from vectorstore.sync.core import INDEX, Progress, SnapshotMoved, Sync
 from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
@@ -43,7 +43,7 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history or files.
+        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history, remote or files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.
@@ -127,6 +127,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
         findings += lost
     if not sync.catalog.read_only:
         findings += _text(sync)
+    findings += [Finding("remote", *problem, derived=True) for problem in proving.problems(sync)]
     step()
     return CheckReport(tuple(findings), litter=tuple(litter), **totals)
 
@@ -138,7 +139,7 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
             yield Finding("catalog", "catalog.sqlite", str(line), mend)
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         yield Finding("catalog", f"{table} row {row}", f"points to a row of {parent} that is not there", mend)
-    ours = history.expected_triggers(connection)
+    ours = {**history.expected_triggers(connection), **remotes.expected_triggers(connection)}
     made = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
     for kind, name, sql in made:
         if ours.pop(name, None) == sql:

@@ -1,0 +1,270 @@
+"""Milvus: the one door to pymilvus.
+
+Only what servers from 2.3 on have in common is used: `upsert` (an `insert` of a vid that is there would count twice),
+`delete` by vid, `search` and `query` with boolean expressions, `flush`, indexes, `load`. A search waits until the
+server has taken in what was written up to a given server time (consistency level Customized): the catalog keeps the
+time of the last batch, so every process reads what any process wrote, without the 0.2 s that a Strong read costs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from vectorstore.engines.expressions import between, cut, named, rows_only
+from vectorstore.engines.protocol import MAX_BYTES, STAMP, Caps, EngineDown, Field, Rows
+from vectorstore.errors import LibraryMissing
+from vectorstore.recipes import Point
+from vectorstore.records import Value
+from vectorstore.vectors import Matrix, Vids
+
+MOST = 16_384
+"""The server's own limit of candidates a query, and of rows an answer of `query` has."""
+
+_PART = 2_000
+"""Rows in one call: with 1,024 dimensions 8 MB, far below the 64 MB that a call may have."""
+
+_METRIC = {"cosine": "IP", "ip": "IP", "l2": "L2"}  # of unit vectors the inner product is the cosine
+_TYPES = {"text": "VARCHAR", "integer": "INT64", "time": "INT64", "real": "DOUBLE", "boolean": "BOOL"}
+_EMPTY: dict[str, Value] = {"text": "", "integer": 0, "time": 0, "real": 0.0, "boolean": False}
+_POINTS: tuple[Point, ...] = tuple(
+    {"candidates": candidates, "efSearch": effort}
+    for effort, candidates in ((16, 16), (32, 32), (64, 32), (64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024))
+)
+
+
+class Milvus:
+    """One collection of a Milvus server; a `VectorIndex`.
+
+    Args:
+        uri: http://host:port or https://host:port.
+        collection: its name.
+        dim: of its vectors.
+        metric: cosine, ip or l2.
+        fields: to filter by.
+        options: token, db, timeout (seconds), shards, replicas, M, efConstruction.
+    """
+
+    def __init__(
+        self, uri: str, collection: str, dim: int, metric: str, fields: Sequence[Field], options: dict[str, str]
+    ) -> None:
+        self._uri, self._name, self._dim, self._metric = uri, collection, dim, metric
+        self._fields = tuple(fields)
+        self._options = options
+        self._lock = threading.Lock()
+        self._made: Any = None
+        self.caps = Caps(MOST, 20_000, float(options.get("timeout", 10.0)), _POINTS)
+
+    # -- the collection --------------------------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """Make it, with its index over vectors, and load it."""
+        with self._asked() as client:
+            if not client.has_collection(self._name, timeout=self._patience):
+                self._create(client)
+            shards = {"replica_number": int(self._options.get("replicas", 1))}
+            client.load_collection(self._name, timeout=max(60.0, self._patience), **shards)
+
+    def _create(self, client: Any) -> None:
+        types = _pymilvus().DataType
+        schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("vid", types.INT64, is_primary=True)
+        schema.add_field("mark", types.INT64)
+        schema.add_field("odd", types.BOOL)
+        schema.add_field("vector", types.FLOAT_VECTOR, dim=self._dim)
+        for name, type, nullable in self._fields:
+            bound = {"max_length": MAX_BYTES} if type == "text" else {}
+            schema.add_field(f"f_{name}", types[_TYPES[type]], **bound)
+            if nullable:
+                schema.add_field(f"n_{name}", types.BOOL)
+        index = client.prepare_index_params()
+        params = {
+            "M": int(self._options.get("M", 16)),
+            "efConstruction": int(self._options.get("efConstruction", 128)),
+        }
+        index.add_index(field_name="vector", index_type="HNSW", metric_type=_METRIC[self._metric], params=params)
+        shards = int(self._options.get("shards", 1))
+        client.create_collection(self._name, schema=schema, num_shards=shards, timeout=max(60.0, self._patience))
+        client.create_index(self._name, index, timeout=max(60.0, self._patience))
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        with self._asked() as client:
+            return bool(client.has_collection(self._name, timeout=self._patience))
+
+    def drop(self) -> None:
+        """Remove it."""
+        with self._asked() as client:
+            if client.has_collection(self._name, timeout=self._patience):
+                client.drop_collection(self._name, timeout=max(60.0, self._patience))
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def add(self, rows: Rows, stamp: int) -> int:
+        """Upsert in parts; the stamp goes with the last."""
+        entities = [
+            self._entity(vid, vector, mark, values)
+            for vid, vector, mark, values in zip(
+                rows.vids.tolist(), rows.vectors, rows.marks.tolist(), rows.values, strict=True
+            )
+        ]
+        first = np.zeros(self._dim, np.float32)
+        first[0] = 1.0
+        entities.append(self._entity(STAMP, first, stamp, (None,) * len(self._fields)))
+        at = 0
+        with self._asked() as client:
+            for start in range(0, len(entities), _PART):
+                # The client's own upsert does not tell the server's time.
+                done = client._get_connection().upsert_rows(
+                    self._name, entities[start : start + _PART], timeout=self._patience
+                )
+                at = max(at, int(done.timestamp))
+        return at
+
+    def _entity(self, vid: int, vector: Matrix, mark: int, values: Sequence[Value]) -> dict[str, Any]:
+        entity: dict[str, Any] = {"vid": vid, "mark": mark, "odd": False, "vector": vector}
+        for (name, type, nullable), value in zip(self._fields, values, strict=True):
+            if nullable:
+                entity[f"n_{name}"] = value is None
+            if value is None:
+                value = _EMPTY[type]
+            elif type == "text":
+                whole = str(value)
+                value = cut(whole)
+                entity["odd"] = entity["odd"] or value != whole
+            elif type == "boolean":
+                value = bool(value)
+            entity[f"f_{name}"] = value
+        return entity
+
+    def remove(self, vids: Sequence[int]) -> int:
+        """Delete by vid. Old servers do not tell the time of a delete; what is gone is dropped from answers anyway."""
+        at = 0
+        with self._asked() as client:
+            for start in range(0, len(vids), _PART):
+                part = [int(vid) for vid in vids[start : start + _PART]]
+                done = client._get_connection().delete(self._name, expression=named(part), timeout=self._patience)
+                at = max(at, int(done.timestamp))
+        return at
+
+    def search(
+        self, queries: Matrix, count: int, effort: Point, where: str | None = None, since: int = 0
+    ) -> list[Vids]:
+        """One call for all queries."""
+        with self._asked() as client:
+            found = client.search(
+                self._name,
+                data=queries,
+                limit=count,
+                filter=where or "",
+                search_params={
+                    "metric_type": _METRIC[self._metric],
+                    "params": {"ef": max(effort.get("efSearch", 0), count)},
+                },
+                consistency_level="Customized",
+                guarantee_timestamp=max(since, 1),
+                timeout=self._patience,
+            )
+        return [np.asarray(hits.ids, dtype=np.int64) for hits in found]
+
+    def count(self, where: str | None = None) -> int:
+        """By `count(*)`, a Strong read."""
+        with self._asked() as client:
+            found = client.query(
+                self._name,
+                filter=rows_only(where),
+                output_fields=["count(*)"],
+                consistency_level="Strong",
+                timeout=self._patience,
+            )
+        return int(found[0]["count(*)"])
+
+    def versions(self, low: int, high: int) -> dict[int, int]:
+        """Strong reads of at most 16,384 vids each; a vid names one row, so no range can hold more."""
+        out: dict[int, int] = {}
+        with self._asked() as client:
+            for start in range(low, high, MOST):
+                found = client.query(
+                    self._name,
+                    filter=between(start, min(start + MOST, high)),
+                    output_fields=["vid", "mark"],
+                    limit=MOST,
+                    consistency_level="Strong",
+                    timeout=max(30.0, self._patience),
+                )
+                out.update((row["vid"], row["mark"]) for row in found)
+        return out
+
+    def settle(self, timeout: float) -> None:
+        """Flush, then wait until every row is in an index."""
+        until = time.monotonic() + timeout
+        with self._asked() as client:
+            client.flush(self._name, timeout=timeout)
+            while time.monotonic() < until:
+                state = client.describe_index(self._name, "vector", timeout=self._patience) or {}
+                if not state.get("pending_index_rows") and state.get("state", "Finished") == "Finished":
+                    break
+                time.sleep(0.2)
+            client.refresh_load(self._name, timeout=timeout)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        with self._lock:
+            client, self._made = self._made, None
+        if client is not None:
+            with contextlib.suppress(Exception):  # its server may be gone
+                client.close()
+
+    # -- the client ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _patience(self) -> float:
+        return self.caps.patience
+
+    @contextlib.contextmanager
+    def _asked(self) -> Iterator[Any]:
+        """The client, made on first use; what goes wrong in it as our error."""
+        library = _pymilvus()
+        try:
+            yield self._client(library)
+        except EngineDown:
+            raise
+        except Exception as error:  # grpc, pymilvus and the socket have a family of errors each
+            code = getattr(error, "code", "")
+            raise EngineDown(
+                f"milvus at {self._uri}, collection {self._name}: {type(error).__name__} {code}: "
+                f"{_first_line(error)}; see whether the server is up and reachable"
+            ) from error
+
+    def _client(self, library: Any) -> Any:
+        with self._lock:
+            if self._made is None:
+                own = {"token": self._options["token"]} if "token" in self._options else {}
+                own |= {"db_name": self._options["db"]} if "db" in self._options else {}
+                self._made = library.MilvusClient(self._uri, timeout=self._patience, **own)
+            return self._made
+
+
+def _first_line(error: Exception) -> str:
+    text = str(getattr(error, "message", "") or error).strip().splitlines()
+    return text[0][:300] if text else ""
+
+
+def _pymilvus() -> Any:
+    try:
+        import pymilvus
+    except ImportError as error:
+        raise LibraryMissing("pymilvus is not installed; run: pip install 'vectorstore[milvus]'") from error
+    # It logs each failed call with a traceback; they are raised, told and logged here.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    return pymilvus
+
+
+__all__ = ["Milvus"]
