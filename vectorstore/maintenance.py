@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vectorstore.errors import DerivedError, RecipeError, VectorstoreError
 from vectorstore.html import table
@@ -22,24 +22,8 @@ from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, RecordTable,
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.models import CURRENT, RETIRED, models_of
 from vectorstore.storage.workflows import STATUSES, counts_of
-from vectorstore.embedding import Embedding
-from vectorstore.sync import (
-    CheckReport,
-    Progress,
-    RepairReport,
-    Sync,
-    check,
-    flush,
-    refresh,
-    repair,
-    snapshot,
-    sweep,
-    wants_index,
-)
+from vectorstore.sync import Sync, flush, refresh, snapshot, wants_index
 from vectorstore.sync.remotes import statuses
-
-if TYPE_CHECKING:
-    from vectorstore.collection import Collection
 
 FLUSH_ROWS = 4096
 CLOSE_ROWS = 512
@@ -146,38 +130,6 @@ class Maintainer:
         for name, count in waiting.items():
             if count >= CLOSE_ROWS:
                 flush(self._sync, name)
-
-
-class Proving:
-    """The part of `Store` that proves and mends."""
-
-    _sync: Sync
-    _embedding: Embedding
-
-    if TYPE_CHECKING:
-
-        def collection(self, kind: str) -> Collection[Any]:
-            """The records of a kind."""
-
-    def check(self, progress: Progress | None = None) -> CheckReport:
-        """Prove that rows, files, indexes and full text agree; `findings` is empty when all is well."""
-        return check(self._sync, progress)
-
-    def repair(self, *, dry_run: bool = True) -> RepairReport:
-        """Make derived things again and sweep litter; records of lost segments are embedded again where text allows."""
-        return repair(self._sync, dry_run=dry_run, reembed=None if self._embedding.brings_vectors else self._reembed)
-
-    def _reembed(self, space: SpaceRow, ids: list[str]) -> int:
-        collection = self.collection(space.kind)
-        records = collection.get_many(ids)
-        texts = [collection._table.schema.text(record) for record in records]
-        vectors = self._embedding.query(space, texts)
-        collection.upsert(records, vectors=vectors, source="repair")
-        return len(records)
-
-    def sweep(self, older_than: float = 0.0) -> list[str]:
-        """Remove files that no row names; with 0 seconds no other process may be writing."""
-        return sweep(self._sync, older_than)
 
 
 def statistics(sync: Sync) -> dict[str, Any]:

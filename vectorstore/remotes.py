@@ -9,9 +9,8 @@ from collections.abc import Mapping
 
 from vectorstore.engines import Address, address_of
 from vectorstore.errors import EngineDown, NotFound, StoreBusy, ValidationError, VectorstoreError
-from vectorstore.storage import SpaceRow
+from vectorstore.storage import SpaceRow, spaces
 from vectorstore.storage import remotes as rows
-from vectorstore.storage import spaces
 from vectorstore.storage.remotes import RemoteRow
 from vectorstore.sync import Sync
 from vectorstore.sync.feeding import Feeder
@@ -195,4 +194,3 @@ class Remotes:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-

@@ -21,10 +21,11 @@ from vectorstore.errors import NotFound, StoreClosed, StoreError
 from vectorstore.ids import Clock, utc_now
 from vectorstore.interchange import Exchange
 from vectorstore.keeping import Keeping, Snapshots
-from vectorstore.maintenance import Maintainer, Proving, as_html, statistics
+from vectorstore.maintenance import Maintainer, as_html, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
 from vectorstore.promises import OPENING, UNCOUNTED, VERBS
+from vectorstore.proving import Proving
 from vectorstore.reason import REASONERS, Maps, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
@@ -399,7 +400,20 @@ def open(
 
 
 keep(
-    (Store, Collection, Remotes, Maps, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    (
+        Store,
+        Collection,
+        Remotes,
+        Maps,
+        Models,
+        Snapshots,
+        Trail,
+        Workflows,
+        States,
+        StoreState,
+        StateFile,
+        *REASONERS.values(),
+    ),
     VERBS,
     UNCOUNTED,
 )

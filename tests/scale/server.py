@@ -28,7 +28,10 @@ OVER = {
     "common.session.ttl": "10",  # after kill -9 the dead session's lease is waited out
     "common.gracefulStopTimeout": "10",
     "log.level": "warn",
-    **{f"{part}.ip": "127.0.0.1" for part in ("proxy", "rootCoord", "dataCoord", "queryCoord", "dataNode", "queryNode", "indexNode")},
+    **{
+        f"{part}.ip": "127.0.0.1"
+        for part in ("proxy", "rootCoord", "dataCoord", "queryCoord", "dataNode", "queryNode", "indexNode")
+    },
 }
 
 

@@ -31,8 +31,15 @@ __all__ = [
 ]
 
 _OPTIONS = {
-    "milvus": frozenset({"timeout", "shards", "replicas", "M", "efConstruction", "token", "tls"}),
-    "faiss": frozenset[str](),
+    "timeout": "seconds a call may take, 10",
+    "shards": "of a collection, 1",
+    "replicas": "of a collection, 1",
+    "index": "IVF_SQ8 (the default), HNSW or FLAT",
+    "nlist": "cells of an IVF_SQ8 index, 1024",
+    "M": "links of an HNSW index, 32",
+    "efConstruction": "of an HNSW index, 360",
+    "token": "instead of user:password",
+    "tls": "1 for https",
 }
 
 
@@ -54,8 +61,7 @@ class Address:
 def address_of(text: str) -> Address:
     """Read `milvus://[user:password@]host[:19530][/database][?option=value]`, or `faiss:/folder`.
 
-    Options of Milvus: timeout (seconds a call may take, 10), shards (1), replicas (1), M (16), efConstruction (128),
-    token, tls (1 for https).
+    Options of Milvus: timeout, shards, replicas, index, nlist, M, efConstruction, token, tls; see docs/scale.md.
 
     Raises:
         ValidationError: it is neither; the message names what is allowed.
@@ -70,12 +76,12 @@ def address_of(text: str) -> Address:
     if parts.scheme != "milvus" or not parts.hostname:
         raise ValidationError(f"index: expected milvus://host:19530 or faiss:/folder, got {text!r}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(options.keys() - _OPTIONS["milvus"])
+    unknown = sorted(options.keys() - _OPTIONS.keys())
     if unknown:
-        raise ValidationError(
-            f"index: unknown option {unknown[0]!r}; the options are: {', '.join(sorted(_OPTIONS['milvus']))}"
-        )
-    for name in options.keys() & {"timeout", "shards", "replicas", "M", "efConstruction"}:
+        raise ValidationError(f"index: unknown option {unknown[0]!r}; the options are: {', '.join(_OPTIONS)}")
+    if options.get("index", "FLAT") not in ("IVF_SQ8", "HNSW", "FLAT"):
+        raise ValidationError(f"index: index: expected {_OPTIONS['index']}, got {options['index']!r}")
+    for name in sorted(options.keys() - {"index", "token", "tls"}):
         try:
             if not 0 < float(options[name]) < 1e6 or (name != "timeout" and int(options[name]) < 1):
                 raise ValueError

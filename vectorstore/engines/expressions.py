@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from vectorstore.engines.protocol import MAX_BYTES, STAMP, Field
 from vectorstore.records import Column, Schema, Value
@@ -24,7 +25,7 @@ _ALWAYS_NEW = frozenset({"id", "version", "updated_at", "deleted_at"})
 _MOST_FIELDS = 24
 
 
-def fields_of(schema: Schema[object]) -> list[Field]:
+def fields_of(schema: Schema[Any]) -> list[Field]:
     """The fields of a kind that an engine keeps to filter by: numbers, times, truths, and texts with a SQL index.
 
     Left out are those that change with every write or read (`version`, `updated_at`, RISING ones), and ids.

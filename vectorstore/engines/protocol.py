@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vectorstore.errors import EngineDown
-from vectorstore.records import Value
 from vectorstore.recipes import Point
+from vectorstore.records import Value
 from vectorstore.vectors import Matrix, Vids
 
 __all__ = ["MAX_BYTES", "STAMP", "Caps", "EngineDown", "Field", "Rows", "VectorIndex", "marks_of"]

@@ -53,7 +53,9 @@ OPENING: dict[str, Rule] = {
     "timeout": _SECONDS,
     "contracts": or_none(FLAG),
     "telemetry": or_none(FLAG),
-    "index": or_none(Rule("an address, or a mapping from kinds to addresses", lambda value: isinstance(value, str | Mapping))),
+    "index": or_none(
+        Rule("an address, or a mapping from kinds to addresses", lambda value: isinstance(value, str | Mapping))
+    ),
 }
 """What opening demands, whether contracts are checked afterwards or not."""
 

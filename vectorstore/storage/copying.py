@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vectorstore.errors import StoreError, VectorstoreError
-from vectorstore.storage import history
+from vectorstore.storage import history, remotes
 from vectorstore.storage.catalog import Catalog
 from vectorstore.storage.connection import Connection, DatabaseError, connect, file_uri, header, translated
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT

@@ -176,7 +176,8 @@ def _of_vectors(event: str) -> str:
     row, fresh = _EVENTS[event], int(event == "INSERT")
     return (
         f"AFTER {event} ON vectors BEGIN INSERT INTO _outbox(remote, vid, seq, at, fresh) "
-        f"SELECT r.id, {row}.vid, s.seq, s.at, {fresh} FROM _remotes r, state s WHERE r.space = {row}.space {_AGAIN}; END"
+        f"SELECT r.id, {row}.vid, s.seq, s.at, {fresh} FROM _remotes r, state s WHERE r.space = {row}.space "
+        f"{_AGAIN}; END"
     )
 
 

@@ -22,9 +22,8 @@ import numpy as np
 
 from vectorstore.engines import STAMP, Rows, VectorIndex, fields_of
 from vectorstore.errors import EngineDown, StoreBusy
-from vectorstore.storage import SpaceRow
+from vectorstore.storage import SpaceRow, spaces
 from vectorstore.storage import remotes as rows
-from vectorstore.storage import spaces
 from vectorstore.storage.remotes import RemoteRow, Waiting
 from vectorstore.sync.core import SnapshotMoved, Sync
 from vectorstore.sync.measuring import curve_of
@@ -91,7 +90,7 @@ class Feeder:
         assert address is not None
         with self._sync.catalog.read() as connection:
             found = rows.remotes_of(connection, address.name, space.id)
-            live = found or len(spaces.live_map(connection, space.id)[0])
+            live = 0 if found else len(spaces.live_map(connection, space.id)[0])
         if found:
             return found
         if not live or (space.kind not in self._engines.by_kind and live < PUBLISH_ROWS):
@@ -186,9 +185,7 @@ class Feeder:
         self._send(space, row, engine, [Waiting(vid, -1, True) for vid in vids], upto)
         return True
 
-    def _send(
-        self, space: SpaceRow, row: RemoteRow, engine: VectorIndex, batch: list[Waiting], filled: int
-    ) -> None:
+    def _send(self, space: SpaceRow, row: RemoteRow, engine: VectorIndex, batch: list[Waiting], filled: int) -> None:
         made = self._rows_of(space, row, [each.vid for each in batch])
         present = set(made.vids.tolist())
         gone = [each.vid for each in batch if each.vid not in present]
@@ -254,7 +251,6 @@ class Feeder:
             retire_index(self._sync, transaction, space.name)
             transaction.notes.append(("publish", {"space": space.name, "recipe": row.address, "rows": row.filled}))
             transaction.record("publish", space.kind, space=space.name, recipe=row.address)
-
 
 
 def mend(sync: Sync) -> None:

@@ -16,6 +16,9 @@ from vectorstore.sync.publish import snapshot
 from vectorstore.vectors import Curve, Index, Live, Matrix, Positions, Segment, measure
 from vectorstore.vectors.index import Restricted
 
+_FILTERED = (16, 64, 128, 256, 1024)
+"""Numbers of candidates that are measured under a filter."""
+
 
 @dataclass(frozen=True, eq=False)
 class _AsIndex:
@@ -61,7 +64,7 @@ class _AsIndex:
         place_of[positions] = np.arange(len(positions))
 
         def nearest(queries: Matrix, count: int) -> Positions:
-            found = self.candidates(queries, {"candidates": count}, min(count, len(positions)), where)
+            found = self.candidates(queries, self.engine.caps.points[-1], min(count, len(positions)), where)
             return np.where(found >= 0, place_of[found], -1)
 
         return Restricted(nearest, 0)
@@ -74,7 +77,10 @@ def curve_of(sync: Sync, space: SpaceRow, engine: VectorIndex, since: int) -> Cu
         return None
     segments, vids = _live_rows(live)
     index = _AsIndex(engine, vids, since)
-    return measure(cast(Index, index), segments, space.metric)
+    # Under a filter only the highest effort is used: it looks at everything, wherever the rows lie.
+    highest = engine.caps.points[-1]
+    exhaustive = [{**highest, "candidates": count} for count in _FILTERED if count <= highest["candidates"]]
+    return measure(cast(Index, index), segments, space.metric, exhaustive=exhaustive)
 
 
 def _live_rows(live: Live) -> tuple[list[Segment], Positions]:

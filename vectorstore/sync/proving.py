@@ -14,9 +14,8 @@ import numpy as np
 from vectorstore.engines import Rows, VectorIndex, marks_of
 from vectorstore.errors import VectorstoreError
 from vectorstore.records import Value
-from vectorstore.storage import SpaceRow
+from vectorstore.storage import SpaceRow, spaces
 from vectorstore.storage import remotes as rows
-from vectorstore.storage import spaces
 from vectorstore.storage.lock import WriteLock
 from vectorstore.storage.remotes import RemoteRow
 from vectorstore.sync.core import Progress, SnapshotMoved, Sync

@@ -22,9 +22,8 @@ from vectorstore.engines import STAMP, Address, VectorIndex, connect, expression
 from vectorstore.errors import EngineDown
 from vectorstore.recipes import Point
 from vectorstore.records.where import Node
-from vectorstore.storage import Connection, RecordTable, SpaceRow
+from vectorstore.storage import Connection, RecordTable, SpaceRow, spaces
 from vectorstore.storage import remotes as rows
-from vectorstore.storage import spaces
 from vectorstore.storage.lock import WriteLock
 from vectorstore.storage.remotes import RemoteRow
 from vectorstore.vectors import Allowed, Asked, Curve, Fed, Live, Matrix, Vids
@@ -178,7 +177,9 @@ class Engines:
             return
         for _ in range(5):
             stamp = engine.versions(STAMP, STAMP + 1).get(STAMP)
-            told = self._sync.catalog.newest("SELECT json_array(applied, sending) FROM _remotes WHERE id = ?", (row.id,))
+            told = self._sync.catalog.newest(
+                "SELECT json_array(applied, sending) FROM _remotes WHERE id = ?", (row.id,)
+            )
             if told is not None and stamp is not None and stamp in json.loads(told):
                 self._proved[row.id] = True
                 return

@@ -8,7 +8,6 @@ is scanned too (`moved`). An answer is never short: what the engine cannot fill 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +17,8 @@ import numpy as np
 from vectorstore.errors import EngineDown
 from vectorstore.recipes import Point
 from vectorstore.results import Plan
-from vectorstore.vectors.allowed import EXACT_FILTER_NUMBERS, Allowed, Asked
+from vectorstore.vectors import allowed as allowance
+from vectorstore.vectors.allowed import Allowed, Asked
 from vectorstore.vectors.arrays import Matrix, Positions, Vids
 from vectorstore.vectors.exact import prepare
 from vectorstore.vectors.measure import Curve, OperatingPoint
@@ -102,24 +102,23 @@ def _plan(
     live: Live, fed: Fed, k: int, allowed: Allowed | Asked | None, recall: float
 ) -> tuple[OperatingPoint, int, str | None, Allowed | Asked | None] | str:
     """(effort, how many to ask for, expression, what to hold proposals to), or why to do without."""
-    if isinstance(allowed, Allowed) and len(allowed.positions) * live.dim <= EXACT_FILTER_NUMBERS:
+    if isinstance(allowed, Allowed) and len(allowed.positions) * live.dim <= allowance.EXACT_FILTER_NUMBERS:
         return f"the filter allows {len(allowed.positions)} vectors, few enough to score them all exactly"
     point = fed.curve.cheapest(recall, k, filtered=allowed is not None)
     if point is None:
         return f"no measured point of {fed.name} reaches recall {recall:g} at k={k}"
     where, share = None, 1.0
+    more = min(len(fed.waiting), point.candidates)  # of what waits, some may be retired, and still proposed
     if isinstance(allowed, Asked):
         where = allowed.expression
     elif allowed is not None and len(allowed.positions) <= fed.named:
         where = fed.by_vids(live.vids_at(allowed.positions).tolist())
     elif allowed is not None:
         share = len(allowed.positions) / max(1, live.rows)
-    elif live.dead is not None:
-        share = max(live.live_rows / max(1, live.rows), 0.5)  # what is retired, the engine soon forgets
-    count = point.candidates if share >= 1.0 else int(point.candidates / share * 1.2) + 16
+    count = point.candidates + more if share >= 1.0 else int(point.candidates / share * 1.2) + 16 + more
     if count > fed.most:
         return f"the engine would have to propose {count} candidates, its limit is {fed.most}"
-    return dataclasses.replace(point, candidates=min(point.candidates, count)), count, where, allowed
+    return point, count, where, allowed
 
 
 def _survivors(live: Live, vids: Vids, filtering: Allowed | Asked | None) -> Positions:

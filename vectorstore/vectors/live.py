@@ -416,4 +416,3 @@ class Live:
         vids = self.vids_at(chosen)
         order = best(scores, vids, k)
         return vids[order], scores[order]
-
