@@ -214,6 +214,7 @@ _WHERE: dict[str, str] = {
             "DimensionError",
             "DuplicateId",
             "EmbedderError",
+            "EngineDown",
             "LibraryMissing",
             "ModelRefused",
             "NewerFormat",

@@ -106,6 +106,7 @@ class Flat:
             if not len(chosen):
                 return [np.empty(0, np.int64) for _ in queries]
             parameters = faiss().SearchParameters(sel=faiss().IDSelectorBatch(chosen))
+        faiss().omp_set_num_threads(1)
         prepared = np.ascontiguousarray(queries, np.float32)
         _, places = content.native.search(prepared, min(count, len(content.vids)), params=parameters)
         return [content.vids[row[row >= 0]] for row in places]

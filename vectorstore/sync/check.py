@@ -43,8 +43,8 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history, remote or
-            files.
+        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history, remote
+            or files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.

@@ -81,7 +81,7 @@ class Engines:
         self._lock = threading.Lock()
         self._open: dict[int, VectorIndex] = {}
         self._proved: dict[int, bool] = {}
-        self._silent: dict[str, tuple[float, EngineDown]] = {}
+        self._silent: dict[int, tuple[float, EngineDown]] = {}
 
     def address(self, kind: str) -> Address | None:
         """Where the spaces of a kind go."""
@@ -101,6 +101,7 @@ class Engines:
         with self._lock:
             engine = self._open.pop(number, None)
             self._proved.pop(number, None)
+            self._silent.pop(number, None)
         if engine is not None:
             engine.close()
 
@@ -111,6 +112,10 @@ class Engines:
         for engine in engines:
             engine.close()
         self.lock.close()
+
+    def silent(self) -> list[str]:
+        """What is wrong with engines that did not answer when they were last asked."""
+        return [str(error) for _, error in self._silent.values()]
 
     # -- a snapshot ------------------------------------------------------------------------------------------------
 
@@ -153,19 +158,19 @@ class Engines:
     def _ask(
         self, row: RemoteRow, engine: VectorIndex, queries: Matrix, count: int, effort: Point, where: str | None
     ) -> list[Vids]:
-        silent = self._silent.get(row.address)
+        silent = self._silent.get(row.id)
         if silent is not None and time.monotonic() < silent[0]:
             raise silent[1]
         try:
             self._prove(row, engine)
             found = engine.search(queries, count, effort, where, row.since)
         except EngineDown as error:
-            self._silent[row.address] = (time.monotonic() + RETRY, error)
+            self._silent[row.id] = (time.monotonic() + RETRY, error)
             if silent is None:
                 log.warning("%s", error)
             raise
         if silent is not None:
-            self._silent.pop(row.address, None)
+            self._silent.pop(row.id, None)
         return found
 
     def _prove(self, row: RemoteRow, engine: VectorIndex) -> None:

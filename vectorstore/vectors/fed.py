@@ -73,28 +73,37 @@ def search_fed(
     if isinstance(chosen, str):
         return _exactly(live, queries, prepared, k, allowed, chosen)
     point, count, where, filtering = chosen
+    found: list[Found | None] = [None] * len(queries)
+    left = list(range(len(queries)))
     try:
-        proposed = fed.ask(prepared, count, point.effort, where)
-        moved = fed.moved()
+        while left:
+            proposed = fed.ask(prepared[left], count, point.effort, where)
+            moved = fed.moved()
+            if moved is None:
+                return _exactly(live, queries, prepared, k, allowed, "the engine is far ahead of this snapshot")
+            tail = _survivors(live, np.union1d(fed.waiting, moved), filtering)
+            for place, vids in zip(left, proposed, strict=True):
+                kept = _survivors(live, vids, filtering)
+                if len(vids) < count or len(kept) >= point.candidates:
+                    found[place] = _ranked(
+                        live, fed, queries[place], prepared[place], k, kept, tail, point, len(vids), allowed is not None
+                    )
+            left = [place for place in left if found[place] is None]
+            if left and count == fed.most:
+                break
+            count = min(count * 4, fed.most)
     except EngineDown as error:
         if live.rows * live.dim > EXACT_NUMBERS:
             raise
         return _exactly(live, queries, prepared, k, allowed, f"the engine is down, answers are exact: {error}")
-    if moved is None:
-        return _exactly(live, queries, prepared, k, allowed, "the engine is far ahead of this snapshot")
-    tail = _tail(live, np.union1d(fed.waiting, moved), filtering)
     answers = []
-    for place, vids in enumerate(proposed):
-        kept = _survivors(live, vids, filtering)
-        short = len(vids) == count and len(kept) < point.candidates
-        if not short:  # it may have had no more to give: then there must be no more
-            missing = k - len(np.union1d(kept, tail))
-            short = missing > 0 and (allowed is not None or len(np.union1d(kept, tail)) < live.live_rows)
-        if short:
+    for place, answer in enumerate(found):
+        # An engine may have had no more to give; but then there must be no more.
+        if answer is None or (len(answer.vids) < k and (allowed is not None or len(answer.vids) < live.live_rows)):
             reason = "the engine proposed too few that are live and pass the filter"
             answers += _exactly(live, queries[place : place + 1], prepared[place : place + 1], k, allowed, reason)
-            continue
-        answers.append(_ranked(live, fed, queries[place], prepared[place], k, kept, tail, point, len(vids), where))
+        else:
+            answers.append(answer)
     return answers
 
 
@@ -133,10 +142,6 @@ def _survivors(live: Live, vids: Vids, filtering: Allowed | Asked | None) -> Pos
     return positions
 
 
-def _tail(live: Live, vids: Vids, filtering: Allowed | Asked | None) -> Positions:
-    return _survivors(live, vids, filtering) if len(vids) else np.empty(0, np.int64)
-
-
 def _ranked(
     live: Live,
     fed: Fed,
@@ -147,14 +152,14 @@ def _ranked(
     tail: Positions,
     point: OperatingPoint,
     proposed: int,
-    where: str | None,
+    filtered: bool,
 ) -> Found:
     from vectorstore.vectors.live import Found
 
     positions = np.union1d(kept, tail)
     vids, scores = live._rank(query, prepared, k, positions)
     plan = Plan(
-        "engine" if where is None else "engine + filter",
+        "engine + filter" if filtered else "engine",
         f"{fed.name}: {point.candidates} candidates were measured to give recall {point.recall:.4f}; "
         f"{len(tail)} vectors it has not been told yet scanned exactly",
         scanned=len(positions),
