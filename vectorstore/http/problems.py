@@ -21,6 +21,7 @@ from vectorstore.errors import (
     ConflictError,
     ContractViolation,
     DerivedError,
+    EngineDown,
     EmbedderError,
     LibraryMissing,
     NotFound,
@@ -44,6 +45,7 @@ STATUSES: tuple[tuple[type[VectorstoreError], int], ...] = (
     (StoreError, 503),
     (EmbedderError, 503),
     (LibraryMissing, 503),
+    (EngineDown, 503),
     (DerivedError, 409),
 )
 """Error class -> status; the first class that fits counts. A declared contract that was broken is a 400."""
