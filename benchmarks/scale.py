@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +136,18 @@ def searches(store: vs.Store, base: Matrix, count: int) -> dict[str, Any]:
         return list(store.concepts.search(query, 10, {"quality__gte": 0.5}, exact=True).ids)
 
     assert store.concepts.search(queries[0], 10).plan.name == "engine"
-    contestants = {"pymilvus": alone, "store": through, "store, filter": filtered, "store, exact": exact}
+    contestants: dict[str, Callable[[Matrix], Any]] = {
+        "pymilvus": alone,
+        "store": through,
+        "store, filter": filtered,
+        "store, exact": exact,
+    }
     seconds, answers = interleave(contestants, queries)
     truth, kept_truth = [exact(query) for query in queries], [kept(query) for query in queries]
-    share = lambda a, b: float(np.mean([len(set(x) & set(y)) / 10 for x, y in zip(a, b, strict=False)]))  # noqa: E731
+
+    def share(a: list[Any], b: list[Any]) -> float:
+        return float(np.mean([len(set(x) & set(y)) / 10 for x, y in zip(a, b, strict=False)]))
+
     return {
         "searches": {name: milliseconds(each) for name, each in seconds.items()},
         "candidates": point[1],
@@ -162,9 +170,10 @@ def vs_point(curve: Any) -> tuple[dict[str, int], int]:
 
 def table(found: dict[str, Any]) -> str:
     lines = [
-        f"# An engine outside: {found['rows']:,} x {found['dim']}, Milvus {found['server']}, pymilvus {found['client']}",
+        f"# An engine outside: {found['rows']:,} x {found['dim']}",
         "",
-        f"{found['machine']}, {found['at']}. One server process on the same machine, IVF_SQ8.",
+        f"{found['machine']}, {found['at']}. Milvus {found['server']}, one process on the same machine, IVF_SQ8; "
+        f"pymilvus {found['client']}.",
         "",
         "| | |",
         "|---|---|",

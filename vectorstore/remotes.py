@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from vectorstore.engines import Address, address_of
-from vectorstore.errors import EngineDown, NotFound, StoreBusy, ValidationError, VectorstoreError
+from vectorstore.errors import ConflictError, EngineDown, NotFound, StoreBusy, ValidationError
 from vectorstore.storage import SpaceRow, spaces
 from vectorstore.storage import remotes as rows
 from vectorstore.storage.remotes import RemoteRow
@@ -47,14 +47,18 @@ class Remotes:
 
     def __init__(self, sync: Sync, *, feed: bool) -> None:
         self._sync = sync
+        self._feed = feed
         self._feeder: Feeder | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         if sync.engines is not None and not sync.catalog.read_only:
             self._feeder = Feeder(sync)
-            if feed:
-                self._thread = threading.Thread(target=self._run, name="vectorstore-feeding", daemon=True)
-                self._thread.start()
+
+    def _start(self) -> None:
+        """Feed in the background from now on, if there is anything to feed; the store calls it when it is open."""
+        if self._feeder is not None and self._feed:
+            self._thread = threading.Thread(target=self._run, name="vectorstore-feeding", daemon=True)
+            self._thread.start()
 
     def status(self) -> list[RemoteStatus]:
         """How each engine fares, oldest first; empty when the store has none."""
@@ -122,7 +126,10 @@ class Remotes:
         Raises:
             NotFound: no engine serves the kind.
             EngineDown: it does not answer, so its collections cannot be dropped; nothing was changed.
+            ConflictError: within a transaction.
         """
+        if self._sync.catalog.in_transaction:
+            raise ConflictError("remotes: a collection cannot be dropped within a transaction")
         engines = self._engines()
         served = [(row, engines.engine(space, row)) for space, row in self._served(kind)]
         engines.by_kind[kind] = None
@@ -162,7 +169,7 @@ class Remotes:
 
     # -- in the background -----------------------------------------------------------------------------------------
 
-    def wake(self) -> None:
+    def _wake_up(self) -> None:
         """Something was committed."""
         if self._thread is not None:
             self._wake.set()
@@ -177,7 +184,7 @@ class Remotes:
             except (EngineDown, StoreBusy) as error:
                 log.info("feeding: %s", error)
                 pause = _PAUSE
-            except VectorstoreError:
+            except Exception:  # the thread must outlive it: what is wrong is told, and tried again
                 log.exception("feeding failed; what waits is scanned exactly, and sent later")
                 pause = _PAUSE
             if pause == _PAUSE:
@@ -186,7 +193,7 @@ class Remotes:
                 self._wake.wait(pause)
             self._wake.clear()
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """End the thread; what waits goes on waiting."""
         if self._feeder is not None:
             self._feeder.stopping.set()

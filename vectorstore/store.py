@@ -115,12 +115,13 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
                 for name, table in self._sync.tables.items()
             }
             self.workflows = Workflows(self._sync, self.collection, self.trail)
+            self.remotes = Remotes(self._sync, feed=auto_publish)
             self._catalog.on_commit = self._committed
             if not read_only and has_litter(self._sync):
                 sweep(self._sync)
-            self.remotes = Remotes(self._sync, feed=auto_publish)
             if verify and (report := self.check()).findings:
                 raise StoreError(f"{path}: {report.findings[0]} (and {len(report.findings) - 1} more findings)")
+            self.remotes._start()
         except BaseException:
             self._catalog.close()
             raise
@@ -185,7 +186,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
                 log.exception("a hook on %r failed; the commit stands", event)
 
     def _committed(self, transaction: Transaction) -> None:
-        self.remotes.wake()
+        self.remotes._wake_up()
         for event, details in transaction.notes:
             self._call(event, {"seq": transaction.seq, **details})
             if event == "commit" and (changed := details.get("vectors") or details.get("records")):
@@ -300,7 +301,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         self.workflows.close()
         if not self._maintainer.stop():
             return
-        self.remotes.stop()
+        self.remotes._stop()
         try:
             if not self.read_only and not self._catalog.in_transaction and not self._catalog.inherited:
                 self._maintainer.flush_on_close()

@@ -174,8 +174,10 @@ _AGAIN = "ON CONFLICT(remote, vid) DO UPDATE SET seq = excluded.seq"
 
 def _of_vectors(event: str) -> str:
     row, fresh = _EVENTS[event], int(event == "INSERT")
+    # What was retired before it is dropped was noted then, and waits still or was sent.
+    when = " WHEN old.retired IS NULL" if event == "DELETE" else ""
     return (
-        f"AFTER {event} ON vectors BEGIN INSERT INTO _outbox(remote, vid, seq, at, fresh) "
+        f"AFTER {event} ON vectors{when} BEGIN INSERT INTO _outbox(remote, vid, seq, at, fresh) "
         f"SELECT r.id, {row}.vid, s.seq, s.at, {fresh} FROM _remotes r, state s WHERE r.space = {row}.space "
         f"{_AGAIN}; END"
     )

@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 from vectorstore.engines import STAMP, Rows, VectorIndex, fields_of
-from vectorstore.errors import EngineDown, StoreBusy
+from vectorstore.errors import ConflictError, EngineDown, StoreBusy
 from vectorstore.storage import SpaceRow, spaces
 from vectorstore.storage import remotes as rows
 from vectorstore.storage.remotes import RemoteRow, Waiting
@@ -54,7 +54,10 @@ class Feeder:
 
         Raises:
             EngineDown: an engine does not answer; nothing is lost.
+            ConflictError: within a transaction, whose changes nobody else may see yet.
         """
+        if self._sync.catalog.in_transaction:
+            raise ConflictError("remotes: an engine cannot be fed within a transaction; do it after the commit")
         try:
             self.lock.acquire(0)
         except StoreBusy:
