@@ -78,6 +78,7 @@ GUIDES = {
 {'game': 'chess', 'page': 4}
 king ()
 """,
+    "scale": "heat engine 0\n",
     "llamaindex": "chess\n['chess']\ncards\n1\n",
     "mcp": """\
 ['add', 'complete_analogy', 'discover', 'explain', 'get', 'neighbours', 'search', 'stats']
@@ -117,5 +118,5 @@ def test_every_format_table_is_described() -> None:
 
 def test_every_command_of_the_makefile_is_listed() -> None:
     listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("demo", "test", "check", "crash", "bench", "notebooks", "clean", "install"):
+    for target in ("demo", "test", "test-scale", "check", "crash", "bench", "notebooks", "clean", "install"):
         assert f"make {target}" in listed

@@ -19,7 +19,7 @@ from vectorstore import promises
 CHILD = Path(__file__).parent / "interrupted_child.py"
 TELLING = {
     "Analogies.relate", "Collection.add", "Collection.purge", "Collection.update", "Collection.upsert", "Maps.fit",
-    "Exchange.export", "Exchange.import_", "Keeping.backup", "Store.check", "Store.compact", "Store.rebuild",
+    "Exchange.export", "Exchange.import_", "Keeping.backup", "Proving.check", "Store.compact", "Store.rebuild",
     "Workflows.process", "Workflows.process_all", "Workflows.rollback",
 }  # fmt: skip
 

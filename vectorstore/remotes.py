@@ -24,22 +24,35 @@ _PAUSE = 2.0
 """Seconds before an engine that did not answer is fed again."""
 
 
-def engines_of(sync: Sync, index: str | Mapping[str, str | None] | None) -> Engines | None:
-    """What `vs.open(index=...)` asks for; None for nothing.
+Served = Address | dict[str, Address | None] | None
+"""Where spaces go: all of some size to one engine, those of some kinds to one each, or none."""
+
+
+def served_by(index: str | Mapping[str, str | None] | None) -> Served:
+    """What `vs.open(index=...)` asks for.
 
     Raises:
-        ValidationError: an address cannot be read, or a kind is not there.
+        ValidationError: an address cannot be read.
     """
-    if index is None:
+    if index is None or isinstance(index, str):
+        return None if index is None else address_of(index)
+    return {kind: None if address is None else address_of(address) for kind, address in index.items()}
+
+
+def engines_of(sync: Sync, served: Served) -> Engines | None:
+    """The engines of an open store; None when it asks for none.
+
+    Raises:
+        ValidationError: a kind is not there.
+    """
+    if served is None:
         return None
-    if isinstance(index, str):
-        return Engines(sync, address_of(index), {})
-    known: dict[str, Address | None] = {}
-    for kind, address in index.items():
+    if isinstance(served, Address):
+        return Engines(sync, served, {})
+    for kind in served:
         if kind not in sync.tables:
             raise ValidationError(f"index: no kind {kind!r}; the kinds are: {', '.join(sorted(sync.tables))}")
-        known[kind] = None if address is None else address_of(address)
-    return Engines(sync, None, known)
+    return Engines(sync, None, served)
 
 
 class Remotes:

@@ -30,7 +30,7 @@ from vectorstore.reason import REASONERS, Maps, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
-from vectorstore.remotes import Remotes, engines_of
+from vectorstore.remotes import Remotes, engines_of, served_by
 from vectorstore.search.across import SearchAcross
 from vectorstore.states import StateFile, States, StoreState
 from vectorstore.storage import Catalog, Transaction
@@ -90,7 +90,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
         asked = None if tokenizer is None else check_tokenizer(tokenizer, "open")
-        who, given = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder)
+        who, given, served = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder), served_by(index)
         self.path = root
         self.read_only = read_only
         self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
@@ -107,7 +107,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
             self.maps = Maps(self._sync, self.collection)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only, upkeep=self.maintain)
             declare(self._sync, wanted, asked)
-            self._sync.engines = engines_of(self._sync, index)
+            self._sync.engines = engines_of(self._sync, served)
             self._embedding = Embedding(self._sync, given)
             metrics = metrics_of(self._sync, metric)
             self._collections: dict[str, Collection[Any]] = {

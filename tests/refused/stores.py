@@ -66,7 +66,7 @@ OPENING: list[tuple[dict[str, Any], str]] = [
     ({"timeout": -1}, "timeout"),
     ({"index": 3}, "index"),
     ({"index": "redis://x"}, "index"),
-    ({"index": {"nothing": None}}, "index"),
+    ({"index": {"concepts": "milvus://h?colour=red"}}, "index"),
     ({"timeout": NAN}, "timeout"),
     ({"contracts": "off"}, "contracts"),
     ({"telemetry": "on"}, "telemetry"),

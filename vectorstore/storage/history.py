@@ -19,7 +19,7 @@ import numpy.typing as npt
 from vectorstore.records import Record
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.filters import quote
-from vectorstore.storage.remotes import drop_triggers
+from vectorstore.storage.remotes import forget_remotes
 from vectorstore.storage.settings import put_setting, setting
 from vectorstore.storage.tables import RecordTable
 
@@ -53,13 +53,10 @@ LEFT_OUT = {
     "_settings": "how the store is kept now",
     "_snapshots": "likewise",
     "_quarantine": "what repairs found, until it is purged",
-    "_remotes": "how engines outside are fed now: a view asks none",
-    "_outbox": "likewise",
-    "_moves": "likewise",
 }
 """The other tables, and why history leaves them out."""
 
-_EMPTY_THEN = ("_outbox", "_moves", "_remotes", "written", "workflow_log", "workflow_items", "workflows")
+_EMPTY_THEN = ("written", "workflow_log", "workflow_items", "workflows")
 _SETTING = "history"
 
 
@@ -294,7 +291,7 @@ def roll_back(connection: Connection, seq: int, tables: Iterable[RecordTable[Any
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN IMMEDIATE")
     pause(connection)
-    drop_triggers(connection)
+    forget_remotes(connection)
     for name in _pasts(connection):
         table = _table(connection, name)
         changed = f"SELECT {table.keys} FROM {table.past} WHERE _seq > {int(seq)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
-from vectorstore.storage import history, remotes, settings, states, trail, worklog, written
+from vectorstore.storage import history, settings, states, trail, worklog, written
 from vectorstore.storage.connection import Connection, wrap
 
 APPLICATION_ID = 0x76735354  # "vsST"
@@ -233,7 +233,6 @@ def m004_work(db: Database) -> None:
     written.create_tables(db)
     settings.create_tables(db)
     states.create_tables(db)
-    remotes.create_tables(db)
 
 
 FORMAT = 4

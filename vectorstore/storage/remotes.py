@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlite_utils import Database
 
 from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection
@@ -67,25 +66,23 @@ class RemoteRow:
     held: str
 
 
-def create_tables(db: Database) -> None:
-    """The three tables; part of a migration."""
-    db.execute(
-        "CREATE TABLE _remotes(id INTEGER PRIMARY KEY AUTOINCREMENT, space INTEGER NOT NULL REFERENCES spaces(id), "
-        "address TEXT NOT NULL, collection TEXT NOT NULL UNIQUE, fields TEXT NOT NULL, status TEXT NOT NULL, "
-        "filled INTEGER NOT NULL, top INTEGER NOT NULL, applied INTEGER, sending INTEGER, sent_at INTEGER NOT NULL, "
-        "since INTEGER NOT NULL, moves INTEGER NOT NULL, curve TEXT, made_seq INTEGER NOT NULL, "
-        "held TEXT NOT NULL) STRICT"
-    )
-    db.execute(
-        "CREATE TABLE _outbox(remote INTEGER NOT NULL REFERENCES _remotes(id), vid INTEGER NOT NULL, "
-        "seq INTEGER NOT NULL, at INTEGER NOT NULL, fresh INTEGER NOT NULL, PRIMARY KEY (remote, vid)) "
-        "STRICT, WITHOUT ROWID"
-    )
-    db.execute("CREATE INDEX _outbox_seq ON _outbox(remote, seq)")
-    db.execute(
-        "CREATE TABLE _moves(remote INTEGER NOT NULL REFERENCES _remotes(id), number INTEGER NOT NULL, "
-        "at INTEGER NOT NULL, vids TEXT NOT NULL, PRIMARY KEY (remote, number)) STRICT, WITHOUT ROWID"
-    )
+_TABLES = (
+    "CREATE TABLE _remotes(id INTEGER PRIMARY KEY AUTOINCREMENT, space INTEGER NOT NULL REFERENCES spaces(id), "
+    "address TEXT NOT NULL, collection TEXT NOT NULL UNIQUE, fields TEXT NOT NULL, status TEXT NOT NULL, "
+    "filled INTEGER NOT NULL, top INTEGER NOT NULL, applied INTEGER, sending INTEGER, sent_at INTEGER NOT NULL, "
+    "since INTEGER NOT NULL, moves INTEGER NOT NULL, curve TEXT, made_seq INTEGER NOT NULL, held TEXT NOT NULL) STRICT",
+    "CREATE TABLE _outbox(remote INTEGER NOT NULL REFERENCES _remotes(id), vid INTEGER NOT NULL, seq INTEGER NOT NULL, "
+    "at INTEGER NOT NULL, fresh INTEGER NOT NULL, PRIMARY KEY (remote, vid)) STRICT, WITHOUT ROWID",
+    "CREATE INDEX _outbox_seq ON _outbox(remote, seq)",
+    "CREATE TABLE _moves(remote INTEGER NOT NULL REFERENCES _remotes(id), number INTEGER NOT NULL, "
+    "at INTEGER NOT NULL, vids TEXT NOT NULL, PRIMARY KEY (remote, number)) STRICT, WITHOUT ROWID",
+)
+"""Made when a space is first fed to an engine: a store without engines has none of them."""
+
+
+def any_remotes(connection: Connection) -> bool:
+    """Whether an engine was ever fed from this store; a few microseconds."""
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = '_remotes'").fetchone() is not None
 
 
 # -- the remotes themselves --------------------------------------------------------------------------------------------
@@ -93,6 +90,8 @@ def create_tables(db: Database) -> None:
 
 def remotes_of(connection: Connection, address: str | None = None, space: int | None = None) -> list[RemoteRow]:
     """Remotes, oldest first."""
+    if not any_remotes(connection):
+        return []
     found = connection.execute(
         f"SELECT {_COLUMNS} FROM _remotes WHERE (? IS NULL OR address = ?) AND (? IS NULL OR space = ?) ORDER BY id",
         (address, address, space, space),
@@ -102,6 +101,8 @@ def remotes_of(connection: Connection, address: str | None = None, space: int | 
 
 def current_remote(connection: Connection, address: str, space: int) -> RemoteRow | None:
     """The one that answers for a space at an address."""
+    if not any_remotes(connection):
+        return None
     found = connection.execute(
         f"SELECT {_COLUMNS} FROM _remotes WHERE address = ? AND space = ? AND status = '{CURRENT}' "
         "ORDER BY id DESC LIMIT 1",
@@ -127,6 +128,9 @@ def make_remote(
     connection: Connection, space: int, address: str, collection: str, fields: Iterable[Sequence[Any]], seq: int
 ) -> None:
     """Begin to feed a collection from a space: what is there now by filling, what comes through the outbox."""
+    if not any_remotes(connection):
+        for statement in _TABLES:
+            connection.execute(statement)
     connection.execute(
         "INSERT INTO _remotes(space, address, collection, fields, status, filled, top, sent_at, since, moves, "
         f"made_seq, held) SELECT ?, ?, ?, ?, '{FILLING}', 0, next_vid - 1, 0, 0, 0, ?, '' FROM state",
@@ -155,6 +159,8 @@ def drop_remote(connection: Connection, number: int) -> None:
 
 def expected_triggers(connection: Connection) -> dict[str, str]:
     """Trigger name -> statement, of all that should be there now."""
+    if not any_remotes(connection):
+        return {}
     found = connection.execute(
         "SELECT s.kind, r.fields FROM _remotes r JOIN spaces s ON s.id = r.space ORDER BY r.id"
     ).fetchall()
@@ -198,6 +204,14 @@ def renew_triggers(connection: Connection) -> None:
     drop_triggers(connection)
     for sql in expected_triggers(connection).values():
         connection.execute(sql)
+
+
+def forget_remotes(connection: Connection) -> None:
+    """Feed nothing any more: this is a copy, of which no engine knows."""
+    drop_triggers(connection)
+    if any_remotes(connection):
+        for table in ("_outbox", "_moves", "_remotes"):
+            connection.execute(f"DELETE FROM {table}")
 
 
 def drop_triggers(connection: Connection) -> None:
