@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 import vectorstore as vs
+import vectorstore.store  # its modules are patched
 from tests.test_oracle import StoreAgainstModel, handles
 
 

@@ -58,6 +58,13 @@ class Fed:
     by_vids: Callable[[Sequence[int]], str]
 
 
+def answered_by(live: Live) -> str:
+    """What answers searches of a snapshot: the engine outside, the recipe of the index, or "exact"."""
+    if live.fed is not None:
+        return live.fed.name
+    return "exact" if live.index is None else live.index.recipe.name
+
+
 def search_fed(
     live: Live, fed: Fed, queries: Matrix, k: int, allowed: Allowed | Asked | None, recall: float, exact: bool
 ) -> list[Found]:
