@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -167,7 +168,8 @@ class At:
     """Sends this process a signal when so many functions of the package have been entered.
 
     That is where Python looks for signals. A line would be too fine: tracing could raise between the end of a `with`
-    and the release of its lock, where Python never does.
+    and the release of its lock, where Python never does. No garbage is collected meanwhile: what a finalizer raises,
+    Python only prints.
     """
 
     def __init__(self, place: int, number: int) -> None:
@@ -176,11 +178,13 @@ class At:
 
     def __enter__(self) -> At:
         self._before = sys.gettrace()
+        gc.disable()
         sys.settrace(self._trace)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.settrace(self._before)
+        gc.enable()
 
     def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
         if not frame.f_code.co_filename.startswith(PACKAGE):

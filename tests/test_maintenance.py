@@ -198,7 +198,7 @@ def test_writers_forget_history_that_is_too_old(tmp_path: Path, clock: Clock, mo
         for _ in range(4):
             store.concepts.upsert([{"id": f"c{n}", "name": "n"} for n in range(1100)], vectors=np.ones((1100, 4)))
             clock.move(hours=2)
-        store._maintainer.wait()
+            store._maintainer.wait()  # one look at a time: the next would be left out while this one goes on
         with store._catalog.read() as connection:
             rows = connection.execute("SELECT count(*) FROM _past_concepts").fetchone()[0]
         assert rows <= 2 * 1100

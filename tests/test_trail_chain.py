@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from trails import filled, spoil, vectors
+from typer.testing import CliRunner
 
 import vectorstore as vs
+from vectorstore.cli import app
 from vectorstore.storage import trail as chain
 from vectorstore.sync.trail import verified
 
@@ -244,13 +246,8 @@ def test_threads_and_processes_make_one_chain(tmp_path: Path) -> None:
 
 
 def run(*words: object, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "vectorstore.cli", "trail", *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(vs.__file__).parents[1])},
-    )
-    assert done.returncode == code, done.stderr
+    done = CliRunner().invoke(app, ["trail", *map(str, words)], prog_name="vectorstore")
+    assert done.exit_code == code, done.stderr
     return json.loads(done.stdout) if "--json" in words else done.stdout
 
 

@@ -49,8 +49,8 @@ def python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[st
     ("file", "fewest"),
     [
         ("search", 60),
-        ("where", 40),
-        ("recipes", 12),
+        pytest.param("where", 40, marks=pytest.mark.slow),
+        pytest.param("recipes", 12, marks=pytest.mark.slow),
         pytest.param("collection", 60, marks=pytest.mark.slow),
         pytest.param("oracle", 1, marks=pytest.mark.slow),
     ],
