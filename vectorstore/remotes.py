@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from vectorstore.engines import Address, address_of
-from vectorstore.errors import ConflictError, EngineDown, NotFound, StoreBusy, ValidationError
+from vectorstore.errors import ConflictError, EngineDown, LibraryMissing, NotFound, StoreBusy, ValidationError
 from vectorstore.storage import SpaceRow, spaces
 from vectorstore.storage import remotes as rows
 from vectorstore.storage.remotes import RemoteRow
@@ -33,10 +34,18 @@ def served_by(index: str | Mapping[str, str | None] | None) -> Served:
 
     Raises:
         ValidationError: an address cannot be read.
+        LibraryMissing: its client is not installed.
     """
     if index is None or isinstance(index, str):
-        return None if index is None else address_of(index)
-    return {kind: None if address is None else address_of(address) for kind, address in index.items()}
+        return None if index is None else _usable(index)
+    return {kind: None if address is None else _usable(address) for kind, address in index.items()}
+
+
+def _usable(text: str) -> Address:
+    address = address_of(text)
+    if address.scheme == "milvus" and find_spec("pymilvus") is None:  # which loads nothing
+        raise LibraryMissing("pymilvus is not installed; run: pip install 'vectorstore[milvus]'")
+    return address
 
 
 def engines_of(sync: Sync, served: Served) -> Engines | None:

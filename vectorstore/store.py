@@ -376,7 +376,7 @@ def open(
         NotAStore, NewerFormat, CorruptError, StoreError: the path was left untouched.
         SpaceMismatch: another embedder or metric than the store's.
         SchemaChangedError: a kind's class no longer fits its records.
-        LibraryMissing: telemetry is wanted, and OpenTelemetry is not there.
+        LibraryMissing: telemetry is wanted, and OpenTelemetry is not there; or an engine's client is not.
 
     Cost: a few milliseconds, whatever the size.
     """
