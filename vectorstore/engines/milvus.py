@@ -221,7 +221,9 @@ class Milvus:
         return out
 
     def settle(self, timeout: float) -> None:
-        """Flush, then wait until every row is in an index."""
+        """Flush, then wait until every row is in an index; nothing with no time for it."""
+        if timeout <= 0:
+            return
         until = time.monotonic() + timeout
         with self._asked() as client:
             client.flush(self._name, timeout=timeout)
@@ -255,10 +257,8 @@ class Milvus:
         except EngineDown:
             raise
         except Exception as error:  # grpc, pymilvus and the socket have a family of errors each
-            code = getattr(error, "code", "")
             raise EngineDown(
-                f"milvus at {self._uri}, collection {self._name}: {type(error).__name__} {code}: "
-                f"{_first_line(error)}; see whether the server is up and reachable"
+                f"milvus at {self._uri}, collection {self._name}: {_said(error)}; see whether it is up and reachable"
             ) from error
 
     def _client(self, library: Any) -> Any:
@@ -270,9 +270,11 @@ class Milvus:
             return self._made
 
 
-def _first_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
+    """What went wrong, in one line: of gRPC its status, of others the first line."""
+    status = error.code() if callable(getattr(error, "code", None)) else None  # type: ignore[attr-defined]
     text = str(getattr(error, "message", "") or error).strip().splitlines()
-    return text[0][:300] if text else ""
+    return f"{type(error).__name__}: {status.name if status is not None else ''.join(text[:1])[:300]}"
 
 
 def _pymilvus() -> Any:
