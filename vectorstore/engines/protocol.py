@@ -132,6 +132,6 @@ def marks_of(vids: Sequence[int], vectors: Matrix, values: Sequence[tuple[Value,
     out: npt.NDArray[np.int64] = np.empty(len(vids), dtype=np.int64)
     for place, (vid, row, fields) in enumerate(zip(vids, data, values, strict=True)):
         told = hashlib.blake2b(row.data, digest_size=8)
-        told.update(json.dumps([int(vid), *fields], ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        told.update(json.dumps([int(vid), *fields]).encode())
         out[place] = int.from_bytes(told.digest(), "little") >> 1
     return out
