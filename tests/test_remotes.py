@@ -158,7 +158,7 @@ def test_an_expression_that_is_none_of_ours_is_refused() -> None:
 @pytest.mark.timeout(600)
 def test_a_store_with_an_engine_answers_as_brute_force_over_a_dict_would() -> None:
     FedStoreAgainstModel.plans.clear()
-    run(FedStoreAgainstModel, examples=8, steps=30)
+    run(FedStoreAgainstModel, examples=5, steps=30)
     assert {"engine", "engine + filter", "exact"} <= FedStoreAgainstModel.plans
 
 
