@@ -125,4 +125,6 @@ def _literal(column: Column, value: Value) -> str | None:
 
 def cut(text: str) -> str:
     """The text as far as it fits into MAX_BYTES of UTF-8."""
+    if len(text) * 4 <= MAX_BYTES:  # no character takes more
+        return text
     return text.encode()[:MAX_BYTES].decode(errors="ignore")

@@ -124,41 +124,50 @@ class Milvus:
     # -- rows ------------------------------------------------------------------------------------------------------
 
     def add(self, rows: Rows, stamp: int) -> int:
-        """Upsert in parts; the stamp goes with the last."""
-        entities = [
-            self._entity(vid, vector, mark, values)
-            for vid, vector, mark, values in zip(
-                rows.vids.tolist(), rows.vectors, rows.marks.tolist(), rows.values, strict=True
-            )
-        ]
-        first = np.zeros(self._dim, np.float32)
-        first[0] = 1.0
-        entities.append(self._entity(STAMP, first, stamp, (None,) * len(self._fields)))
+        """Upsert in parts; the stamp goes with the last.
+
+        By columns: the client takes 0.05 ms to look at a row field by field, and a tenth of it for columns.
+        """
+        first = np.zeros((1, self._dim), np.float32)
+        first[0, 0] = 1.0
+        vectors = np.concatenate([rows.vectors.reshape(-1, self._dim), first])
+        vids, marks = [*rows.vids.tolist(), STAMP], [*rows.marks.tolist(), stamp]
+        values = [*rows.values, (None,) * len(self._fields)]
         at = 0
         with self._asked() as client:
-            for start in range(0, len(entities), _PART):
-                # The client's own upsert does not tell the server's time.
-                done = client._get_connection().upsert_rows(
-                    self._name, entities[start : start + _PART], timeout=self._patience
-                )
+            handler = client._get_connection()  # the client's own upsert does not tell the server's time
+            for start in range(0, len(vids), _PART):
+                part = slice(start, start + _PART)
+                columns = self._columns(vids[part], vectors[part], marks[part], values[part])
+                done = handler.upsert(self._name, columns, timeout=self._patience)
                 at = max(at, int(done.timestamp))
         return at
 
-    def _entity(self, vid: int, vector: Matrix, mark: int, values: Sequence[Value]) -> dict[str, Any]:
-        entity: dict[str, Any] = {"vid": vid, "mark": mark, "odd": False, "vector": vector}
-        for (name, type, nullable), value in zip(self._fields, values, strict=True):
+    def _columns(
+        self, vids: list[int], vectors: Matrix, marks: list[int], values: Sequence[tuple[Value, ...]]
+    ) -> list[dict[str, Any]]:
+        types = _pymilvus().DataType
+        odd = [False] * len(vids)
+        columns: list[tuple[str, str, list[Any]]] = [
+            ("vid", "INT64", vids),
+            ("mark", "INT64", marks),
+            ("odd", "BOOL", odd),
+            ("vector", "FLOAT_VECTOR", vectors.tolist()),
+        ]
+        for place, (name, type, nullable) in enumerate(self._fields):
+            own: list[Any] = [row[place] for row in values]
             if nullable:
-                entity[f"n_{name}"] = value is None
-            if value is None:
-                value = _EMPTY[type]
-            elif type == "text":
-                whole = str(value)
-                value = cut(whole)
-                entity["odd"] = entity["odd"] or value != whole
+                columns.append((f"n_{name}", "BOOL", [value is None for value in own]))
+            own = [_EMPTY[type] if value is None else value for value in own]
+            if type == "text":
+                short = [cut(value) for value in own]
+                for row in (row for row, (a, b) in enumerate(zip(short, own, strict=True)) if a != b):
+                    odd[row] = True
+                own = short
             elif type == "boolean":
-                value = bool(value)
-            entity[f"f_{name}"] = value
-        return entity
+                own = [bool(value) for value in own]
+            columns.append((f"f_{name}", _TYPES[type], own))
+        return [{"name": name, "type": types[type], "values": given} for name, type, given in columns]
 
     def remove(self, vids: Sequence[int]) -> int:
         """Delete by vid. Old servers do not tell the time of a delete; what is gone is dropped from answers anyway."""
