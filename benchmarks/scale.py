@@ -172,7 +172,8 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         f"# An engine outside: {found['rows']:,} x {found['dim']}",
         "",
-        f"{found['machine']}, {found['at']}. Milvus {found['server']}, one process on the same machine, IVF_SQ8; "
+        f"{found['machine']}, load average {found['load']:.0f} (its own work included), {found['at']}.",
+        f"Milvus {found['server']}, one process on the same machine, IVF_SQ8; "
         f"pymilvus {found['client']}.",
         "",
         "| | |",
@@ -203,7 +204,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as address:
         found = measure(Path(folder) / "kb", address, asked.rows, asked.dim, asked.queries)
-    found |= {"at": time.strftime("%Y-%m-%d"), "machine": f"{os.cpu_count()} cores"}
+    found |= {"at": time.strftime("%Y-%m-%d"), "machine": f"{os.cpu_count()} cores", "load": os.getloadavg()[0]}
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "scale.json").write_text(json.dumps(found, indent=2) + "\n")
     (asked.out / "scale.md").write_text(table(found))
