@@ -6,7 +6,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-scale browser check crash bench bench-peers gate notebooks docs clean
+.PHONY: help install demo test test-scale browser check crash fuzz soak bench bench-peers bench-trust gate notebooks docs package clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,7 +42,7 @@ demo: install ## build a small knowledge store and search it
 	$(BIN)/vectorstore demo
 
 test: install browser ## run the quick tests
-	$(BIN)/python -m pytest -n 2 -m "not slow and not crash and not scale" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not crash and not fuzz and not soak and not scale" $(ARGS)
 
 test-scale: install .milvus/.installed ## run the tests with a real Milvus server, which they start and kill
 	$(BIN)/python -m pytest -m scale $(ARGS)
@@ -69,14 +69,29 @@ check: install ## lint, formatting, types, floors
 crash: install ## run the tests that kill processes
 	$(BIN)/python -m pytest -m crash $(ARGS)
 
-bench: install ## measure the life of a store
-	$(BIN)/python benchmarks/lifecycle.py
+# atheris, for coverage-guided fuzzing, has no wheel for every Python; without it those tests are skipped, and say so.
+fuzz: install ## try random and hostile input at length; 15 minutes
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  $(BIN)/python -m pip --disable-pip-version-check --no-input install -q "atheris>=3,<4" || true
+	$(BIN)/python -m pytest -n 2 -m fuzz $(ARGS)
+
+# SOAK_SECONDS=3600 for a night; SOAK_REPORT=file keeps the figures.
+soak: install ## use a store for ten minutes as if for months: nothing may grow, nothing slow down
+	$(BIN)/python -m pytest -m soak -s $(ARGS)
+
+# DATA=FOLDER adds data that the repository has none of; ARGS="retrieval clusters" measures only these.
+bench: install ## measure everything, write the report and the README's tables
+	$(BIN)/python -m benchmarks.run $(if $(DATA),--data $(DATA)) $(ARGS)
 
 gate: install ## fail when an operation has become slower than its stored baseline
 	$(BIN)/python benchmarks/gate.py $(ARGS)
 
 bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, LanceDB, Qdrant Edge and others
 	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-trust: install .venv-peers/.installed ## kill, race, starve and erase a store beside Chroma, LanceDB, txtai, Milvus Lite and others
+	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -q -c constraints.txt -r benchmarks/peers/trust.txt
+	.venv-peers/bin/python -m benchmarks.trust $(ARGS)
 
 # The peers stay out of .venv. They bring no torch: all systems are given the same ready vectors.
 .venv-peers/.installed: benchmarks/peers/requirements.txt pyproject.toml
@@ -90,6 +105,10 @@ bench-peers: install .venv-peers/.installed ## measure a store beside Chroma, La
 notebooks: install ## execute the notebooks
 	PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/python -m nbconvert --to notebook --execute --inplace --coalesce-streams \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 $(NOTEBOOKS)
+
+# What a clean environment weighs and takes is measured by `make bench ARGS=packaging`.
+package: install ## build wheel and sdist, and try them away from the repository
+	$(BIN)/python -m pytest -n 0 tests/test_packaging.py $(ARGS)
 
 docs: install ## build the documentation site into build/site
 	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[docs]"

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import vectorstore as vs
-from vectorstore import clusters as engine
 
 
 def main(verb: str, folder: Path) -> None:
     def told(done: int, of: int) -> None:
         print("now", flush=True)
 
-    def fitted(*args: Any, **options: Any) -> Any:
-        print("now", flush=True)  # by no argument: a fit tells no progress
-        return learned(*args, **options)
-
-    learned = engine.fit
-    engine.fit = fitted
     with vs.open(folder / "kb", auto_publish=False) as store:
         print("open", flush=True)
         try:
@@ -38,7 +30,7 @@ def main(verb: str, folder: Path) -> None:
                     store.concepts.add({"id": id, "name": f"name {id}"} for id in ids)
                     store.compact(progress=told)
                 else:
-                    store.clusters.fit(n=20)
+                    store.clusters.fit(n=20, progress=told)
         except KeyboardInterrupt:
             sys.exit(130)
 

@@ -271,6 +271,11 @@ def test_rebuild_measures_before_and_after(kb: Path) -> None:
     assert run("rebuild", kb, "concepts", "exact").stdout.split()[:4] == ["recipe", "recall@10", "ms/query", "index"]
 
 
+def test_an_index_over_too_little_is_refused_in_words(kb: Path) -> None:
+    code, told = refused("rebuild", kb, "concepts", "pq-fastscan")
+    assert code == 2 and "Number of training points" in told and "another recipe" in told and "faiss::" not in told
+
+
 def test_an_unknown_kind_names_the_known_ones(shared: Path) -> None:
     code, message = refused("count", shared, "conceps")
 
@@ -402,6 +407,7 @@ def test_snapshots_and_upkeep(tmp_path: Path, shared: Path) -> None:
     with vs.open(root, embedder=None, read_only=True) as store, store.as_of("before") as then:
         assert "dog" in then.concepts
     assert answer("snapshot", root, "--history", "2 days")["history"].startswith("2 days")
+    assert run("snapshot", root).stdout.startswith("history of 2 days is kept\n")
     assert answer("snapshot", root, "before", "--drop")["snapshots"] == []
     assert refused("snapshot", root, "before", "--drop")[0] == 3
     assert answer("snapshot", root, "--history", "none")["history"] is None

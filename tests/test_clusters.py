@@ -15,6 +15,7 @@ from tests.conftest import Matrix
 from vectorstore import clusters as engine
 from vectorstore.clusters.quality import population_shift
 from vectorstore.clusters.recipes import BUILTIN_CLUSTER_RECIPES
+from vectorstore.vectors.native import kmeans
 
 RECIPES = Path(__file__).parent.parent / "models" / "cluster"
 WORDS = ("lion", "throne", "sergeant", "invoice", "violin", "glacier")
@@ -711,3 +712,26 @@ def test_the_benchmark_reports_quality_and_time(tmp_path: Path) -> None:
     assert set(quality) == set(BUILTIN_CLUSTER_RECIPES) and results["time"]["rows"] == 800
     text = (tmp_path / "clusters.md").read_text()
     assert "| spherical | 1.000 | 1.000 | 1.000 | 1.000 | 3 | 0% |" in text and "| raw FAISS |" in text
+
+
+@pytest.mark.parametrize("spherical", [False, True])
+@pytest.mark.parametrize(("count", "iterations", "restarts", "seed"), [(16, 12, 3, 0), (40, 4, 2, 7), (300, 3, 1, 1)])
+def test_iterations_one_by_one_give_what_faiss_gives_at_once(
+    spherical: bool, count: int, iterations: int, restarts: int, seed: int
+) -> None:
+    import faiss
+
+    random = np.random.default_rng(seed)
+    rows = np.repeat(random.standard_normal((40, 24)), 20, axis=0) + 0.3 * random.standard_normal((800, 24))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    options = {"niter": iterations, "nredo": restarts, "seed": seed, "spherical": spherical}
+    faiss.omp_set_num_threads(1)
+    whole = faiss.Kmeans(24, count, **options, min_points_per_centroid=1, max_points_per_centroid=len(rows))
+    whole.train(rows)
+    told: list[tuple[int, int]] = []
+    found = kmeans(
+        rows, count, iterations=iterations, restarts=restarts, seed=seed, spherical=spherical,
+        progress=lambda done, of: told.append((done, of)),
+    )  # fmt: skip
+    np.testing.assert_array_equal(found, whole.centroids)
+    assert told == sorted(told) and told[0] == (1, iterations * restarts) and len(told) <= iterations * restarts

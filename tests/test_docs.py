@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from tests import pasted
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [page for page in sorted(DOCS.rglob("*.md")) if pasted.examples(page)]
+TWICE = ("haystack", "langchain", "llamaindex", "mcp")
+"""Guides that can be pasted again, in the folder that the first time left."""
 
 
-def python_in(page: Path) -> list[str]:
-    """The examples of a page."""
-    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+def test_every_example_of_the_documentation_prints_what_stands_below_it(tmp_path: Path) -> None:
+    """In one process, as importing torch takes longer than all of them; the guides twice."""
+    listed = [(page, turn) for page in PAGES for turn in range(2 if page.stem in TWICE else 1)]
+    folders = {page: pasted.prepared(tmp_path / page.stem, page) for page in PAGES}
+    printed = pasted.run([(folders[page], [one.code for one in pasted.examples(page)]) for page, _ in listed])
+
+    wrong = []
+    for (page, turn), outputs in zip(listed, printed, strict=True):
+        said = [one.shown for one in pasted.examples(page)]
+        for place, (expected, output) in enumerate(itertools.zip_longest(said, outputs, fillvalue="not run")):
+            if not pasted.same(expected, output):
+                wrong.append(f"{page.relative_to(ROOT)}, example {place + 1}, turn {turn + 1}:\n{output}")
+    assert not wrong, "\n".join(wrong) + "\nif that is right, run: python tests/pasted.py PAGE"
 
 
-BLOCKS = python_in(ROOT / "README.md")
-
-
-def paste(block: str, folder: Path) -> str:
-    """What a block prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:vectorstore", "-c", block],
-        cwd=folder,
-        env={**os.environ, "HAYSTACK_TELEMETRY_ENABLED": "False"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def test_an_output_that_changes_is_told() -> None:
+    assert pasted.same("king 0.512 3", "king 0.519 3") and not pasted.same("king 0.512 3", "king 0.612 3")
+    assert not pasted.same("king 0.512 3", "king 0.512 4") and not pasted.same("a", "b")
 
 
 def test_the_readmes_examples_work_when_pasted_one_after_another_and_again(tmp_path: Path) -> None:
-    tour, ways, knowledge, work, memory, kinds = BLOCKS
-    for _ in range(2):  # pasted again, in the folder that the first time left
-        shown = paste(tour, tmp_path)
-        assert shown.startswith("queen ") and "['king', 'queen']" in shown and "() 3" in shown
-        assert "On kings" in paste(kinds, tmp_path)
-    for _ in range(2):
-        assert paste(work, tmp_path).splitlines() == [
+    """Each with names of its own, in one folder; in one process, as above."""
+    tour, ways, knowledge, work, memory, kinds = (one.code for one in pasted.examples(ROOT / "README.md"))
+    turns = [tour, kinds, work, tour, kinds, work, memory, knowledge, ways]
+    found = pasted.run([(tmp_path, [block]) for block in turns])
+    assert [outputs[-1] for outputs in found if "Traceback" in outputs[-1]] == []
+    shown = [outputs[0] for outputs in found]
+    for place in (0, 3):
+        assert shown[place].startswith("queen ") and "['king', 'queen']" in shown[place] and "() 3" in shown[place]
+        assert "On kings" in shown[place + 1]
+        assert shown[place + 2].splitlines() == [
             "completed 1 concepts[1].quality: expected 0..1, got 7.5",
             "0 rolled_back 0",
             "workflow True",
@@ -53,48 +56,19 @@ def test_the_readmes_examples_work_when_pasted_one_after_another_and_again(tmp_p
             "3",
             "() 3",
         ]
-    recalled, effects, associated, skills, resolved, state = paste(memory, tmp_path).splitlines()
+    recalled, effects, associated, skills, resolved, state = shown[6].splitlines()
     assert recalled == "['floor', 'leak']" and effects == "[('floor', 1), ('call', 2)]"
     assert associated == "leak ['cause']" and skills == "['call a plumber']"
     assert resolved == "1.2 0" and state == "[0.1, 0.2] [1, 2, 3]"
-    mapping, completed, mapped, odd, related, analogous, *_ = paste(knowledge, tmp_path).splitlines()
+    mapping, completed, mapped, odd, related, analogous, *_ = shown[7].splitlines()
     assert mapping.startswith("[('planet', 'electron'), ('sun', 'nucleus')] 0.")
     assert completed == "nucleus" and mapped == "[('atom', 'nucleus')]" and odd == "electron"
     assert related == "['sun']" and analogous.startswith("[('atomic', 0.")
-    scores, facets, reason, delivered = paste(ways, tmp_path).splitlines()
+    scores, facets, reason, delivered = shown[8].splitlines()
     assert scores == str(sorted(json.loads(scores), reverse=True)) and json.loads(scores)[-1] >= 0.3
     assert facets.startswith("{'royalty': 2, 'military': 1} [")
     assert reason.startswith("no index is published over these ")
     assert delivered == "1.0"
-
-
-GUIDES = {
-    "haystack": "['king']\n['queen']\n1\n",
-    "langchain": """\
-['king', 'queen']
-['card']
-['queen']
-2
-{'game': 'chess', 'page': 4}
-king ()
-""",
-    "scale": "heat engine 0\n",
-    "llamaindex": "chess\n['chess']\ncards\n1\n",
-    "mcp": """\
-['add', 'complete_analogy', 'discover', 'explain', 'get', 'neighbours', 'search', 'stats']
-default:king
-""",
-}
-
-
-@pytest.mark.parametrize("guide", sorted(GUIDES))
-def test_the_guides_examples_work_when_pasted_one_after_another_and_again(guide: str, tmp_path: Path) -> None:
-    blocks = python_in(ROOT / "docs" / f"{guide}.md")
-    assert paste("\n".join(blocks * 2), tmp_path) == GUIDES[guide] * 2  # in one process: the model loads once
-
-
-def test_every_example_of_the_documentation_is_run() -> None:
-    assert {page.stem for page in (ROOT / "docs").rglob("*.md") if python_in(page)} == set(GUIDES)
 
 
 def test_links_and_paths_in_the_documentation_exist() -> None:
@@ -118,5 +92,33 @@ def test_every_format_table_is_described() -> None:
 
 def test_every_command_of_the_makefile_is_listed() -> None:
     listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("demo", "test", "test-scale", "check", "crash", "bench", "notebooks", "clean", "install"):
+    for target in (
+        "demo",
+        "test",
+        "test-scale",
+        "check",
+        "crash",
+        "fuzz",
+        "soak",
+        "bench",
+        "bench-trust",
+        "notebooks",
+        "clean",
+        "install",
+    ):
         assert f"make {target}" in listed
+
+
+def test_every_test_that_the_page_on_security_names_exists() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "`test_" in line]
+    named = {name for row in rows for name in re.findall(r"`(test_\w+)`", row.rsplit("|", 2)[1])}
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    table = page[page.index("## Attacks") : page.index("## Reporting")]
+    attacks = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 30 and len(rows) == len(attacks), "an attack without a test"
+    assert named - there == set()

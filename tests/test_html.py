@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -36,6 +37,51 @@ def test_a_record_without_the_usual_fields_shows_its_texts(store: vs.Store) -> N
     store.relations.add({"source": "default:king", "type": "is a", "target": "default:man"})
     (_, (_, text)) = cells(store.relations.find()._repr_html_())
     assert "source: default:king" in text and "target: default:man" in text
+
+
+def test_a_record_is_a_table_of_what_it_says(store: vs.Store) -> None:
+    store.concepts.add({"name": "<king>", "quality": 0.123456, "tags": ["a", "b"], "colour": "red"})
+    record = store.concepts.get("default:<king>")
+    assert record is not None
+    rows = dict(cells(record._repr_html_())[1:])
+    assert rows["name"] == "<king>" and rows["quality"] == "0.1235" and rows["tags"] == "a, b"
+    assert rows["colour"] == "red" and rows["updated_at"].startswith("2026-01-31 12:00:00")
+    assert "definition" not in rows and "concepts · default:&lt;king&gt; · version 1" in record._repr_html_()
+    assert "no id yet" in vs.Relation(source="a", type="is", target="b")._repr_html_()
+
+
+def test_clusters_and_fits_are_tables(store: vs.Store) -> None:
+    store.concepts.add([{"name": f"n{n}"} for n in range(40)], vectors=clustered(40, 64, groups=2))
+    fit = store.clusters.fit("concepts", "spherical", 2)
+    rows = dict(cells(fit._repr_html_())[1:])
+    assert rows["clusters"] == "2" and rows["rows"] == "40" and rows["silhouette"] == f"{fit.silhouette:.4g}"
+    assert "version 1 · spherical" in fit._repr_html_()
+    cluster = store.clusters.get(fit.clusters[0])
+    assert cluster is not None and dict(cells(cluster._repr_html_())[1:])["size"] == str(cluster.size)
+
+
+def test_a_check_is_one_line_when_all_is_well_and_else_its_findings(tmp_path: Path) -> None:
+    with vs.open(tmp_path / "kb", embedder="hash:64", auto_publish=False) as store:
+        store.concepts.add([{"name": f"n{n}"} for n in range(1100)])
+        report = store.check()
+        assert cells(report._repr_html_()) == [["layer", "where", "what", "mend"]]
+        assert "sound: 1101 records, 1100 vectors, 1 segments, 0 indexes agree" in report._repr_html_()
+    (segment,) = (tmp_path / "kb" / "embeddings").rglob("*.npz")
+    segment.write_bytes(segment.read_bytes()[:-9])
+    with vs.open(tmp_path / "kb", embedder="hash:64", auto_publish=False) as store:
+        report = store.check()
+        rows = cells(report._repr_html_())
+        assert len(rows) == 1 + len(report.findings) > 1 and rows[1][2] == report.findings[0].what
+        assert f"{len(report.findings)} findings" in report._repr_html_()
+
+
+def test_a_workflow_is_a_table_of_how_far_it_is(store: vs.Store) -> None:
+    made = store.workflows.create("concepts", [{"name": "a"}, {"name": "b", "quality": 7}], policy="lenient")
+    assert dict(cells(made._repr_html_())[1:])["processed"] == "0 of 2"
+    done = store.workflows.process(made.id)
+    rows = dict(cells(done._repr_html_())[1:])
+    assert rows["processed"] == "2 of 2" and rows["errors"] == "1" and rows["policy"] == "lenient"
+    assert f"create concepts · {made.id} · completed" in done._repr_html_()
 
 
 def test_a_store_is_a_table_of_its_kinds(place: str) -> None:

@@ -91,6 +91,23 @@ def test_answers_that_have_begun_are_finished(service: Service) -> None:
     service.process.communicate(timeout=60)
 
 
+def test_streams_that_nobody_reads_keep_nobody_waiting(service: Service) -> None:
+    records = [{"name": f"n{n}", "definition": "x" * 2_000} for n in range(3_000)]
+    assert service.client.post("/concepts", json={"records": records}).status_code == 201
+    ask = f"POST /concepts/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    ask += "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(20)]
+    try:
+        for each in idle:
+            each.sendall(ask.encode())
+            assert each.recv(12) == b"HTTP/1.1 200"  # and of some megabytes no more
+        hits = service.client.post("/concepts/search", json={"query": "n7", "k": 1}).json()["hits"]
+        assert len(hits) == 1 and service.client.get("/health").status_code == 200
+    finally:
+        for each in idle:
+            each.close()
+
+
 def test_several_processes_serve_one_store(kb: Path) -> None:
     service = Service(kb, "--workers", "2")
     wrong: list[str] = []

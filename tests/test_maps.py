@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
+from datasette.app import Datasette
 
 import vectorstore as vs
 from tests.conftest import Clock, clustered
@@ -132,3 +137,53 @@ def test_umap_keeps_the_fitted_points_and_places_later_ones_beside_their_neighbo
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     mates = np.argsort(-(unit @ unit[7]))[:40]
     assert set(nearest[:3].tolist()) <= set(mates.tolist())
+
+
+def test_a_map_is_written_for_embedding_atlas(store: vs.Store, tmp_path: Path) -> None:
+    """Its `neighbors` are zero-based rows of the file, nearest first, and equal a search's."""
+    filled(store, 60)
+    store.maps.fit("concepts")
+    store.concepts.delete("c7")
+    written = store.maps.export("concepts", tmp_path / "map.parquet", "domain", neighbours=3)
+    frame = pandas.read_parquet(tmp_path / "map.parquet")
+    plane = store.maps.get("concepts", "domain")
+
+    assert tuple(frame["id"]) == plane.ids and written.rows == 59 == len(frame)
+    assert tuple(frame.columns) == written.columns and {"name", "domain", "text", "x", "y"} <= set(frame.columns)
+    assert np.array_equal(frame[["x", "y"]].to_numpy(), plane.points)
+    assert frame["shown_by"].tolist() == frame["domain"].tolist() and frame["text"][0] == "n0"
+    for place in (0, 20, 58):
+        near = frame["neighbors"][place]
+        hits = store.concepts.search(vs.Id(frame["id"][place]), k=3)
+        assert [frame["id"][row] for row in near["ids"]] == hits.ids
+        assert near["distances"] == pytest.approx([hit.distance for hit in hits], abs=1e-6)
+
+
+def test_a_map_that_cannot_be_written_is_said(store: vs.Store, tmp_path: Path) -> None:
+    filled(store, 10)
+    with pytest.raises(vs.NotFound, match="no map yet"):
+        store.maps.export("concepts", tmp_path / "map.parquet")
+    store.maps.fit("concepts")
+    with pytest.raises(vs.ValidationError, match=r"ends in \.parquet, got .*map\.csv"):
+        store.maps.export("concepts", tmp_path / "map.csv")
+    with pytest.raises(vs.ValidationError, match=r"neighbours: expected .*0\.\.100, got 101"):
+        store.maps.export("concepts", tmp_path / "map.parquet", neighbours=101)
+    assert list(tmp_path.glob("*.parquet")) == []
+
+
+async def test_datasette_opens_a_copy_of_the_catalog(tmp_path: Path) -> None:
+    """As docs/how-to/export.md has it: a page for each table, filters, and SQL."""
+    with vs.open(tmp_path / "kb", embedder="hash:64") as store:
+        store.concepts.add([{"name": "king", "domain": "royalty"}, {"name": "pawn", "domain": "chess"}])
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{tmp_path}/kb/catalog.sqlite?mode=ro", uri=True)) as catalog,
+        contextlib.closing(sqlite3.connect(tmp_path / "copy.db")) as copy,
+    ):
+        catalog.backup(copy)
+    shown = Datasette([], immutables=[str(tmp_path / "copy.db")]).client
+
+    page = await shown.get("/copy/concepts?domain=chess")
+    found = (await shown.get("/copy/concepts.json?domain=chess&_shape=array")).json()
+
+    assert page.status_code == 200 and "pawn" in page.text and "king" not in page.text
+    assert [row["name"] for row in found] == ["pawn"]

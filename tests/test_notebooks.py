@@ -30,10 +30,26 @@ def figures_of(notebook: Any) -> list[bytes]:
 
 
 def test_there_is_one_of_each() -> None:
-    topics = ("quickstart", "search-and-filters", "analogies", "clusters-and-map", "recovery", "benchmarks")
-    assert [path.stem for path in NOTEBOOKS] == [f"{n:02}-{topic}" for n, topic in enumerate(topics, 1)]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "01-quickstart",
+        "02-search-and-filters",
+        "03-analogies",
+        "04-clusters-and-map",
+        "05-memory-decay-causes",
+        "06-crash-and-recovery",
+        "07-choosing-an-index",
+        "09-benchmarks",
+    ]
     listed = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert all(f"({path.name})" in listed for path in NOTEBOOKS)
+
+
+def test_the_moving_map_has_a_picture_beside_it() -> None:
+    """Forges run no scripts: what is drawn by plotly is drawn as PNG, too, and brings no script of its own."""
+    cells = code_of(nbformat.read(FOLDER / "04-clusters-and-map.ipynb", as_version=4))
+    kinds = [set(output.get("data", {})) for cell in cells for output in cell.outputs]
+    assert any("application/vnd.plotly.v1+json" in one for one in kinds) and any("image/png" in one for one in kinds)
+    assert not any("plotly" in output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -83,7 +83,10 @@ def test_cancel_rollback_cleanup_list_log_and_health(kb: Path) -> None:
     ended = answer("workflows", "rollback", kb, "one")
     assert (ended["status"], ended["undone"]) == ("rolled_back", 30)
     assert answer("count", kb, "analogies")["count"] == 0
-    assert answer("workflows", "cleanup", kb, "--older-than", "0", "--dry-run") == {"removed": 2, "dry_run": True}
+    for age, count in (("0", 2), ("0s", 2), ("30d", 0)):
+        said = answer("workflows", "cleanup", kb, "--older-than", age, "--dry-run")
+        assert said == {"removed": count, "dry_run": True}
+    assert refused("workflows", "cleanup", kb, "--older-than", "soon")[0] == 2
     assert run("workflows", "cleanup", kb, "--older-than", "0", "--status", "cancelled").stdout == (
         "1 workflow removed\n"
     )

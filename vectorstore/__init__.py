@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vectorstore.backups import BackupReport as BackupReport
     from vectorstore.backups import Backups as Backups
     from vectorstore.backups import Generation as Generation
+    from vectorstore.bars import Bar as Bar
     from vectorstore.clusters.recipes import ClusterRecipe as ClusterRecipe
     from vectorstore.collection import Collection as Collection
     from vectorstore.deduplicating import Duplicates as Duplicates
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     from vectorstore.reason.instances import Analogous as Analogous
     from vectorstore.reason.instances import Role as Role
     from vectorstore.reason.manifest import SnapshotReport as SnapshotReport
+    from vectorstore.reason.mapfiles import MapFile as MapFile
     from vectorstore.reason.maps import Map as Map
     from vectorstore.reason.maps import MapInfo as MapInfo
     from vectorstore.reason.maps import Maps as Maps
@@ -191,6 +193,7 @@ if TYPE_CHECKING:
 
 _WHERE: dict[str, str] = {
     **dict.fromkeys(("BackupReport", "Backups", "Generation"), "backups"),
+    "Bar": "bars",
     "ClusterRecipe": "clusters.recipes",
     "Collection": "collection",
     "Duplicates": "deduplicating",
@@ -249,6 +252,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Completion", "Offset"), "reason.completing"),
     "FieldReport": "reason.fields",
     "FitReport": "reason.fitting",
+    "MapFile": "reason.mapfiles",
     **dict.fromkeys(("Map", "MapInfo", "Maps"), "reason.maps"),
     "ModelInfo": "reason.models",
     **dict.fromkeys(("Mapped", "RelateReport"), "reason.relating"),

@@ -335,6 +335,7 @@ class Collection(SearchVerbs[R], Tabular[R]):
         queries: Any = None,
         sample: int = 100,
         space: str | None = None,
+        progress: Progress | None = None,
     ) -> Audit:
         """Measure what searches deliver now, against exact answers, and keep the result.
 
@@ -345,6 +346,7 @@ class Collection(SearchVerbs[R], Tabular[R]):
             queries: texts, vectors or ids to ask with; None makes some from the data (docs/adr/0006).
             sample: how many to make, at least 10.
             space: which of the kind's vector spaces; None for the one of its texts.
+            progress: told (queries asked, queries).
 
         Returns:
             What was asked, promised and delivered. `warning` says what to do when it is less than asked for by more
@@ -354,7 +356,7 @@ class Collection(SearchVerbs[R], Tabular[R]):
         """
         request = Request.checked(self._table, k, where, recall, exact=False)
         asked = None if queries is None else self._searcher(space).queries.many(queries)[0]
-        return audit(self._sync, self._table, self.kind.space_name(space), request, where, asked, sample)
+        return audit(self._sync, self._table, self.kind.space_name(space), request, where, asked, sample, progress)
 
     def audits(self, limit: int = 100, space: str | None = None, *, after: str | None = None) -> Page[Audit]:
         """One page of what audits found so far, newest first."""

@@ -36,7 +36,7 @@
     ├── CorruptError (RuntimeError)       a source (catalog row, segment) is damaged or missing
     ├── WrongKey (ValueError)             a state is encrypted, and not with this key
     └── DerivedError (RuntimeError)       an index cannot be used; answers stay exact
-        ├── LibraryMissing                FAISS, which builds and reads indexes, cannot be imported
+        ├── LibraryMissing                a library that only this needs, FAISS or one of an extra, is not there
         ├── ModelRefused                  a model file is not what was written, or not for this library; refit
         ├── EngineDown                    an index outside does not answer, and too much is here to scan it all
         ├── RecallTooLow                  a rebuild was refused: it would answer worse than its recipe allows
@@ -232,7 +232,10 @@ class DerivedError(VectorstoreError, RuntimeError):
 
 
 class LibraryMissing(DerivedError):
-    """FAISS cannot be imported, so no index can be built or read; nothing else needs it."""
+    """A library that only this needs cannot be imported; the message says which, and what installs it.
+
+    FAISS, without which no index is built or read and answers stay exact; or one of an extra, such as fsspec.
+    """
 
 
 class ModelRefused(DerivedError):

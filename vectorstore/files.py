@@ -15,16 +15,18 @@ readers. Each step is one small function here, so that a crash test can stop the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
+import stat
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vectorstore.errors import CorruptError
+from vectorstore.errors import CorruptError, ValidationError
 
 Buffer = bytes | memoryview | mmap.mmap
 TEMPORARY = ".tmp"
@@ -119,9 +121,9 @@ class DiskFolder:
 
         Cost: one write of all bytes, two fsyncs.
         """
+        final = self._inside(name)
         make_folder(self.path)
         temporary = self.path / f".{uuid.uuid4().hex}{TEMPORARY}"
-        final = self.path / name
         digest = hashlib.sha256()
         size = 0
         try:
@@ -145,19 +147,24 @@ class DiskFolder:
         except BaseException:  # nothing is published, and whoever tries again finds the name free
             final.unlink(missing_ok=True)
             raise
-        stat = self.stat(name)
-        if stat is None:
+        found = self.stat(name)
+        if found is None:
             raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")
-        return FileInfo(name, size, digest.hexdigest(), stat)
+        return FileInfo(name, size, digest.hexdigest(), found)
 
     def read(self, name: str) -> Buffer:
         """The file, memory-mapped read-only; empty files give empty bytes."""
+        path = self._inside(name)
         try:
-            handle = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            # Without NONBLOCK a pipe in the place of a file would be waited for.
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise CorruptError(f"{self.path / name} cannot be read: {error.strerror}") from error
+            raise CorruptError(f"{path} cannot be read: {error.strerror}") from error
         try:
-            if os.fstat(handle).st_size == 0:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise CorruptError(f"{path} is no plain file")
+            if found.st_size == 0:
                 return b""
             return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
         finally:
@@ -166,7 +173,7 @@ class DiskFolder:
     def stat(self, name: str) -> str | None:
         """The text "inode:size:mtime_ns", or None when there is no regular file of that name."""
         try:
-            found = os.stat(self.path / name, follow_symlinks=False)
+            found = os.stat(self._inside(name), follow_symlinks=False)
         except FileNotFoundError:
             return None
         return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
@@ -187,11 +194,32 @@ class DiskFolder:
         finally:
             os.close(handle)
             probe.unlink()
-        return now - os.stat(self.path / name, follow_symlinks=False).st_mtime
+        return now - os.stat(self._inside(name), follow_symlinks=False).st_mtime
 
     def remove(self, name: str) -> None:
         """Unlink; maps that readers hold stay valid."""
-        _unlink(self.path / name)
+        _unlink(self._inside(name))
+
+    def _inside(self, name: str) -> Path:
+        """Where a file lies; its name may come from a catalog that somebody else made, and leads nowhere else."""
+        if name != os.path.basename(name) or name in ("", ".", "..") or "\0" in name:
+            raise CorruptError(f"{name!r} is no name of a file in {self.path}; it was left alone; restore a backup")
+        return self.path / name
+
+
+def as_path(value: str | os.PathLike[str]) -> Path:
+    """The absolute path.
+
+    Raises:
+        ValidationError: no file can have that name: it is too long, or holds a NUL or a lone surrogate.
+    """
+    path = Path(value).absolute()
+    try:
+        os.lstat(path)
+    except (ValueError, OSError) as error:
+        if not isinstance(error, OSError) or error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+            raise ValidationError(f"{str(path)[:200]!r}: no file can be called so: {error!s:.200}") from None
+    return path
 
 
 def make_folder(path: Path) -> None:

@@ -1,11 +1,13 @@
-"""What answers look like in a notebook: tables, and a map as one picture; HTML without scripts, on any page.
+"""What answers and records look like in a notebook: tables, and a map as one picture; HTML without scripts.
 
 Texts of records are escaped: a notebook shows what is in a store, it does not run it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
 from html import escape
 
 import numpy as np
@@ -29,6 +31,36 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Iterable[object]]) 
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>"
     )
+
+
+def fields(caption: str, values: Mapping[str, object]) -> str:
+    """A table of names and values; what is empty is left out."""
+    return table(caption, ("field", "value"), ((name, _said(value)) for name, value in values.items() if _told(value)))
+
+
+def _told(value: object) -> bool:
+    return value is not None and value != "" and not (isinstance(value, list | tuple | dict) and not value)
+
+
+def _said(value: object) -> object:
+    """As a person would write it: numbers short, times to the second, lists with commas."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "seconds")
+    if isinstance(value, list | tuple | frozenset):
+        return ", ".join(str(_said(one)) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_said(one)}" for key, one in value.items())
+    return value
+
+
+def progress(done: int, total: int, words: str) -> str:
+    """A bar with words beside it."""
+    bar = f'<progress max="{max(total, 1)}" value="{done}" style="width: 16em; vertical-align: middle"></progress>'
+    return f'<div style="font-variant-numeric: tabular-nums">{bar} {escape(words)}</div>'
 
 
 def _cell(value: object) -> str:

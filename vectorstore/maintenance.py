@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from vectorstore.storage import FORMAT, SQLITE_VERSION, Connection, RecordTable,
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.models import CURRENT, RETIRED, models_of
 from vectorstore.storage.workflows import STATUSES, counts_of
-from vectorstore.sync import Sync, flush, refresh, snapshot, wants_index
+from vectorstore.sync import Progress, Sync, flush, growing, part, refresh, snapshot, wants_index
 from vectorstore.sync.remotes import statuses
 
 FLUSH_ROWS = 4096
@@ -93,8 +93,19 @@ class Maintainer:
             with self._lock:
                 self._background = None
 
-    def publish(self, space: str) -> None:
+    def publish_all(self, names: Sequence[str], *, small: bool, progress: Progress | None) -> None:
+        """Publish spaces in turn: those that have or need an index, or, when `small`, all that have vectors."""
+        for place, name in enumerate(names):
+            flush(self._sync, name)
+            live = snapshot(self._sync, name)
+            if live is not None and live.live_rows and (small or live.index is not None or wants_index(live)):
+                self.publish(name, progress and part(progress, place, len(names)))
+            if progress is not None:
+                progress(100 * (place + 1), 100 * len(names))
+
+    def publish(self, space: str, progress: Progress | None = None) -> None:
         """The current recipe again, or the default; when its recall is too low, another quick one."""
+        told = progress and growing(progress)
         live = snapshot(self._sync, space)
         if live is None:
             return
@@ -102,7 +113,7 @@ class Maintainer:
         others = [recipe for recipe in FALLBACKS if recipe != first]
         for place, recipe in enumerate([first, *others]):
             try:
-                refresh(self._sync, space, recipe, live)
+                refresh(self._sync, space, recipe, live, told)
                 return
             except (RecipeError, DerivedError):
                 if place == len(others):

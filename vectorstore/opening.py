@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from vectorstore.errors import SpaceMismatch, StoreError, ValidationError
+from vectorstore.errors import CorruptError, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import from_micros, new_id
 from vectorstore.records import BUILTIN, Context, Record, generic_kind, schema_of
 from vectorstore.storage import RecordTable, Transaction, declared_kinds, history
@@ -27,7 +27,7 @@ def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | Non
         named = [space.name.partition(".") for space in rows.all_spaces(connection)]
     classes = {
         **{
-            name: generic_kind(name, columns, tuple(space for kind, _, space in named if kind == name and space))
+            name: _generic(name, columns, tuple(space for kind, _, space in named if kind == name and space))
             for name, columns in stored.items()
             if name not in wanted
         },
@@ -68,6 +68,19 @@ def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | Non
                 table.make_text(transaction.connection)
                 log.info("%s: the full text was made anew with the tokenizer %s", name, table.tokenizer)
         history.renew(transaction.connection)
+
+
+def _generic(name: str, columns: Any, spaces: tuple[str, ...]) -> type[Record]:
+    """A class for a kind that the store declares; the declaration is anybody's who had the catalog.
+
+    Raises:
+        CorruptError: it declares none.
+    """
+    try:
+        return generic_kind(name, columns, spaces)
+    except Exception as error:  # whatever pydantic makes of names and types that are none
+        said = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+        raise CorruptError(f"the declaration of the kind {name!r} is damaged ({said}); restore a backup") from None
 
 
 def _first_context(transaction: Transaction, table: RecordTable[Any]) -> None:

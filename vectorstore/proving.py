@@ -27,9 +27,13 @@ class Proving:
         """Prove that rows, files, indexes and full text agree; `findings` is empty when all is well."""
         return check(self._sync, progress)
 
-    def repair(self, *, dry_run: bool = True) -> RepairReport:
-        """Make derived things again and sweep litter; records of lost segments are embedded again where text allows."""
-        return repair(self._sync, dry_run=dry_run, reembed=None if self._embedding.brings_vectors else self._reembed)
+    def repair(self, *, dry_run: bool = True, progress: Progress | None = None) -> RepairReport:
+        """Make derived things again and sweep litter; records of lost segments are embedded again where text allows.
+
+        `progress` is told (percent, 100): looking, mending, looking again.
+        """
+        reembed = None if self._embedding.brings_vectors else self._reembed
+        return repair(self._sync, dry_run=dry_run, reembed=reembed, progress=progress)
 
     def _reembed(self, space: SpaceRow, ids: list[str]) -> int:
         collection = self.collection(space.kind)

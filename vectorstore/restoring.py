@@ -22,7 +22,7 @@ from vectorstore.backups import Entry, Manifest, Vault, vault_at
 from vectorstore.backups.generations import pick
 from vectorstore.backups.vaults import FILES
 from vectorstore.errors import CorruptError, NewerFormat, NotAStore, StoreError
-from vectorstore.files import TEMPORARY, DiskFolder, exchange_folders, make_folder, publish_folder
+from vectorstore.files import TEMPORARY, DiskFolder, as_path, exchange_folders, make_folder, publish_folder
 from vectorstore.ids import from_micros, new_id, utc_now
 from vectorstore.storage import CATALOG, FORMAT, LOCK, Catalog, Done
 from vectorstore.storage import trail as chain
@@ -88,7 +88,7 @@ def restore(
     Cost: one read and one write of all files, and a check of the store.
     """
     vault = vault_at(source, create=False)
-    target = Path(folder).absolute()
+    target = as_path(folder)
     _refuse(target, replace)
     manifest = pick(vault, generation)
     if manifest.catalog_format > FORMAT:
@@ -126,7 +126,7 @@ def _refuse(target: Path, replace: bool) -> None:
     if CATALOG not in inside:
         raise NotAStore(f"{target} holds other things ({inside[0]}, ...); choose a new folder; nothing was changed")
     if not replace:
-        raise StoreError(f"{target} is a store; choose a new folder, or say replace=True; nothing was changed")
+        raise StoreError(f"{target} is a store; choose a new folder, or replace=True (--replace); nothing was changed")
 
 
 def _write(vault: Vault, manifest: Manifest, root: Path, progress: Progress | None) -> None:

@@ -18,6 +18,7 @@ from vectorstore.contracts import demand, keep, switched_on
 from vectorstore.embedders import as_embedder
 from vectorstore.embedding import OWN, Embedding
 from vectorstore.errors import NotFound, StoreClosed, StoreError
+from vectorstore.files import as_path
 from vectorstore.ids import Clock, utc_now
 from vectorstore.interchange import Exchange
 from vectorstore.keeping import Keeping, Snapshots
@@ -49,7 +50,6 @@ from vectorstore.sync import (
     rebuild,
     snapshot,
     sweep,
-    wants_index,
 )
 from vectorstore.telemetry import Telemetry
 from vectorstore.telemetry import wanted as wanted_telemetry
@@ -87,7 +87,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         index: str | Mapping[str, str | None] | None = None,
     ) -> None:
         demand(OPENING, locals())
-        root = None if os.fspath(path) == ":memory:" else Path(path).absolute()
+        root = None if os.fspath(path) == ":memory:" else as_path(path)
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
         asked = None if tokenizer is None else check_tokenizer(tokenizer, "open")
         who, given, served = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder), served_by(index)
@@ -198,17 +198,13 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         """Move all vectors that wait in the catalog into segments; returns how many."""
         return sum(flush(self._sync, name) for name in self._spaces())
 
-    def publish(self, kind: str | None = None) -> None:
-        """Bring indexes up to date now, for one kind or all that have enough vectors to need one."""
-        for name in [kind] if kind is not None else self._spaces():
-            flush(self._sync, name)
-            live = snapshot(self._sync, name)
-            if (
-                live is not None
-                and (kind is not None or live.index is not None or wants_index(live))
-                and live.live_rows
-            ):
-                self._maintainer.publish(name)
+    def publish(self, kind: str | None = None, progress: Progress | None = None) -> None:
+        """Bring indexes up to date now, for one kind or all that have enough vectors to need one.
+
+        `progress` is told (percent of all spaces together, 100 times their number).
+        """
+        names = self._spaces() if kind is None else [kind]
+        self._maintainer.publish_all(names, small=kind is not None, progress=progress)
 
     def rebuild(
         self, kind: str, recipe: IndexRecipe | Auto | str | Path | None = None, progress: Progress | None = None

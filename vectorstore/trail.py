@@ -32,7 +32,7 @@ from vectorstore.ids import from_micros, to_micros
 from vectorstore.results import Page, as_cursor, from_cursor
 from vectorstore.storage import Connection, Done, Transaction
 from vectorstore.storage import trail as chain
-from vectorstore.sync import SnapshotMoved, Sync
+from vectorstore.sync import Progress, SnapshotMoved, Sync, growing
 from vectorstore.sync.trail import FOLDER, TrailReport, anchor_of, read, verified
 
 ACTOR = "VECTORSTORE_ACTOR"
@@ -179,11 +179,12 @@ class Trail:
         with self._sync.catalog.read() as connection:
             return anchor_of(*chain.head(connection))
 
-    def verify(self, anchor: str | None = None) -> TrailReport:
+    def verify(self, anchor: str | None = None, progress: Progress | None = None) -> TrailReport:
         """Compute the whole chain again, through files and catalog; finds what was altered, removed or cut off.
 
         Args:
             anchor: what `anchor` gave at some time; then the chain must still lead through that very entry.
+            progress: told (entries, entries).
 
         Raises:
             ValidationError: that is no anchor.
@@ -194,9 +195,10 @@ class Trail:
         if anchor is not None and match is None:
             raise ValidationError(f"anchor: expected 'number:digest', as anchor() gives, got {anchor!r}")
         self.flush()
+        told = progress and growing(progress)
         while True:
             with self._sync.catalog.read() as connection, contextlib.suppress(SnapshotMoved):
-                return verified(self._sync, connection, None if match is None else (int(match[1]), match[2]))
+                return verified(self._sync, connection, None if match is None else (int(match[1]), match[2]), told)
 
     # -- rotating --------------------------------------------------------------------------------------------------
 

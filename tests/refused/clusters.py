@@ -6,6 +6,7 @@ BAD: list[Row] = [
     ("store.maps", "fit", ("concepts", "tsne"), {}, "method", "tsne"),
     ("store.maps", "info", (3,), {}, "kind", 3),
     ("store.maps", "get", ("concepts",), {"colour": 3}, "colour", 3),
+    ("store.maps", "export", ("concepts", "map.parquet"), {"neighbours": -1}, "neighbours", -1),
     ("store.clusters", "fit", (), {"n": 0}, "n", 0),
     ("store.clusters", "fit", (), {"seed": -1}, "seed", -1),
     ("store.clusters", "fit", (3,), {}, "kind", 3),

@@ -26,7 +26,7 @@ from typing import Any, Protocol, cast
 from vectorstore import files as disk
 from vectorstore.backups.manifest import CATALOG, Entry
 from vectorstore.errors import CorruptError, LibraryMissing, StoreError
-from vectorstore.files import TEMPORARY, Buffer, DiskFolder, make_folder
+from vectorstore.files import TEMPORARY, Buffer, DiskFolder, as_path, make_folder
 from vectorstore.storage.lock import WriteLock
 
 FILES, GENERATIONS = "files", "generations"
@@ -84,7 +84,7 @@ def vault_at(place: str | os.PathLike[str], *, create: bool) -> Vault:
     text = os.fspath(place)
     if "://" in text and not text.startswith("file://"):
         return RemoteVault(text)
-    path = Path(text.removeprefix("file://")).absolute()
+    path = as_path(text.removeprefix("file://"))
     if not create and not (path / GENERATIONS).is_dir():
         raise StoreError(f"{path} holds no backups; make one with store.backup({str(path)!r})")
     if create:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vectorstore.bars import Bar
 from vectorstore.cli.app import AsJson, EmbedderName, StorePath, open_store
 from vectorstore.cli.arguments import as_json as read_json
 from vectorstore.cli.output import note, say_json, size_of
@@ -84,7 +84,7 @@ def import_(
     vectorstore import kb glove.6B.50d.txt --from words -o limit=100000 --embedder none
     """
     options: dict[str, Any] = {} if metric is None else {"metric": metric}
-    with open_store(store, embedder, **options) as opened, _counting("importing") as told:
+    with open_store(store, embedder, **options) as opened, Bar("importing") as told:
         done = opened.import_(
             source,
             format,
@@ -119,7 +119,7 @@ def export(
     vectorstore export kb concepts.parquet --kind concepts --vectors all
     vectorstore export kb tables --format csv
     """
-    with open_store(store, read_only=True) as opened, _counting("exporting") as told, _disk():
+    with open_store(store, read_only=True) as opened, Bar("exporting") as told, _disk():
         done = opened.export(
             target,
             kinds=kind,
@@ -152,9 +152,9 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="vectorstore-") as scratch:
         kept: dict[str, Any] = {"auto_publish": False, "metric": _metric_of(source, metric)}
         with open_store(Path(scratch) / "kb", "none", create=True, **kept) as opened:
-            with _counting("reading") as told:
+            with Bar("reading") as told:
                 read = opened.import_(source, from_, kind=kind, progress=told, **_options(option))
-            with _counting("writing") as told, _disk():
+            with Bar("writing") as told, _disk():
                 came = {name for counts in (read.added, read.overwritten) for name in counts}
                 done = opened.export(
                     target,
@@ -196,21 +196,6 @@ def _disk() -> Iterator[None]:
         raise
     except OSError as error:
         raise StoreError(f"{error.filename or 'the target'}: {error.strerror or error}; nothing was written") from None
-
-
-@contextmanager
-def _counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr whose total may change."""
-    from tqdm import tqdm
-
-    quiet = not sys.stderr.isatty()
-    with tqdm(desc=what, unit=" records", file=sys.stderr, mininterval=5.0 if quiet else 0.1) as bar:
-
-        def told(done: int, of: int) -> None:
-            bar.total = of
-            bar.update(done - bar.n)
-
-        yield told
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import timedelta
+from typing import Annotated, Any
 
 import typer
 
 import vectorstore as vs
 from vectorstore.cli.app import FINDINGS, AsJson, StorePath, open_store
-from vectorstore.cli.output import duration, fields, progress_bar, say_json, size_of, table
+from vectorstore.cli.output import bar, duration, fields, say_json, size_of, table
 from vectorstore.errors import ValidationError
-
-if TYPE_CHECKING:
-    from datetime import timedelta
 
 PANEL = "The store over time"
 Place = Annotated[
@@ -71,14 +69,11 @@ def backup(
     from pathlib import Path
 
     span = _span(keep_for, "--keep-for")
-    with open_store(Path(store), embedder="none", auto_publish=False) as opened:
-        if as_json:
-            report = opened.backup(backups, keep=keep, keep_for=span)
-        else:
-            with progress_bar("copying", 100, "%") as told:
-                report = opened.backup(
-                    backups, keep=keep, keep_for=span, progress=lambda done, of: told(done * 100 // max(of, 1), 100)
-                )
+    with (
+        open_store(Path(store), embedder="none", auto_publish=False) as opened,
+        bar("copying", shown=not as_json) as told,
+    ):
+        report = opened.backup(backups, keep=keep, keep_for=span, progress=told)
     if as_json:
         say_json(dataclasses.asdict(report))
         return
@@ -101,7 +96,8 @@ def _list(place: str, as_json: bool) -> None:
 
 
 def _verify(place: str, as_json: bool) -> None:
-    report = vs.Backups(place).verify()
+    with bar("reading", shown=not as_json) as told:
+        report = vs.Backups(place).verify(progress=told)
     if as_json:
         say_json({"ok": report.ok, **dataclasses.asdict(report)})
     else:
@@ -131,17 +127,11 @@ def restore(
     vectorstore restore /mnt/backups/kb kb-again
     vectorstore restore s3://shelf/kb kb --replace --generation 01K5Y3V0Q2M3W7G6V4B8N9X1ZT
     """
+    with bar("copying", shown=not as_json) as told:
+        report = vs.restore(backups, store, generation=generation, replace=replace, progress=told)
     if as_json:
-        say_json(dataclasses.asdict(vs.restore(backups, store, generation=generation, replace=replace)))
+        say_json(dataclasses.asdict(report))
         return
-    with progress_bar("copying", 100, "%") as told:
-        report = vs.restore(
-            backups,
-            store,
-            generation=generation,
-            replace=replace,
-            progress=lambda done, of: told(done * 100 // max(of, 1), 100),
-        )
     typer.echo(f"{report.path} is the store as of commit {report.seq}, {report.at:%Y-%m-%d %H:%M:%S} UTC")
     if report.replaced is not None:
         typer.echo(f"what was there is now {report.replaced}")
@@ -180,7 +170,8 @@ def snapshot(
         say_json({"history": None if kept is None else str(kept), "snapshots": [dataclasses.asdict(s) for s in found]})
         return
     if kept is not None:
-        typer.echo(f"history of {kept} is kept")
+        whole = kept == timedelta(days=kept.days)
+        typer.echo(f"history of {f'{kept.days} days' if whole else kept} is kept")
     rows = [(each.name, f"{each.at:%Y-%m-%d %H:%M:%S}", each.seq) for each in found]
     typer.echo(table(["snapshot", "at (UTC)", "commit"], rows, right=[2]) if rows else "no snapshots")
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from vectorstore.bars import DELAY, Bar
+
 PREFERRED = ("name", "domain", "definition", "source_domain", "target_domain", "description", "reasoning")
 """Fields that say most about a record, in this order."""
 _PIPE_WIDTH = 160
@@ -131,6 +133,7 @@ def progress_bar(what: str, total: int, unit: str = "records") -> Iterator[Calla
         total=total,
         desc=what,
         unit=f" {unit}",
+        delay=DELAY,
         file=sys.stderr,
         mininterval=5.0 if quiet else 0.1,
         ncols=90 if quiet else None,
@@ -147,3 +150,13 @@ def progress_bar(what: str, total: int, unit: str = "records") -> Iterator[Calla
 
         yield told
         bar.update(total - bar.n)
+
+
+@contextmanager
+def bar(what: str, *, shown: bool = True) -> Iterator[Bar | None]:
+    """A bar on stderr for a verb, whatever it counts; None, so that nobody is told, where it is not to be shown."""
+    if not shown:
+        yield None
+        return
+    with Bar(what) as told:
+        yield told

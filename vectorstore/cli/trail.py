@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vectorstore.cli.app import FINDINGS, AsJson, StorePath, open_store
-from vectorstore.cli.output import note, say_json, table
+from vectorstore.cli.output import bar, note, say_json, table
 
 PANEL = "The store"
 
@@ -86,8 +86,8 @@ def verify(
     vectorstore trail verify kb
     vectorstore trail verify kb --anchor 21:1c9f6f41...
     """
-    with open_store(store, read_only=True) as opened:
-        report = opened.trail.verify(anchor)
+    with open_store(store, read_only=True) as opened, bar("reading", shown=not as_json) as told:
+        report = opened.trail.verify(anchor, told)
     if as_json:
         say_json({"ok": report.ok, **dataclasses.asdict(report)})
     else:

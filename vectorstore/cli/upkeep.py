@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vectorstore.cli.app import FINDINGS, AsJson, EmbedderName, KindName, StorePath, open_store
-from vectorstore.cli.output import duration, fields, progress_bar, say_json, size_of, table
+from vectorstore.cli.output import bar, duration, fields, say_json, size_of, table
 
 if TYPE_CHECKING:
     from vectorstore.sync.rebuild import RebuildReport
@@ -125,16 +125,13 @@ def check(
     actions: tuple[str, ...] = ()
     with open_store(store, embedder) as opened:
         if repair:
-            report = opened.repair(dry_run=dry_run)
+            with bar("looking" if dry_run else "mending", shown=not as_json) as told:
+                report = opened.repair(dry_run=dry_run, progress=told)
             actions, findings = report.actions, report.remaining
             found: dict[str, Any] = {"ok": not findings, "dry_run": dry_run, "actions": list(actions)}
-        elif as_json:
-            checked = opened.check()
-            findings = checked.findings
-            found = {"ok": checked.ok, **dataclasses.asdict(checked)}
         else:
-            with progress_bar("checking", 100, "%") as told:
-                checked = opened.check(lambda done, of: told(done * 100 // of, 100))
+            with bar("checking", shown=not as_json) as told:
+                checked = opened.check(told)
             findings = checked.findings
             found = {"ok": checked.ok, **dataclasses.asdict(checked)}
     found["findings"] = [dataclasses.asdict(finding) for finding in findings]
@@ -190,12 +187,8 @@ def rebuild(
     vectorstore rebuild kb concepts
     vectorstore rebuild kb concepts indexes/hnsw32.toml
     """
-    with open_store(store) as opened:
-        if as_json:
-            report = opened.rebuild(kind, recipe)
-        else:
-            with progress_bar("measuring", 100, "%") as told:
-                report = opened.rebuild(kind, recipe, progress=lambda done, of: told(done * 100 // of, 100))
+    with open_store(store) as opened, bar("measuring", shown=not as_json) as told:
+        report = opened.rebuild(kind, recipe, told)
     if as_json:
         say_json(dataclasses.asdict(report))
     else:
@@ -226,11 +219,8 @@ def compact(
     with open_store(store) as opened:
         if kind is not None:
             opened.collection(kind)
-        if as_json:
-            reports = opened.compact(kind)
-        else:
-            with progress_bar("compacting", 100, "%") as told:
-                reports = opened.compact(kind, lambda done, of: told(done * 100 // of, 100))
+        with bar("compacting", shown=not as_json) as told:
+            reports = opened.compact(kind, told)
     if as_json:
         say_json([{**dataclasses.asdict(report), "bytes_saved": report.bytes_saved} for report in reports])
         return

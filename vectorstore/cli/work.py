@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from vectorstore.cli.app import FINDINGS, AsJson, Door, EmbedderName, KindName, 
 from vectorstore.cli.arguments import as_where
 from vectorstore.cli.output import duration, fields, progress_bar, say_json, table
 from vectorstore.errors import IllegalMove, LeaseHeld
+from vectorstore.ids import as_age
 
 if TYPE_CHECKING:
     from vectorstore.store import Store
@@ -325,7 +325,7 @@ def retry(store: StorePath, id: WorkflowId, as_json: AsJson = False) -> None:
 
 def cleanup(
     store: StorePath,
-    older_than: Annotated[float, typer.Option("--older-than", help="Days since the end.")] = 30.0,
+    older_than: Annotated[str, typer.Option("--older-than", help="30d, 12h, or days: since the end.")] = "30d",
     status: Status = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: AsJson = False,
@@ -333,10 +333,10 @@ def cleanup(
     """Remove workflows that are over, with their items; they cannot be rolled back afterwards. The log stays.
 
     \b
-    vectorstore workflows cleanup kb --older-than 7 --status completed
+    vectorstore workflows cleanup kb --older-than 7d --status completed
     """
     with open_store(store) as opened:
-        number = opened.workflows.cleanup(timedelta(days=older_than), status, dry_run=dry_run)
+        number = opened.workflows.cleanup(as_age(older_than, "--older-than"), status, dry_run=dry_run)
     if as_json:
         say_json({"removed": number, "dry_run": dry_run})
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from vectorstore.errors import ValidationError
 from vectorstore.vectors.arrays import Matrix, as_unit
 from vectorstore.vectors.native import has_faiss, kmeans
 
+Progress = Callable[[int, int], None]
 MOST_CLUSTERS = 256
 """The rule of thumb never gives more."""
 
@@ -50,7 +52,9 @@ def prepared(vectors: Matrix, metric: str) -> Matrix:
     return as_unit(vectors) if metric == "cosine" else np.ascontiguousarray(vectors, dtype=np.float32)
 
 
-def fit(rows: Matrix, recipe: ClusterRecipe, clusters: int | None, seed: int) -> Partition:
+def fit(
+    rows: Matrix, recipe: ClusterRecipe, clusters: int | None, seed: int, progress: Progress = lambda done, of: None
+) -> Partition:
     """Cluster the rows.
 
     Args:
@@ -59,6 +63,7 @@ def fit(rows: Matrix, recipe: ClusterRecipe, clusters: int | None, seed: int) ->
         clusters: how many; None takes the recipe's number, or the rule of thumb. More than there are different rows
             gives one for each of those.
         seed: of all random numbers.
+        progress: told (iterations, iterations at most) by FAISS's methods, and (1, 1) at the end.
 
     Raises:
         ValidationError: no rows, or a number of clusters that cannot be.
@@ -83,13 +88,14 @@ def fit(rows: Matrix, recipe: ClusterRecipe, clusters: int | None, seed: int) ->
             centroids, library = rows[different], f"numpy {np.__version__}"
             labels = nearest(rows, centroids)
         else:
-            labels, centroids, library = _partition(rows, recipe, asked, seed)
+            labels, centroids, library = _partition(rows, recipe, asked, seed, progress)
     labels, centroids = _by_size(labels, centroids)
     if asked is not None and not note and len(centroids) < asked:
         note = f"{asked} clusters were asked for; {asked - len(centroids)} of them were left without rows"
     spread, dimensions = spread_of(rows, labels, centroids, seed) if len(centroids) else (1.0, 1.0)
     reach = reach_of(rows, labels, centroids) if recipe.method == "hdbscan" else None
     rule = Rule(centroids, np.arange(len(centroids)), spread, reach)
+    progress(1, 1)
     return Partition(labels, rule, dimensions, asked, library, time.perf_counter() - started, note)
 
 
@@ -116,14 +122,17 @@ def _different(rows: Matrix, enough: int) -> list[int]:
     return list(different.values())
 
 
-def _partition(rows: Matrix, recipe: ClusterRecipe, count: int, seed: int) -> tuple[Numbers, Matrix, str]:
+def _partition(
+    rows: Matrix, recipe: ClusterRecipe, count: int, seed: int, progress: Progress
+) -> tuple[Numbers, Matrix, str]:
     """(labels, centroids, library) of `count` clusters, at most the number of different rows."""
     if recipe.method == "agglomerative":
         return _agglomerative(rows, recipe, count, seed)
     restarts, iterations = recipe.option("restarts"), recipe.option("iterations")
     if recipe.method in ("kmeans", "spherical") and has_faiss():
         spherical = recipe.method == "spherical"
-        found = kmeans(rows, count, iterations=iterations, restarts=restarts, seed=seed, spherical=spherical)
+        options = {"iterations": iterations, "restarts": restarts, "seed": seed, "spherical": spherical}
+        found = kmeans(rows, count, **options, progress=progress)
         library = f"faiss {_version('faiss-cpu')}"
     else:
         found = _scikit(rows, recipe, count, seed)

@@ -126,7 +126,7 @@ def load_cluster_recipe(path: Path) -> ClusterRecipe:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, too deep
         raise RecipeError(f"{path}: is not TOML: {error}") from error
     return ClusterRecipe.from_dict(data, str(path))
 

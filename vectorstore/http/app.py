@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import vectorstore as vs
-from vectorstore.http import knowledge, observing, page, problems, records, remembering, searching, working
+from vectorstore.http import exchange, knowledge, observing, page, problems, records, remembering, searching, working
 from vectorstore.http.guards import Body, Counting, Token
+from vectorstore.http.lanes import narrow
 from vectorstore.http.service import Limits, Service
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def create_app(
 ) -> FastAPI:
     """An ASGI application over an open store.
 
+    When it starts, anyio's default limiter of threads gets as many as searches gain from (`lanes.py`), for the whole
+    event loop.
+
     Args:
         store: open; one for each process.
         token: what clients must send as `Authorization: Bearer <token>`; None lets everybody in.
@@ -50,6 +54,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        narrow()
         worker = store.workflows.start() if work and not store.read_only else None
         try:
             yield
@@ -70,14 +75,16 @@ def create_app(
         separate_input_output_schemas=False,
     )
     problems.handle(app)
-    # Words of the service come before kinds, kinds before ids.
+    # Words of the service come before kinds, kinds before ids. Searches are asked most, and a route costs those that
+    # are looked at before it: they come first, as no other route is called /.../search.
     for router in (
+        searching.router(service),
         page.router(),
         observing.router(service, registry),
+        exchange.router(service),
         working.router(service),
         knowledge.router(service),
         remembering.router(service),
-        searching.router(service),
         records.router(service),
     ):
         app.include_router(router)

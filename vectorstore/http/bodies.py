@@ -220,6 +220,36 @@ class Discover(Body):
     save: bool = False
 
 
+class Alike(Body):
+    """Two records of a kind."""
+
+    first: Name
+    second: Name
+    space: Name | None = None
+
+
+class Fields(Body):
+    """Which clusters are semantic fields."""
+
+    name: Name = Field("concepts", description="of the line of fits")
+    min_coherence: Annotated[FiniteFloat, Field(ge=-1, le=1)] = 0.25
+    min_members: Annotated[Whole, Field(ge=1, le=1_000_000)] = 3
+    core: Annotated[FiniteFloat, Field(ge=0.5, le=1)] = 0.8
+    related: Share = 0.1
+
+
+class Bound(Body):
+    """Who plays which part in a case of a frame."""
+
+    frame: Name
+    bindings: Annotated[dict[Name, Name | list[Name]], Field(max_length=1_000)]
+    context: Name = "default"
+    missing: Literal["refuse", "create"] = Field("refuse", description="create makes concepts that are not there")
+    confidence: Share = 1.0
+    id: Name | None = None
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
 class Align(Body):
     """Two systems of terms, by their words alone."""
 

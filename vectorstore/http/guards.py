@@ -38,7 +38,7 @@ class Body:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        upload = headers.get(b"content-type", b"").startswith(b"multipart/")
+        upload = scope["method"] == "POST" and scope["path"].endswith("/import")  # goes to the disk, not into memory
         limit = self._upload if upload else self._limit
         said = headers.get(b"content-length", b"0")
         if not said.isdigit() or int(said) > limit:

@@ -44,6 +44,7 @@ def _analogies(routes: APIRouter, service: Service) -> None:
         return answer(found)
 
     @routes.post("/analogies/discover", tags=["analogies"], responses={**WRITE, **ok("the analogy, or null")})
+    @service.lanes.long
     def discover(body: bodies.Discover) -> Response:
         """The best one-to-one mapping of one domain's concepts to another's; kept only if `save` says so."""
         names = ("min_quality", "pairs", "context", "kind", "space", "save")
@@ -139,6 +140,18 @@ def _concepts(routes: APIRouter, service: Service) -> None:
         """A frame's elements, inherited ones included."""
         return answer({"elements": [_shown(one) for one in store.frames.elements(id)]})
 
+    @routes.post("/instances/bind", status_code=201, tags=["frames"], responses={**WRITE, **ok("its id", 201)})
+    @service.lanes.writing
+    def bind(body: bodies.Bound) -> Response:
+        """Add a case of a frame; the frame and the concepts by name, as seen from its context, or by id."""
+        given = body.model_dump(exclude={"id"} if body.id is None else None)
+        return answer({"ids": [store.instances.bind(**given)]}, 201)
+
+    @routes.get("/concepts/{id}/roles", tags=["frames"], responses={**READ, **ok("the parts that it plays")})
+    def roles(id: Id) -> Response:
+        """Which parts a concept plays in which cases."""
+        return answer({"roles": [_shown(one) for one in store.instances.roles_of(id)]})
+
     @routes.get("/instances/{id}/analogous", tags=["frames"], responses={**READ, **ok("instances and scores")})
     def analogous(
         id: Id,
@@ -174,6 +187,12 @@ def _clusters(routes: APIRouter, service: Service) -> None:
         fit = name or kind
         page = store.clusters.find({"model": fit, "of": kind}, order="-size", limit=10_000)
         return answer({"fit": fit, "clusters": [plain(record) for record in page]})
+
+    @routes.post("/fields/discover", tags=["clusters"], responses={**WRITE, **ok("the fields, new ones, gone ones")})
+    @service.lanes.long
+    def discover_fields(body: bodies.Fields) -> Response:
+        """Make semantic fields of the clusters that hang together."""
+        return answer(asdict(store.fields.discover(**body.model_dump())))
 
     @routes.get("/clusters/{id}/members", tags=["clusters"], responses={**READ, **ok("a page of members")})
     def members(id: Id, limit: Limit = 100, after: Annotated[str | None, Query(max_length=2_000)] = None) -> Response:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import anyio
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, generate_latest
@@ -30,13 +29,11 @@ def router(service: Service, registry: CollectorRegistry) -> APIRouter:
     routes = APIRouter(route_class=Route, tags=["service"])
     store, began = service.store, time.monotonic()
     registry.register(StoreCollector(store))
-    # Threads of its own: health is answered while all others are busy searching.
-    lane = anyio.CapacityLimiter(2)
 
     @routes.get("/health", openapi_extra={"security": []}, responses={**ok("all is well"), **documented(503)})
     async def health() -> Response:
         """Whether the store can be read and written and its indexes are current; 503 when not. Needs no token."""
-        found = await anyio.to_thread.run_sync(store.health, limiter=lane)
+        found = await service.lanes.health.run(store.health)
         return answer({"status": "ok" if found.ok else "unhealthy", "checks": found.checks}, 200 if found.ok else 503)
 
     @routes.get("/status", responses={**ok("counts, sizes, states"), **documented(401, 503)})

@@ -60,6 +60,7 @@ def router(service: Service) -> APIRouter:
         return answer(store.collection(kind).kind.model_json_schema())
 
     @routes.post("/{kind}", status_code=201, responses={**WRITE, **ok("ids, in order", 201)})
+    @service.lanes.writing
     def add(kind: Kind, body: bodies.Records, upsert: bool = False) -> Response:
         """Add records, all or none; with `upsert` those whose id is there are replaced."""
         collection = store.collection(kind)
@@ -68,6 +69,7 @@ def router(service: Service) -> APIRouter:
         return answer({"ids": write(given.records, given.vectors)}, 200 if upsert else 201)
 
     @routes.patch("/{kind}", responses={**WRITE, **ok("how many were changed")})
+    @service.lanes.writing
     def update(kind: Kind, body: bodies.Records) -> Response:
         """Change fields of records; each change has the `id` and the new values."""
         given = checked(body)
@@ -122,16 +124,19 @@ def router(service: Service) -> APIRouter:
         return streamed(as_json(plain(record)) for record in itertools.islice(records, limit))
 
     @routes.post("/{kind}/delete", responses={**WRITE, **ok("how many were deleted")})
+    @service.lanes.writing
     def delete(kind: Kind, body: bodies.Doomed) -> Response:
         """Delete records by id or filter; `restore` brings them back until `purge`."""
         return answer({"deleted": store.collection(kind).delete(body.ids, where=body.where, dry_run=body.dry_run)})
 
     @routes.post("/{kind}/restore", responses={**WRITE, **ok("how many were restored")})
+    @service.lanes.writing
     def restore(kind: Kind, body: bodies.Chosen) -> Response:
         """Bring deleted records back, with their vectors."""
         return answer({"restored": store.collection(kind).restore(body.ids, where=body.where)})
 
     @routes.post("/{kind}/purge", responses={**WRITE, **ok("how many were erased")})
+    @service.lanes.writing
     def purge(kind: Kind, body: bodies.Erased) -> Response:
         """Erase deleted records for good: rows, text, vectors, index entries."""
         age = timedelta(days=body.older_than_days)
@@ -147,6 +152,7 @@ def router(service: Service) -> APIRouter:
         return answer(plain(record))
 
     @routes.put("/{kind}/{id}", responses={**WRITE, **ok("its id")})
+    @service.lanes.writing
     def put(kind: Kind, id: Id, body: dict[str, Any]) -> Response:
         """Write one record whole, in place of what has its id."""
         if body.setdefault("id", id) != id:
@@ -154,6 +160,7 @@ def router(service: Service) -> APIRouter:
         return answer({"ids": store.collection(kind).upsert([body])})
 
     @routes.patch("/{kind}/{id}", responses={**WRITE, **ok("the record as it is now")})
+    @service.lanes.writing
     def patch(kind: Kind, id: Id, body: dict[str, Any]) -> Response:
         """Change some fields of one record."""
         if body.setdefault("id", id) != id:
@@ -163,6 +170,7 @@ def router(service: Service) -> APIRouter:
         return answer(plain(collection.get_many([id], missing="raise")[0]))
 
     @routes.delete("/{kind}/{id}", responses={**WRITE, **ok("1")})
+    @service.lanes.writing
     def delete_one(kind: Kind, id: Id) -> Response:
         """Delete one record."""
         if not store.collection(kind).delete(id):

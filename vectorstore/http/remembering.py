@@ -170,12 +170,14 @@ def _memories(routes: APIRouter, service: Service) -> None:
     store, limits = service.store, service.limits
 
     @routes.post("/memories/recall", tags=["memories"], responses={**READ, **HITS})
+    @service.lanes.writing
     def recall(body: Remember) -> Response:
         """Memories by similarity, importance and recency."""
         bodies.within(limits, body.k, 1)
         return answer(store.memories.recall(body.query, **body.options(), touch=body.touch).to_dict())
 
     @routes.post("/memories/associate", tags=["memories"], responses={**READ, **ok("what came to mind, and how")})
+    @service.lanes.writing
     def associate(body: Associate) -> Response:
         """Memories that are like a query, and those that causes lead to from them."""
         import vectorstore as vs
@@ -197,6 +199,7 @@ def _memories(routes: APIRouter, service: Service) -> None:
         return answer({"associations": shown})
 
     @routes.post("/memories/touch", tags=["memories"], responses={**WRITE, **ok("how many were touched")})
+    @service.lanes.writing
     def touch(body: Touched) -> Response:
         """Note that memories were used."""
         return answer({"touched": store.memories.touch(body.ids)})
@@ -207,6 +210,7 @@ def _memories(routes: APIRouter, service: Service) -> None:
         return answer({"tiers": [plain(tier) for tier in store.memories.ladder()]})
 
     @routes.post("/memories/forget", tags=["memories"], responses={**WRITE, **ok("what was, or would be, forgotten")})
+    @service.lanes.writing
     def forget(body: Forget) -> Response:
         """Forget what is past its tier's time and of little importance; only looks unless told otherwise."""
         found = store.memories.forget(below=body.below, where=body.where, dry_run=body.dry_run)
@@ -214,6 +218,7 @@ def _memories(routes: APIRouter, service: Service) -> None:
         return answer({"memories": records, "held": found.held, "deleted": found.deleted})
 
     @routes.post("/memories/promote", tags=["memories"], responses={**WRITE, **ok("what rose, or would")})
+    @service.lanes.writing
     def promote(body: Promote) -> Response:
         """Move memories up that earned it; only looks unless told otherwise."""
         found = store.memories.promote(where=body.where, dry_run=body.dry_run)
@@ -247,11 +252,13 @@ def _minds(routes: APIRouter, service: Service) -> None:
         return answer({"records": [plain(one) for one in store.skills.leaderboard(by, limit=limit)]})
 
     @routes.post("/skills/{id}/used", tags=["skills"], responses={**WRITE, **ok("the skill as it is now")})
+    @service.lanes.writing
     def used(id: Id, body: Used) -> Response:
         """Count a use of a skill."""
         return answer(plain(store.skills.used(id, body.success)))
 
     @routes.post("/intelligences/{id}/move", tags=["minds"], responses={**WRITE, **ok("the intelligence")})
+    @service.lanes.writing
     def move(id: Id, body: Move) -> Response:
         """Move an intelligence along its life."""
         return answer(plain(store.intelligences.move(id, body.status)))
@@ -273,12 +280,14 @@ def _lattice(routes: APIRouter, service: Service) -> None:
     store = service.store
 
     @routes.post("/lattice/resolve", tags=["lattice"], responses={**WRITE, **ok("the pair's intensity")})
+    @service.lanes.writing
     def resolve(body: Pair) -> Response:
         """Let two identities meet: their form is made, or gathers a term."""
         left = store.lattice.resolve(body.a, body.b, directed=body.directed, context=body.context, event=body.event)
         return answer({"intensity": left})
 
     @routes.post("/lattice/resolve_many", tags=["lattice"], responses={**WRITE, **ok("each pair's intensity")})
+    @service.lanes.writing
     def resolve_many(body: Pairs) -> Response:
         """Let many pairs meet, in one commit."""
         pairs = [(a, b) for a, b in body.pairs]
@@ -286,11 +295,13 @@ def _lattice(routes: APIRouter, service: Service) -> None:
         return answer({"intensities": left})
 
     @routes.post("/lattice/decay", tags=["lattice"], responses={**WRITE, **ok("how many terms were written")})
+    @service.lanes.writing
     def decay(body: Fade) -> Response:
         """Write down what time has left of all intensities."""
         return answer({"decayed": store.lattice.decay(body.tau_days, where=body.where)})
 
     @routes.post("/lattice/prune", tags=["lattice"], responses={**WRITE, **ok("how many went, or would go")})
+    @service.lanes.writing
     def prune(body: Prune) -> Response:
         """Delete forms that were long not changed; only counts unless told otherwise."""
         age = body.older_than_days * DAY

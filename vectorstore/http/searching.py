@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
-from vectorstore.errors import ValidationError
+from vectorstore.errors import NotFound, ValidationError
 from vectorstore.http import bodies
 from vectorstore.http.records import NDJSON, READ, Id, Kind, ok, plain, streamed
 from vectorstore.http.service import Route, Service, answer, as_json
@@ -65,6 +65,21 @@ def router(service: Service) -> APIRouter:
         import vectorstore as vs
 
         return answer(store.collection(kind).search(vs.Id(id), k, space=space).to_dict())
+
+    @routes.post("/{kind}/similarity", responses={**READ, **ok("score and distance")})
+    def similarity(kind: Kind, body: bodies.Alike) -> Response:
+        """How alike two records are by their vectors, as the score of the second in a search for the first."""
+        import vectorstore as vs
+
+        records = store.collection(kind)
+        records.get_many([body.first, body.second], missing="raise")
+        where = {"id": body.second}
+        same = body.first == body.second  # a search for a record leaves it out
+        query = records.vectors([body.first], space=body.space)[0] if same else vs.Id(body.first)
+        hits = records.search(query, 1, where, exact=True, space=body.space)
+        if not hits:
+            raise NotFound(f"{kind}: {body.second!r} has no vector")
+        return answer({"score": hits[0].score, "distance": hits[0].distance})
 
     @routes.get("/{kind}/{id}/vector", responses={**READ, **ok("its numbers and where they come from")})
     def vector(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from vectorstore.errors import ValidationError
+from vectorstore.http.lanes import Lanes
 
 if TYPE_CHECKING:
     from vectorstore.store import Store
@@ -44,10 +45,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Service:
-    """The open store behind the routes."""
+    """The open store behind the routes, and the threads in which they run."""
 
     store: Store
     limits: Limits
+    lanes: Lanes = field(default_factory=Lanes)
 
 
 def _no_constant(text: str) -> Any:
@@ -83,8 +85,9 @@ class Route(APIRoute):
 
 
 def as_json(value: Any) -> bytes:
-    """JSON as it goes over the wire."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False).encode()
+    """JSON as it goes over the wire; what UTF-8 does not have, such as a lone surrogate, is escaped."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def answer(value: Any, status: int = 200) -> Response:

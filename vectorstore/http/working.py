@@ -153,6 +153,7 @@ def _begin(routes: APIRouter, service: Service) -> None:
         return answer(shown(workflow), 202)
 
     @routes.post("/{kind}/batch", status_code=202, responses={**WRITE, **ACCEPTED})
+    @service.lanes.writing
     def batch(kind: Kind, body: Batch) -> Response:
         """Write many records in the background: durable when this returns, and gone on with after a restart."""
         if len(body.records) > service.limits.records:
@@ -164,6 +165,7 @@ def _begin(routes: APIRouter, service: Service) -> None:
         return accepted(made)
 
     @routes.delete("/analogies/batch", status_code=202, responses={**WRITE, **ACCEPTED})
+    @service.lanes.writing
     def delete_analogies(body: Criteria) -> Response:
         """Delete the analogies that match all criteria, in the background."""
         where = body.where()
@@ -171,18 +173,21 @@ def _begin(routes: APIRouter, service: Service) -> None:
         return accepted(store.workflows.delete("analogies", where=where, id=body.workflow_id, metadata=meant))
 
     @routes.post("/{kind}/batch/delete", status_code=202, responses={**WRITE, **ACCEPTED})
+    @service.lanes.writing
     def delete_batch(kind: Kind, body: Deletion) -> Response:
         """Delete records in the background; the workflow's rollback brings them back."""
         options: dict[str, Any] = {"id": body.id, "policy": body.policy, "metadata": body.metadata}
         return accepted(store.workflows.delete(kind, body.ids, where=body.where, **options))
 
     @routes.post("/{kind}/embed", status_code=202, responses={**WRITE, **ACCEPTED})
+    @service.lanes.writing
     def embed(kind: Kind, body: Deletion) -> Response:
         """Embed records again, in the background."""
         options: dict[str, Any] = {"id": body.id, "policy": body.policy, "metadata": body.metadata}
         return accepted(store.workflows.reembed(kind, body.ids, where=body.where, **options))
 
     @routes.post("/{kind}/index", status_code=202, responses={**WRITE, **ACCEPTED})
+    @service.lanes.writing
     def index(kind: Kind, body: Index) -> Response:
         """Build a kind's index anew in the background; a worse one never replaces a better."""
         return accepted(store.workflows.reindex(kind, body.recipe, id=body.id))
@@ -194,12 +199,14 @@ def _begin(routes: APIRouter, service: Service) -> None:
         return answer({"index": store.stats()["kinds"][kind]["index"]})
 
     @routes.post("/{kind}/clusters", status_code=202, responses={**WRITE, **ACCEPTED})
+    @service.lanes.writing
     def fit(kind: Kind, body: Fit) -> Response:
         """Fit a kind's clusters in the background."""
         options = {name: getattr(body, name) for name in ("where", "context", "name", "seed", "id")}
         return accepted(store.workflows.cluster(kind, body.recipe, body.n, **options))
 
     @routes.post("/{kind}/map", responses={**WRITE, **ok("what is known of the map")})
+    @service.lanes.long
     def fit_map(kind: Kind, body: Mapped) -> Response:
         """Make a kind's map from its vectors as they are now."""
         return answer(asdict(store.maps.fit(kind, body.method, space=body.space)))
@@ -223,6 +230,7 @@ def _begin(routes: APIRouter, service: Service) -> None:
         )
 
     @routes.post("/{kind}/compact", responses={**WRITE, **ok("what came back")})
+    @service.lanes.long
     def compact(kind: Kind) -> Response:
         """Drop retired vectors from the disk and merge small segments."""
         store.collection(kind)
@@ -235,26 +243,31 @@ def _move(routes: APIRouter, service: Service) -> None:
     # The name that one of the source systems has for it.
     @routes.post("/analogies/batch/process/{id}", include_in_schema=False)
     @routes.post("/workflows/{id}/process", responses={**WRITE, **ok("the workflow, ended")})
+    @service.lanes.long
     def process(id: Name) -> Response:
         """Process a workflow now and wait for its end."""
         return answer(shown(store.workflows.process(id)))
 
     @routes.post("/workflows/{id}/cancel", responses={**WRITE, **ok("the workflow")})
+    @service.lanes.writing
     def cancel(id: Name) -> Response:
         """Cancel a workflow: a pending one at once, one that is processed within a chunk."""
         return answer(shown(store.workflows.cancel(id)))
 
     @routes.post("/workflows/{id}/rollback", responses={**WRITE, **ok("the workflow, rolled back")})
+    @service.lanes.long
     def rollback(id: Name) -> Response:
         """Take back what a workflow did."""
         return answer(shown(store.workflows.rollback(id)))
 
     @routes.post("/workflows/{id}/retry", responses={**WRITE, **ok("the workflow, pending again")})
+    @service.lanes.writing
     def retry(id: Name, body: Retry) -> Response:
         """Try again what failed, with other contents where they are given."""
         return answer(shown(store.workflows.retry(id, {int(place): item for place, item in body.changes.items()})))
 
     @routes.post("/workflows/cleanup", responses={**WRITE, **ok("how many were removed")})
+    @service.lanes.writing
     def cleanup(body: Cleanup) -> Response:
         """Remove ended workflows; the log stays."""
         age = timedelta(days=body.older_than_days)
@@ -263,7 +276,6 @@ def _move(routes: APIRouter, service: Service) -> None:
 
 def _look(routes: APIRouter, service: Service) -> None:
     store = service.store
-    lane = anyio.CapacityLimiter(4)
 
     @routes.get("/workflows", responses={**READ, **ok("a page, the newest first")})
     def workflows(
@@ -335,7 +347,7 @@ def _look(routes: APIRouter, service: Service) -> None:
         """Progress as server-sent events, one for each change, until the workflow has ended."""
         before: Any = None
         while True:
-            found = await anyio.to_thread.run_sync(store.workflows.get, id, limiter=lane)
+            found = await service.lanes.watching.run(lambda: store.workflows.get(id))
             if found != before:
                 yield ServerSentEvent(data=shown(found), event="progress", id=str(found.processed))
             if found.status in OVER and not found.stopping:

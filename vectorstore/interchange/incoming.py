@@ -17,6 +17,7 @@ from vectorstore.interchange.items import NO_VECTORS, Item, Source
 from vectorstore.interchange.replay import Replay
 from vectorstore.interchange.reports import ImportReport
 from vectorstore.reason.snapshot import in_order
+from vectorstore.records import Context
 from vectorstore.storage import Transaction
 from vectorstore.storage.bulk import roomy
 from vectorstore.sync import Progress, Sync
@@ -107,8 +108,10 @@ class _Arriving:
             self._known(item.kind, item.place)
             if not wishes.vectors and item.vectors:
                 item = item._replace(vectors=NO_VECTORS)
-            if wishes.context is not None and item.record is not None and "context" not in item.record:
-                item = item._replace(record={**item.record, "context": wishes.context})
+            # A context is in none: it would have to be there before itself.
+            record = None if item.kind == Context.table or wishes.context is None else item.record
+            if record is not None and "context" not in record:
+                item = item._replace(record={**record, "context": wishes.context})
             yield item
 
     def _known(self, kind: str, place: int) -> None:
@@ -224,6 +227,8 @@ class _Named:
         if not isinstance(error, VectorstoreError) or not error.args or not isinstance(error.args[0], str):
             return
         message = self._batch.named_by_place(error.args[0])
-        message = message.replace("use upsert to overwrite, or another id", "say what to do with it: on_conflict=...")
+        message = message.replace(
+            "use upsert to overwrite, or another id", "say what to do with it: on_conflict=... (--on-conflict)"
+        )
         if message != error.args[0]:
             error.args = (message, *error.args[1:])

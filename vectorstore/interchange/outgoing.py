@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from vectorstore.errors import NotFound, ValidationError
 from vectorstore.exporting import Snapshot
-from vectorstore.files import TEMPORARY, Buffer, DiskFolder, make_folder, publish_folder
+from vectorstore.files import TEMPORARY, Buffer, DiskFolder, as_path, make_folder, publish_folder
 from vectorstore.ids import from_micros
 from vectorstore.interchange.formats import Format, format_of
 from vectorstore.interchange.lines import FORMAT, as_space, vector_text
@@ -86,7 +86,7 @@ def export(
     progress: Progress | None,
 ) -> ExportReport:
     """What `Exchange.export` says; `known` are contexts whose own records are kept too, so that parents are there."""
-    path = path.absolute()
+    path = as_path(path)
     chosen = format_of(path, format)
     if vectors not in VECTORS:
         raise ValidationError(f"vectors: expected one of {', '.join(VECTORS)}, got {vectors!r}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vectorstore.errors import ValidationError
+from vectorstore.files import as_path
 from vectorstore.importing import Space
 from vectorstore.interchange.formats import FORMATS, guessed
 from vectorstore.interchange.items import Source
@@ -34,7 +35,7 @@ def read(
         if format is not None or options:
             raise ValidationError(f"a table in memory takes neither format nor options, got {format or options!r}")
         return read_frame(source, kind, kind_of), "table"
-    path = Path(source).absolute()
+    path = as_path(source)
     if not path.exists():
         raise ValidationError(f"{path}: there is no such file or folder")
     name = format or _told(path)

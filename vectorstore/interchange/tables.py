@@ -169,14 +169,20 @@ def _arrow(path: Path, chosen: Format) -> Iterator[tuple[Any, int | None, Callab
         with pa.memory_map(str(path)) as mapped:
             try:
                 reader = ipc.open_file(mapped)
-                parts = (reader.get_batch(place) for place in range(reader.num_record_batches))
+                parts = (_whole(reader.get_batch(place)) for place in range(reader.num_record_batches))
                 yield reader.schema, None, lambda: parts
             except pa.ArrowInvalid:
                 mapped.seek(0)
                 stream = ipc.open_stream(mapped)
-                yield stream.schema, None, lambda: iter(stream)
-    except (pa.ArrowException, OSError) as error:
+                yield stream.schema, None, lambda: map(_whole, stream)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValidationError(f"{path}: is no {chosen.name} file: {error}") from None
+
+
+def _whole(batch: Any) -> Any:
+    """A record batch of a file, if its offsets lead nowhere else: Arrow does not look, and would crash."""
+    batch.validate(full=True)
+    return batch
 
 
 def _with(item: Item, plain: dict[str, None]) -> Item:

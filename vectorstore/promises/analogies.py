@@ -38,6 +38,7 @@ VERBS: dict[str, Verb] = {
             "kind": KIND,
             "space": SPACE,
             "save": FLAG,
+            "progress": PROGRESS,
         },
         writes=True,
     ),

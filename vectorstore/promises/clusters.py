@@ -9,6 +9,7 @@ from vectorstore.promises.rules import (
     FILTER,
     NAMED,
     PAGE,
+    PATH,
     PROGRESS,
     RECIPE,
     SEED,
@@ -23,7 +24,7 @@ from vectorstore.promises.rules import (
     whole,
 )
 
-_FIT = {"kind": TEXT, "recipe": RECIPE, "where": FILTER, "context": or_none(TEXT), "space": SPACE}
+_FIT = {"kind": TEXT, "recipe": RECIPE, "where": FILTER, "context": or_none(TEXT), "space": SPACE, "progress": PROGRESS}
 
 VERBS: dict[str, Verb] = {
     "Centroids.update": Verb(gives=COUNT, writes=True),
@@ -32,9 +33,13 @@ VERBS: dict[str, Verb] = {
     ),
     "Maps.info": Verb({"kind": TEXT, "space": SPACE}),
     "Maps.get": Verb({"kind": TEXT, "colour": or_none(TEXT), "space": SPACE}),
+    "Maps.export": Verb(
+        {"kind": TEXT, "path": PATH, "colour": or_none(TEXT), "neighbours": whole(0, 100), "space": SPACE}
+    ),
     "Clusters.fit": Verb({**_FIT, "n": or_none(whole(1)), "name": or_none(TEXT), "seed": SEED}, writes=True),
     "Clusters.refit": Verb(
-        {**NAMED, "recipe": or_none(RECIPE), "n": or_none(whole(1)), "seed": or_none(SEED)}, writes=True
+        {**NAMED, "recipe": or_none(RECIPE), "n": or_none(whole(1)), "seed": or_none(SEED), "progress": PROGRESS},
+        writes=True,
     ),
     "Clusters.trials": Verb({**_FIT, "n": or_none(whole(1))}),
     "Clusters.assign": Verb({**NAMED, "ids": or_none(SOME_IDS)}, COUNT, writes=True),
@@ -57,6 +62,7 @@ VERBS: dict[str, Verb] = {
             "min_members": whole(1),
             "core": number(0.5, 1, "0.5..1"),
             "related": SHARE,
+            "progress": PROGRESS,
         },
         writes=True,
     ),

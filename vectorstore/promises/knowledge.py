@@ -11,6 +11,7 @@ from vectorstore.promises.rules import (
     FLAG,
     NAMED,
     PATH,
+    PROGRESS,
     SHARE,
     SIZE,
     SOME_IDS,
@@ -42,8 +43,8 @@ VERBS: dict[str, Verb] = {
     "Contexts.metadata": Verb(NAMED),
     "Contexts.axioms": Verb(NAMED),
     "Contexts.delete": Verb({"ids": or_none(SOME_IDS), "where": FILTER, "dry_run": FLAG}, COUNT, True),
-    "Contexts.save": Verb({"name": TEXT, "path": PATH, "inherited": FLAG}),
-    "Contexts.load": Verb({"path": PATH}, writes=True),
+    "Contexts.save": Verb({"name": TEXT, "path": PATH, "inherited": FLAG, "progress": PROGRESS}),
+    "Contexts.load": Verb({"path": PATH, "progress": PROGRESS}, writes=True),
     "Frames.elements": Verb({"id": TEXT}),
     "Frames.ancestors": Verb({"id": TEXT}),
     "Instances.bind": Verb(

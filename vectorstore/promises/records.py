@@ -52,13 +52,15 @@ VERBS: dict[str, Verb] = {
     "Collection.find": Verb({"where": FILTER, "order": or_none(TEXT), "limit": SIZE, "after": CURSOR}, PAGE),
     "Collection.stream": Verb({"where": FILTER, "batch_size": whole(1, 100_000)}),
     "Collection.count": Verb({"where": FILTER}, COUNT),
-    "Collection.audit_recall": Verb({"where": FILTER, "sample": whole(10), "space": SPACE, "k": whole(1)}, writes=True),
+    "Collection.audit_recall": Verb(
+        {"where": FILTER, "sample": whole(10), "space": SPACE, "k": whole(1), "progress": PROGRESS}, writes=True
+    ),
     "Collection.audits": Verb({"limit": SIZE, "space": SPACE, "after": CURSOR}, PAGE),
     "SearchVerbs.search": Verb({**_SEARCH, "space": SPACE}, HITS),
     "SearchVerbs.search_many": Verb({**_SEARCH, "space": SPACE}, EACH),
     "SearchVerbs.facets": Verb({"field": TEXT, "where": FILTER, "query": or_none(TEXT), "limit": or_none(whole(1))}),
     "SearchVerbs.search_range": Verb({"min_score": number(), "where": FILTER, "space": SPACE}),
-    "SearchVerbs.duplicates": Verb({"threshold": number(), "where": FILTER, "space": SPACE}),
+    "SearchVerbs.duplicates": Verb({"threshold": number(), "where": FILTER, "space": SPACE, "progress": PROGRESS}),
     "SearchVerbs.vectors": Verb({"ids": IDS, "space": SPACE}),
     "SearchVerbs.vector_info": Verb({"id": TEXT, "space": SPACE}),
     "SearchAcross.search": Verb(

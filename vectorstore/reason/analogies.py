@@ -23,7 +23,7 @@ from vectorstore.search import Id
 from vectorstore.search.ranges import checked_score
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.lookups import sources_of
-from vectorstore.sync import Progress
+from vectorstore.sync import Progress, span
 from vectorstore.vectors import Matrix
 from vectorstore.writing import Given, Raced
 
@@ -204,6 +204,7 @@ class Analogies(Reasoner[Analogy]):
         kind: str = "concepts",
         space: str | None = None,
         save: bool = True,
+        progress: Progress | None = None,
     ) -> Analogy | None:
         """The best one-to-one mapping of the concepts of one domain to those of another, kept as an analogy.
 
@@ -229,6 +230,7 @@ class Analogies(Reasoner[Analogy]):
             kind: whose records are mapped; the kind has the fields name and domain.
             space: which of that kind's vector spaces; None for the one of its texts.
             save: keep it, in place of what was discovered between the two domains in that context before.
+            progress: told (percent, 100): each side read, the two mapped, the analogy kept.
 
         Raises:
             ValidationError: a bad argument. NotFound: a domain has no concepts with vectors.
@@ -245,10 +247,15 @@ class Analogies(Reasoner[Analogy]):
             raise ValidationError(f"discover: pairs: expected a whole number of at least 1, got {pairs!r}")
         if source == target:
             raise ValidationError(f"discover: expected two domains, got {source!r} twice")
-        sides = [self._members(kind, domain, context, space) for domain in (source, target)]
+        sides = []
+        for domain in (source, target):
+            sides.append(self._members(kind, domain, context, space))
+            span(progress, 0, 40)(len(sides), 2)
         found = align(sides[0][1], sides[1][1], pairs)
         if not len(found.sources) or found.quality < limit:
+            span(progress, 90, 100)(1, 1)
             return None
+        span(progress, 40, 90)(1, 1)
         chosen = [
             [side[0][row] for row in rows] for side, rows in zip(sides, (found.sources, found.targets), strict=True)
         ]
@@ -273,10 +280,13 @@ class Analogies(Reasoner[Analogy]):
             tags=("discovered",),
         )
         if not save:
+            span(progress, 90, 100)(1, 1)
             return analogy
         offset = offsets(sides[0][1][found.sources], sides[1][1][found.targets], self._others(kind).metric)
         vectors = {RELATION: offset.astype(np.float32)[None]} if np.linalg.norm(offset) >= SAME else None
-        return self.get(self.upsert(analogy, vectors, source=SOURCE)[0])
+        kept = self.get(self.upsert(analogy, vectors, source=SOURCE)[0])
+        span(progress, 90, 100)(1, 1)
+        return kept
 
     def _members(self, kind: str, domain: str, context: str | None, space: str | None) -> tuple[list[Any], Matrix]:
         """(the records of a domain that have vectors, (n, d) those)."""

@@ -25,7 +25,7 @@ from vectorstore.records import Where
 from vectorstore.results import Page, from_cursor
 from vectorstore.storage import Members, ModelRow, RecordTable
 from vectorstore.storage import models as registry
-from vectorstore.sync import models
+from vectorstore.sync import Progress, models, span
 from vectorstore.sync.models import cluster_id
 from vectorstore.vectors import Vids, as_matrix
 from vectorstore.vectors.exact import final_scores
@@ -70,6 +70,7 @@ class Clusters(Versioned):
         space: str | None = None,
         name: str | None = None,
         seed: int = 0,
+        progress: Progress | None = None,
     ) -> FitReport:
         """Cluster the records of a kind by their vectors, and make the result current.
 
@@ -86,6 +87,8 @@ class Clusters(Versioned):
             space: which of the kind's vector spaces; None for the one of its texts.
             name: of the line; None for the space's, with the context behind an @.
             seed: the same rows and seed give the same clusters.
+            progress: told (percent, 100): within the fit by iterations of FAISS's methods; scikit-learn's say nothing
+                until they end.
 
         Raises:
             ValidationError: nothing to cluster, or an argument that cannot be. RecipeError: a bad recipe.
@@ -96,7 +99,20 @@ class Clusters(Versioned):
         chosen = engine.as_cluster_recipe(recipe)
         table = self._others(kind)._table
         scope = Scope.checked(table, space, where, context, name)
-        return commit(self, learn(self._sync, table, scope, chosen, n, seed))
+        return self._fit(table, scope, chosen, n, seed, progress)
+
+    def _fit(
+        self,
+        table: RecordTable[Any],
+        scope: Scope,
+        recipe: ClusterRecipe,
+        n: int | None,
+        seed: int,
+        progress: Progress | None,
+    ) -> FitReport:
+        report = commit(self, learn(self._sync, table, scope, recipe, n, seed, span(progress, 0, 99)))
+        span(progress, 99, 100)(1, 1)
+        return report
 
     def refit(
         self,
@@ -107,6 +123,7 @@ class Clusters(Versioned):
         seed: int | None = None,
         min_changed: float | None = None,
         min_shift: float | None = None,
+        progress: Progress | None = None,
     ) -> FitReport | None:
         """Fit a line again, over what its scope holds now.
 
@@ -117,6 +134,7 @@ class Clusters(Versioned):
             seed: another one; None for the same.
             min_changed: only when at least this share of records is new, changed or gone.
             min_shift: only when the population has shifted so much (`drift`), or `min_changed` is reached.
+            progress: as in `fit`.
 
         Returns:
             What changed, or None when neither threshold was reached.
@@ -137,7 +155,7 @@ class Clusters(Versioned):
         chosen = same if recipe is None else engine.as_cluster_recipe(recipe)
         wanted = row.details["n"] if n is None and recipe is None else n
         start = row.details["seed"] if seed is None else seed
-        return commit(self, learn(self._sync, self._table_of(row), Scope.of(row), chosen, wanted, start))
+        return self._fit(self._table_of(row), Scope.of(row), chosen, wanted, start, progress)
 
     def trials(
         self,
@@ -149,14 +167,15 @@ class Clusters(Versioned):
         where: Where | None = None,
         context: str | None = None,
         space: str | None = None,
+        progress: Progress | None = None,
     ) -> FitTrials:
         """Try a recipe with several seeds: quality of each, and how alike the partitions are; nothing is written.
 
-        Arguments and errors as in `fit`.
+        Arguments and errors as in `fit`; `progress` is told (percent of all seeds together, 100 times their number).
         """
         table = self._others(kind)._table
         scope = Scope.checked(table, space, where, context, None)
-        return try_seeds(self._sync, table, scope, engine.as_cluster_recipe(recipe), n, seeds)
+        return try_seeds(self._sync, table, scope, engine.as_cluster_recipe(recipe), n, seeds, progress)
 
     # -- belonging -------------------------------------------------------------------------------------------------
 

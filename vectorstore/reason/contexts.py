@@ -14,6 +14,7 @@ from vectorstore.reason.reasoner import Reasoner
 from vectorstore.records import Axiom, Context, Record, Where
 from vectorstore.records.where import Term
 from vectorstore.storage import Connection, Transaction
+from vectorstore.sync import Progress
 
 if TYPE_CHECKING:
     from vectorstore.reason.manifest import SnapshotReport
@@ -101,13 +102,21 @@ class Contexts(Reasoner[Context]):
 
     # -- snapshots -------------------------------------------------------------------------------------------------
 
-    def save(self, name: str, path: str | os.PathLike[str], *, inherited: bool = False) -> SnapshotReport:
+    def save(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        inherited: bool = False,
+        progress: Progress | None = None,
+    ) -> SnapshotReport:
         """Write everything in a context, of every kind, as of one commit, to a new folder of JSON lines and arrays.
 
         Args:
             name: the context.
             path: of the folder, which must not exist; it is there whole or not at all.
             inherited: what its parents hold, too.
+            progress: told (records and vectors written, the most that there can be).
 
         Raises:
             NotFound: no such context. FileExistsError: the path is taken.
@@ -117,10 +126,12 @@ class Contexts(Reasoner[Context]):
         from vectorstore.reason import snapshot  # zipfile and the like are needed by few
 
         chain = self.chain(name)
-        return snapshot.save(self._sync, chain if inherited else [name], chain[::-1], Path(path))
+        return snapshot.save(self._sync, chain if inherited else [name], chain[::-1], Path(path), progress)
 
-    def load(self, path: str | os.PathLike[str]) -> SnapshotReport:
+    def load(self, path: str | os.PathLike[str], progress: Progress | None = None) -> SnapshotReport:
         """Add what a snapshot holds, with its ids, versions, times and vectors, in one commit: all of it or nothing.
+
+        `progress` is told (records read and records written, twice the records).
 
         Raises:
             CorruptError, NewerFormat, NotFound, SchemaChangedError, SpaceMismatch, DuplicateId, ValidationError: as
@@ -130,7 +141,7 @@ class Contexts(Reasoner[Context]):
         """
         from vectorstore.reason import snapshot
 
-        return snapshot.load(self._sync, self._others, Path(path))
+        return snapshot.load(self._sync, self._others, Path(path), progress)
 
     def after(self, transaction: Transaction, numbers: Sequence[int]) -> None:
         """No context inherits from itself.

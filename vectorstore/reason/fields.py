@@ -16,7 +16,7 @@ from vectorstore.reason.fitting import Scope, own_words
 from vectorstore.records import SemanticField
 from vectorstore.storage import ModelRow
 from vectorstore.storage import models as registry
-from vectorstore.sync import models
+from vectorstore.sync import Progress, models, span
 from vectorstore.sync.models import cluster_id
 
 _BLOCK = 8_192
@@ -50,6 +50,7 @@ class Fields(Centroids[SemanticField]):
         min_members: int = 3,
         core: float = 0.8,
         related: float = 0.1,
+        progress: Progress | None = None,
     ) -> FieldReport:
         """Make fields of the clusters of a line's current fit, and drop the line's fields that are none any more.
 
@@ -63,6 +64,7 @@ class Fields(Centroids[SemanticField]):
             min_members: the fewest members.
             core: the least membership of a core member. Above one half, so that cores are disjoint.
             related: the least membership of related records.
+            progress: told (percent, 100).
 
         Raises:
             NotFound: no such line of fits: store.clusters.fit(...) first.
@@ -93,7 +95,7 @@ class Fields(Centroids[SemanticField]):
                 passed_over[cluster_id(name, known["number"])] = f"coherence {known['coherence']:.3f}"
             else:
                 places.append(place)
-        found = self._who(row, places, core, related) if places else {}
+        found = self._who(row, places, core, related, span(progress, 10, 90)) if places else {}
         with self._sync.catalog.write() as transaction:
             now = clusters._row(name)
             if (now.id, now.centroids) != (row.id, row.centroids):
@@ -110,11 +112,12 @@ class Fields(Centroids[SemanticField]):
             gone = sorted(old.keys() - set(fields))
             if gone:
                 self.delete(gone)
+        span(progress, 90, 100)(1, 1)
         new = tuple(field for field in fields if field not in old)
         return FieldReport(tuple(fields), new, tuple(gone), passed_over)
 
     def _who(
-        self, row: ModelRow, places: list[int], core: float, related: float
+        self, row: ModelRow, places: list[int], core: float, related: float, progress: Progress
     ) -> dict[int, tuple[list[str], dict[str, float], list[str]]]:
         """Place of a cluster -> (core ids, related ids with membership, frames), the strongest first."""
         table, rule = self._sync.table(str(row.kind)), rule_of(row)
@@ -134,6 +137,7 @@ class Fields(Centroids[SemanticField]):
                 inner = own & (shares[near, place] >= core)
                 columns = (shares[near, place].tolist(), records[part][near].tolist(), inner.tolist())
                 strongest[place] += zip(*columns, strict=True)
+            progress(min(start + _BLOCK, len(records)), len(records))
         wanted = sorted({record for entries in strongest.values() for _, record, _ in entries})
         with self._sync.catalog.read() as connection:
             stored = table.by_rows(connection, wanted)

@@ -16,12 +16,13 @@ from vectorstore import clusters as engine
 from vectorstore.clusters import NOISE, ClusterRecipe, Partition, Rule, modelfiles
 from vectorstore.clusters.quality import Shape
 from vectorstore.errors import Superseded, ValidationError
+from vectorstore.html import fields
 from vectorstore.ids import check_id
 from vectorstore.records import Cluster, Where, parse
 from vectorstore.records.where import Node
 from vectorstore.storage import Members, ModelRow, RecordTable, Transaction
 from vectorstore.storage import models as registry
-from vectorstore.sync import Sync, models
+from vectorstore.sync import Progress, Sync, models, span
 from vectorstore.sync.models import Rows, cluster_id, label
 
 if TYPE_CHECKING:
@@ -144,6 +145,13 @@ class FitReport:
     note: str
     seq: int
 
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        counts = {name: len(getattr(self, name)) for name in ("clusters", "kept", "new", "retired")}
+        seen = ("rows", "noise", "coherence", "silhouette", "seconds", "note")
+        figures = {name: getattr(self, name) for name in seen}
+        return fields(f"{self.name} · version {self.version} · {self.recipe}, seed {self.seed}", counts | figures)
+
 
 @dataclass(frozen=True, eq=False)
 class Learned:
@@ -163,7 +171,13 @@ class Learned:
 
 
 def learn(
-    sync: Sync, table: RecordTable[Any], scope: Scope, recipe: ClusterRecipe, n: int | None, seed: int
+    sync: Sync,
+    table: RecordTable[Any],
+    scope: Scope,
+    recipe: ClusterRecipe,
+    n: int | None,
+    seed: int,
+    progress: Progress | None = None,
 ) -> Learned:
     """Cluster the scope's records as of now; takes no lock and writes nothing.
 
@@ -182,17 +196,21 @@ def learn(
         what = "match" if scope.where or scope.context else "are there"
         raise ValidationError(f"{scope.name}: there is nothing to cluster: no {scope.kind} with vectors {what}")
     prepared = engine.prepared(found.vectors, found.metric)
-    partition = engine.fit(prepared, recipe, n, seed)
+    span(progress, 0, 5)(1, 1)
+    partition = engine.fit(prepared, recipe, n, seed, span(progress, 5, 75))
     count = len(partition.rule.centroids)
     first = 0 if previous is None else int(previous.details["next_number"])
     old = np.full(len(found.records), NOISE) if before is None else _numbers_before(before, found)
     numbers = engine.continued(old, partition.labels, count, first)
     rule = Rule(partition.rule.centroids, numbers, partition.rule.spread, partition.rule.reach)
     strengths, apart = rule.strengths(prepared, partition.labels) if count else (np.zeros(len(found.records)),) * 2
+    span(progress, 75, 85)(1, 1)
     numbered = np.append(numbers, NOISE)[partition.labels]  # the label NOISE takes the last place
     members = Members(found.records, found.vids, numbered, strengths, found.vids)
     shape = engine.shape(prepared, partition.labels, rule.centroids)
+    span(progress, 85, 90)(1, 1)
     words = _words(sync, table, members, numbers)
+    span(progress, 90, 95)(1, 1)
     clusters = [
         {
             "number": int(number),
@@ -224,6 +242,7 @@ def learn(
         "next_number": max([first, *(int(number) + 1 for number in numbers)]),
         "note": partition.note,
     }
+    span(progress, 95, 100)(1, 1)
     return Learned(scope, recipe, seed, found, partition, rule, members, shape, clusters, details, previous)
 
 

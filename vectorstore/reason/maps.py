@@ -9,8 +9,10 @@ fit, by vector, and puts what came later where its nearest fitted neighbours are
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +21,7 @@ import numpy.typing as npt
 from vectorstore.errors import LibraryMissing, NotFound, ValidationError
 from vectorstore.html import scatter
 from vectorstore.ids import from_micros
+from vectorstore.reason.mapfiles import MapFile, write_map
 from vectorstore.reason.models import Models
 from vectorstore.reason.reasoner import Others
 from vectorstore.storage import models as registry
@@ -172,6 +175,35 @@ class Maps:
         colours, legend = self._coloured(kind, colour, found)
         listed = tuple(ids.get(number, "") for number in found.records.tolist())
         return Map(self._info(row, arrays, found), listed, points, colours, legend)
+
+    def export(
+        self,
+        kind: str,
+        path: str | os.PathLike[str],
+        colour: str | None = None,
+        *,
+        neighbours: int = 0,
+        space: str | None = None,
+    ) -> MapFile:
+        """Write the kind's records and their points to a Parquet file that Embedding Atlas, pandas and others open.
+
+        Columns: the fields of the kind, `text` (what is embedded), `x` and `y`; with `colour` its value in `shown_by`;
+        with `neighbours` the column `neighbors`, `{"ids": [...], "distances": [...]}` with the nearest others as
+        zero-based rows of the file, as Embedding Atlas takes them.
+
+        Args:
+            kind: whose records.
+            path: of the file, ending in .parquet; one that is there is replaced.
+            colour: as in `get`.
+            neighbours: so many for each record, 0..100; costs a search a record.
+            space: which of the kind's vector spaces.
+
+        Raises:
+            NotFound: there is no map yet. ValidationError: a bad argument, or pyarrow is not installed.
+
+        Memory: the table.
+        """
+        return write_map(self._others(kind), self.get(kind, colour, space=space), Path(path), neighbours, space)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 

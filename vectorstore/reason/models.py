@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vectorstore.errors import ConflictError, NotFound, ValidationError
+from vectorstore.files import as_path
 from vectorstore.ids import check_id, from_micros
 from vectorstore.results import Page, from_cursor
 from vectorstore.storage import ModelRow, Transaction
@@ -203,8 +204,9 @@ def _chunks(source: bytes | str | os.PathLike[str]) -> Iterator[bytes]:
         return
     if not isinstance(source, str | os.PathLike):
         raise ValidationError(f"models.put: source: expected bytes or a path, got {type(source).__name__}")
+    path = as_path(source)
     try:
-        with open(source, "rb") as file:
+        with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
     except OSError as error:

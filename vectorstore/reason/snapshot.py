@@ -32,7 +32,7 @@ import numpy as np
 from vectorstore.collection import Collection
 from vectorstore.errors import CorruptError, NewerFormat, NotFound, SchemaChangedError, ValidationError
 from vectorstore.exporting import vectors_of_rows
-from vectorstore.files import TEMPORARY, Buffer, DiskFolder, make_folder, publish_folder, sha256
+from vectorstore.files import TEMPORARY, Buffer, DiskFolder, as_path, make_folder, publish_folder, sha256
 from vectorstore.importing import Brought, Import, Space
 from vectorstore.reason import carried
 from vectorstore.reason.manifest import FORMAT, File, KindFiles, Manifest, SnapshotReport, SpaceFiles
@@ -41,7 +41,7 @@ from vectorstore.records.where import Node, Term
 from vectorstore.storage import Connection, RecordTable
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.spaces import VectorOrigin
-from vectorstore.sync import SnapshotMoved, Sync
+from vectorstore.sync import Progress, SnapshotMoved, Sync, Telling
 from vectorstore.vectors import Live, as_matrix, rows_per_segment
 
 MANIFEST = "manifest.json"
@@ -54,7 +54,9 @@ Others = Callable[[str], Collection[Any]]
 # -- saving ------------------------------------------------------------------------------------------------------------
 
 
-def save(sync: Sync, contexts: Sequence[str], known: Sequence[str], path: Path) -> SnapshotReport:
+def save(
+    sync: Sync, contexts: Sequence[str], known: Sequence[str], path: Path, progress: Progress | None = None
+) -> SnapshotReport:
     """Write the records of contexts, as of one commit, to a new folder.
 
     Args:
@@ -62,11 +64,12 @@ def save(sync: Sync, contexts: Sequence[str], known: Sequence[str], path: Path) 
         contexts: whose records.
         known: contexts whose own records are kept too, so that parents are there.
         path: must not exist.
+        progress: told (records and vectors written, the most that there can be).
 
     Raises:
         FileExistsError: it does. OSError: the disk refused; nothing is left.
     """
-    path = path.absolute()
+    path = as_path(path)
     if path.exists() or path.is_symlink():
         raise FileExistsError(f"{path} exists already; a snapshot is a new folder")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
@@ -79,7 +82,8 @@ def save(sync: Sync, contexts: Sequence[str], known: Sequence[str], path: Path) 
                 except SnapshotMoved:
                     continue
                 make_folder(temporary)
-                report = _write(_Saving(sync, connection, DiskFolder(temporary), lives), contexts, known, path)
+                saving = _Saving(sync, connection, DiskFolder(temporary), lives, Telling(progress))
+                report = _write(saving, contexts, known, path)
             publish_folder(temporary, path)
             return report
     finally:
@@ -94,26 +98,32 @@ class _Saving:
     connection: Connection
     folder: DiskFolder
     lives: dict[str, Live | None]
+    telling: Telling
+
+    def spaces_of(self, kind: str) -> list[rows.SpaceRow]:
+        """The spaces of a kind that have vectors."""
+        return [space for space in rows.spaces_of(self.connection, kind) if self.lives[space.name] is not None]
+
+    def node(self, table: RecordTable[Any], contexts: Sequence[str], known: Sequence[str]) -> Node:
+        """The filter that says which records of a kind are saved."""
+        column, wanted = ("id", known) if table.name == Context.table else ("context", contexts)
+        return Term(table.schema.by_name[column], (), "in", tuple(wanted))
 
 
 def _write(saving: _Saving, contexts: Sequence[str], known: Sequence[str], path: Path) -> SnapshotReport:
     kinds: dict[str, KindFiles] = {}
     held: dict[str, dict[int, str]] = {}
+    nodes = {name: saving.node(table, contexts, known) for name, table in saving.sync.tables.items()}
+    counts = {name: table.count(saving.connection, nodes[name]) for name, table in saving.sync.tables.items()}
+    saving.telling.total = sum(count * (1 + len(saving.spaces_of(name))) for name, count in counts.items() if count)
     for name, table in saving.sync.tables.items():
-        columns = table.schema.by_name
-        node: Node = Term(columns["context"], (), "in", tuple(contexts))
-        if name == Context.table:
-            node = Term(columns["id"], (), "in", tuple(known))
+        node = nodes[name]
         numbers: list[int] = []
         ids: list[str] = []
-        if not table.count(saving.connection, node):
+        if not counts[name]:
             continue
         info = saving.folder.publish(f"{name}.jsonl", _lines(saving, table, node, numbers, ids))
-        spaces = [
-            _space(saving, space, numbers, ids)
-            for space in rows.spaces_of(saving.connection, name)
-            if saving.lives[space.name] is not None
-        ]
+        spaces = [_space(saving, space, numbers, ids) for space in saving.spaces_of(name)]
         held[name] = dict(zip(numbers, ids, strict=True))
         file = File(name=info.name, size=info.size, sha256=info.sha256, rows=len(ids))
         kinds[name] = KindFiles(fields=table.schema.signature(), file=file, spaces=spaces)
@@ -125,6 +135,7 @@ def _write(saving: _Saving, contexts: Sequence[str], known: Sequence[str], path:
     )
     body = {**manifest.model_dump(), "sha256": manifest.digest()}
     saving.folder.publish(MANIFEST, [json.dumps(body, indent=1).encode()])
+    saving.telling.all()
     return manifest.report(path)
 
 
@@ -156,6 +167,7 @@ def _lines(saving: _Saving, table: RecordTable[Any], node: Node, numbers: list[i
                 raise ValidationError(f"{table.name} {record.id!r}: cannot be written as JSON: {error}") from error
             numbers.append(number)
             ids.append(record.id)
+        saving.telling.more(len(page))
         yield "".join(lines).encode("utf-8", "surrogatepass")
         if len(page) < _PAGE:
             return
@@ -186,6 +198,7 @@ def _space(saving: _Saving, space: rows.SpaceRow, numbers: list[int], ids: list[
             updates=np.array([origin.updates for origin in part.origins], dtype="<i8"),
         )
         info = saving.folder.publish(f"{space.name}.{len(files)}.npz", [stream.getbuffer()])
+        saving.telling.more(len(part.numbers))
         files.append(File(name=info.name, size=info.size, sha256=info.sha256, rows=len(part.numbers)))
     probe = None if space.probe_vector is None else base64.b64encode(space.probe_vector).decode()
     return SpaceFiles(
@@ -202,7 +215,7 @@ def _space(saving: _Saving, space: rows.SpaceRow, numbers: list[int], ids: list[
 # -- loading -----------------------------------------------------------------------------------------------------------
 
 
-def load(sync: Sync, others: Others, path: Path) -> SnapshotReport:
+def load(sync: Sync, others: Others, path: Path, progress: Progress | None = None) -> SnapshotReport:
     """Add what a snapshot holds, with its ids, versions, times and vectors; one commit.
 
     Contexts that are there already stay as they are, unless nothing was ever said of them.
@@ -215,11 +228,12 @@ def load(sync: Sync, others: Others, path: Path) -> SnapshotReport:
         DuplicateId: a record is there already. ConflictError: so are fits of clusters of that name.
         ValidationError: a record is not valid, or points to one that is neither here nor there.
     """
-    path = path.absolute()
+    path = as_path(path)
     folder = DiskFolder(path)
     manifest = _manifest(folder)
     tables = {name: _table(sync, name, kind) for name, kind in manifest.kinds.items()}
     imports: list[Import[Any]] = []
+    telling = Telling(progress, 2 * sum(kind.file.rows for kind in manifest.kinds.values()))
     try:
         fits = _read_fits(folder, manifest.models)
         for name in in_order([table.schema for table in tables.values()]):
@@ -228,17 +242,19 @@ def load(sync: Sync, others: Others, path: Path) -> SnapshotReport:
             each = Import(sync, tables[name], collection._embedding, collection.metric, brought)
             imports.append(each)
             lines = list(_read_lines(folder, kind.file))
-            each.prepare(unspoken(sync, lines) if name == Context.table else lines, None)
+            each.prepare(telling.each(unspoken(sync, lines) if name == Context.table else lines), None)
         infos = carried.publish(sync, fits)
         with sync.catalog.write(undo=partial(carried.discard, sync, infos)) as transaction:
             for each in imports:
                 each.commit("upsert" if each.kind == Context.table else "add")
+                telling.more(len(each.ids))
             for fit, info in zip(fits, infos, strict=True):
                 carried.insert(sync, transaction, fit, info)
     except BaseException:
         for each in imports:
             each.discard()
         raise
+    telling.all()
     return manifest.report(path)
 
 

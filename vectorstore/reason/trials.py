@@ -13,7 +13,7 @@ from vectorstore.clusters import NOISE, ClusterRecipe
 from vectorstore.errors import ValidationError
 from vectorstore.reason.fitting import Scope
 from vectorstore.storage import RecordTable
-from vectorstore.sync import Sync, models
+from vectorstore.sync import Progress, Sync, models, part, span
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,13 @@ class FitTrials:
 
 
 def try_seeds(
-    sync: Sync, table: RecordTable[Any], scope: Scope, recipe: ClusterRecipe, n: int | None, seeds: Iterable[int]
+    sync: Sync,
+    table: RecordTable[Any],
+    scope: Scope,
+    recipe: ClusterRecipe,
+    n: int | None,
+    seeds: Iterable[int],
+    progress: Progress | None = None,
 ) -> FitTrials:
     """Cluster the scope's records once with each seed.
 
@@ -54,8 +60,9 @@ def try_seeds(
         raise ValidationError(f"{scope.name}: there is nothing to cluster: no {scope.kind} with vectors")
     rows = engine.prepared(found.vectors, found.metric)
     trials, labels = [], []
-    for seed in wanted:
-        fitted = engine.fit(rows, recipe, n, seed)
+    for place, seed in enumerate(wanted):
+        told = progress and part(progress, place, len(wanted))
+        fitted = engine.fit(rows, recipe, n, seed, span(told, 0, 90))
         shape = engine.shape(rows, fitted.labels, fitted.rule.centroids)
         labels.append(fitted.labels)
         trials.append(
@@ -68,4 +75,5 @@ def try_seeds(
                 fitted.seconds,
             )
         )
+        span(told, 90, 100)(1, 1)
     return FitTrials(recipe.name, len(rows), tuple(trials), engine.stability(labels))

@@ -6,6 +6,7 @@ import enum
 import functools
 import json
 import math
+import re
 import types
 from collections.abc import Callable
 from datetime import datetime
@@ -18,6 +19,8 @@ from vectorstore.ids import from_micros, to_micros
 
 Value = None | int | float | str | bytes
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL in JSON; an even number of backslashes before it are backslashes themselves."""
 _from_micros = functools.lru_cache(maxsize=1024)(from_micros)  # the records of one commit share their times
 
 
@@ -92,11 +95,14 @@ def _is_plain(hint: Any) -> bool:
 
 
 def _texts_to_json(value: tuple[str, ...]) -> str:
-    """What json.dumps gives for texts, seven times faster. SQLite's JSON ends a text at NUL, so none is let in."""
-    text = to_json(value).decode() if value else "[]"
-    if "\\u0000" in text:
-        for part in value:
-            plain_text(part)
+    """What json.dumps gives for texts, seven times faster."""
+    return _json_without_nul(to_json(value).decode() if value else "[]")
+
+
+def _json_without_nul(text: str) -> str:
+    """The JSON itself, if SQLite can read all of it: it ends a text at NUL, and a filter would find another one."""
+    if "\\u0000" in text and _NUL.search(text):
+        raise ValueError("text with a NUL character (U+0000)")
     return text
 
 
@@ -109,14 +115,6 @@ def texts_from_json(text: str) -> tuple[str, ...]:
     return () if text == "[]" else tuple(from_json(text))
 
 
-def without_nul(value: Any, encoder: Callable[[Any], Any]) -> str:
-    """What an encoder gives, if SQLite can read all of it."""
-    text = str(encoder(value))
-    if "\\u0000" in text:
-        raise ValueError("text with a NUL character (U+0000)")
-    return text
-
-
 def _to_json(value: Any, adapter: pydantic.TypeAdapter[Any] | None = None) -> str:
     if not value and isinstance(value, tuple | list):
         return "[]"
@@ -124,7 +122,7 @@ def _to_json(value: Any, adapter: pydantic.TypeAdapter[Any] | None = None) -> st
         return "{}"
     if adapter is not None:
         value = adapter.dump_python(value, mode="json")
-    return _without_surrogates(_ENCODER.encode(value))
+    return _without_surrogates(_json_without_nul(_ENCODER.encode(value)))
 
 
 def _number(value: Any) -> float:

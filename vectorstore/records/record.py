@@ -21,20 +21,24 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints
 
 from vectorstore.errors import NotFound, ValidationError
+from vectorstore.html import fields as table_of_fields
 from vectorstore.ids import check_id, from_micros
 from vectorstore.records.markers import INDEXED, LISTED, Ref
 
 
 def _as_utc(value: object) -> object:
     """ISO text, microseconds since 1970 or a datetime with a zone, as a UTC datetime."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        return from_micros(value)
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError("a time needs a zone, such as 2026-01-31T12:00:00Z")
-        return value.astimezone(UTC)
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            return from_micros(value)
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise ValueError("a time needs a zone, such as 2026-01-31T12:00:00Z")
+            return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value!r} lies outside of the years 1 to 9999") from None
     return value
 
 
@@ -207,6 +211,13 @@ class Record(pydantic.BaseModel):
     def embedding_text(self) -> str | None:
         """The text that stands for this record in vector search; None takes the EMBEDDED fields in order."""
         return None
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: what the record says, then what the store says of it."""
+        own = {name: getattr(self, name) for name in type(self).model_fields if name not in Record.model_fields}
+        kept = {"tags": self.tags, **self.extra, "expires_at": self.expires_at, "updated_at": self.updated_at}
+        state = f"version {self.version}{', deleted' if self.deleted_at else ''}"
+        return table_of_fields(f"{self.table or type(self).__name__} · {self.id or 'no id yet'} · {state}", own | kept)
 
 
 def check_tokenizer(name: object, where: str) -> str:

@@ -20,7 +20,7 @@ from pydantic_core import from_json
 
 from vectorstore.errors import ValidationError
 from vectorstore.ids import fold
-from vectorstore.records.codecs import Value, codec, is_text, texts_from_json, without_none, without_nul
+from vectorstore.records.codecs import Value, codec, is_text, texts_from_json, without_none
 from vectorstore.records.markers import EMBEDDED, FOLDED, INDEXED, RISING, UNIQUE, Listed, Ref
 from vectorstore.records.record import Record, UtcTime
 
@@ -257,7 +257,7 @@ def _read_hints(kind: Any) -> Schema[Any]:
                 rising=RISING in marks,
             )
         )
-        encoders.append(partial(without_nul, encoder=encoder) if listed is not None and listed.keys else encoder)
+        encoders.append(encoder)
         decoders.append(decoder)
     return Schema(kind, kind.table, tuple(columns), tuple(encoders), tuple(decoders))
 

@@ -9,6 +9,10 @@ Operators: eq (or none), ne, gt, gte, lt, lte, in, nin, contains, icontains (as 
 endswith, glob, has, has_any, has_all, isnull. A key of a JSON field that itself holds `__` needs its operator said:
 `extra.a__b__eq`. `parse` turns the dict into a tree of frozen nodes whose values are already in catalog form; SQL is
 made of it in `storage/filters.py` and nowhere else. Comparisons mean what Python's do: `ne` and `nin` hold for None.
+
+In a JSON field, where a value may be anything: contains, startswith and their like hold for texts, has for lists and
+what they hold themselves, not in inner lists; a list or an object equals nothing; true is 1; every number comes before
+every text; whole numbers beyond 64 bits are compared as floats.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import Any
 
 from vectorstore.errors import ValidationError, WhereError
 from vectorstore.ids import fold, to_micros
-from vectorstore.records.codecs import Value
+from vectorstore.records.codecs import Value, plain_text
 from vectorstore.records.record import _as_utc
 from vectorstore.records.schema import Column, Schema
 
@@ -29,6 +33,8 @@ Where = Mapping[str, Any]
 
 MAX_DEPTH = 16
 MAX_TERMS = 500
+MAX_GLOB = 10_000
+"""Characters of a glob pattern: SQLite takes 50,000 bytes."""
 _ORDER = frozenset({"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "isnull"})
 _TEXT = _ORDER | {"contains", "icontains", "startswith", "endswith", "glob"}
 _LIST = frozenset({"has", "has_any", "has_all", "isnull"})
@@ -111,7 +117,12 @@ def _parse(where: object, schema: Schema[Any], at: str, depth: int, budget: list
         elif key == "not":
             parts.append(Not(_parse(value, schema, here, depth + 1, budget)))
         else:
-            parts.append(_term(key, value, schema, here))
+            term = _term(key, value, schema, here)
+            if term.operator == "has_all" and isinstance(term.value, tuple):
+                budget[0] -= len(term.value)  # each is a condition of its own
+                if budget[0] < 0:
+                    raise WhereError(f"{schema.table}.{here}: more than {MAX_TERMS} terms and values of has_all")
+            parts.append(term)
     return And(tuple(parts))
 
 
@@ -128,6 +139,8 @@ def _term(key: object, value: Any, schema: Schema[Any], at: str) -> Term:
         raise WhereError(f"{schema.table}.{at}: {name} has no inner fields; only JSON fields have")
     if any('"' in step for step in path):
         raise WhereError(f"{schema.table}.{at}: a key in a path cannot hold a double quote")
+    if not _storable(field):
+        raise WhereError(f"{schema.table}.{at}: no key holds a NUL or a lone surrogate")
     allowed = OPERATORS["path" if path else column.type]
     operator = operator or ("eq" if "eq" in allowed else "has")
     if operator not in allowed:
@@ -137,8 +150,16 @@ def _term(key: object, value: Any, schema: Schema[Any], at: str) -> Term:
         )
     try:
         return Term(column, tuple(path), operator, _value(column, bool(path), operator, value))
-    except (WhereError, ValidationError, ValueError, TypeError) as error:
+    except (WhereError, ValidationError, ValueError, TypeError, OverflowError) as error:
         raise WhereError(f"{schema.table}.{at}: {error}") from None
+
+
+def _storable(text: str) -> bool:
+    try:
+        plain_text(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _value(column: Column, is_path: bool, operator: str, value: Any) -> Value | tuple[Value, ...]:
@@ -149,10 +170,15 @@ def _value(column: Column, is_path: bool, operator: str, value: Any) -> Value | 
     if operator in ("in", "nin", "has_any", "has_all"):
         if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
             raise WhereError(f"expected a list, got {value!r}")
-        return tuple(_scalar(column, is_path, item) for item in value)
+        found = tuple(_scalar(column, is_path, item) for item in value)
+        if None in found and operator in ("has_any", "has_all"):
+            raise WhereError("None can only be compared with eq, ne, in and nin, or use __isnull")
+        return found
     scalar = _scalar(column, is_path, value)
     if operator in ("contains", "icontains", "startswith", "endswith", "glob") and not isinstance(scalar, str):
         raise WhereError(f"expected text, got {value!r}")
+    if operator == "glob" and len(str(scalar)) > MAX_GLOB:
+        raise WhereError(f"a pattern has at most {MAX_GLOB} characters, got {len(str(scalar))}")
     if operator == "icontains":
         return fold(str(scalar))
     if scalar is None and operator not in ("eq", "ne"):
@@ -168,13 +194,17 @@ def _scalar(column: Column, is_path: bool, value: Any) -> Value:
     if is_path or column.type == "json":
         if isinstance(value, bool):
             return int(value)
-        if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
-            return fold(value) if isinstance(value, str) and column.folded and not is_path else value
+        if isinstance(value, str):
+            return fold(plain_text(value)) if column.folded and not is_path else plain_text(value)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            value = float(value)  # as SQLite reads a number of that size in JSON
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            return value
         raise WhereError(f"expected text or a finite number, got {value!r}")
     if column.type == "text":
         if not isinstance(value, str):
             raise WhereError(f"expected text, got {value!r}")
-        return fold(value) if column.folded else value
+        return fold(plain_text(value)) if column.folded else plain_text(value)
     if column.type == "time":
         moment = _as_utc(value)
         if not isinstance(moment, datetime):

@@ -22,7 +22,7 @@ from vectorstore.search.searcher import Request
 from vectorstore.storage import RecordTable
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.audits import Audit, audits_of, record_audit
-from vectorstore.sync import SnapshotMoved, Sync
+from vectorstore.sync import Progress, SnapshotMoved, Sync
 from vectorstore.vectors import Live, Matrix
 from vectorstore.vectors.fed import answered_by
 from vectorstore.vectors.measure import held_out
@@ -40,6 +40,7 @@ def audit(
     where: Where | None,
     queries: Matrix | None,
     count: int,
+    progress: Progress | None = None,
 ) -> Audit:
     """Ask, compare with exact answers, keep what was found.
 
@@ -61,11 +62,13 @@ def audit(
         raise ValidationError(f"{space}: no record with a vector matches the filter {json.dumps(where)}")
     asked = _queries(live, count) if queries is None else queries
     shares, promised = [], 1.0
-    for query in asked:
+    for place, query in enumerate(asked, 1):
         found = live.search(query, request.k, allowed=allowed, recall=request.recall)
         expected = live.search(query, request.k, allowed=allowed, exact=True)
         shares.append(len(np.intersect1d(found.vids, expected.vids)) / max(1, len(expected.vids)))
         promised = min(promised, found.recall)
+        if progress is not None:
+            progress(place, len(asked))
     delivered, error = float(np.mean(shares)), float(np.std(shares) / math.sqrt(len(shares)))
     indexed = 0 if live.index is None else live.index.rows - live.dead_indexed
     newer = 0.0 if live.index is None else (live.live_rows - indexed) / live.live_rows

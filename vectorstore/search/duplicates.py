@@ -10,7 +10,7 @@ from vectorstore.records import Record
 from vectorstore.records.where import Node
 from vectorstore.search.ranges import BATCH, snapshot_of, standing
 from vectorstore.storage import RecordTable
-from vectorstore.sync import Sync
+from vectorstore.sync import Progress, Sync
 from vectorstore.vectors.ranges import pairs, scores_of
 
 R = TypeVar("R", bound=Record)
@@ -31,13 +31,20 @@ class Pair(Generic[R]):
     score: float
 
 
-def alike(sync: Sync, table: RecordTable[R], space: str, score: float, node: Node | None) -> Iterator[Pair[R]]:
+def alike(
+    sync: Sync,
+    table: RecordTable[R],
+    space: str,
+    score: float,
+    node: Node | None,
+    progress: Progress = lambda done, total: None,
+) -> Iterator[Pair[R]]:
     """All pairs that reach the score; see `SearchVerbs.duplicates`."""
     live, allowed = snapshot_of(sync, table, space, node)
     if live is None:
         return
     batch: list[tuple[int, int, float]] = []
-    for vid, others, values in pairs(live, score, allowed):
+    for vid, others, values in pairs(live, score, allowed, progress=progress):
         scores = scores_of(values, live.metric).tolist()
         for start in range(0, len(others), BATCH):
             part = slice(start, start + BATCH)

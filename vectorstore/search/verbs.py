@@ -28,7 +28,7 @@ from vectorstore.search.stages import Stage
 from vectorstore.search.text import Syntax
 from vectorstore.storage import RecordTable
 from vectorstore.storage import spaces as rows
-from vectorstore.sync import Sync
+from vectorstore.sync import Progress, Sync
 from vectorstore.vectors import Matrix
 
 R = TypeVar("R", bound=Record)
@@ -179,7 +179,12 @@ class SearchVerbs(Generic[R]):
         return within(self._sync, self._table, self.kind.space_name(space), vector, left_out, score, node)
 
     def duplicates(
-        self, threshold: float = 0.95, where: Where | None = None, *, space: str | None = None
+        self,
+        threshold: float = 0.95,
+        where: Where | None = None,
+        *,
+        space: str | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[Pair[R]]:
         """All pairs of records that are nearly the same, each once; equal to brute force.
 
@@ -190,6 +195,7 @@ class SearchVerbs(Generic[R]):
             threshold: the score of one record for the other from which on they are a pair, on the scale of `Hit.score`.
             where: a filter that both must match.
             space: which of the kind's vector spaces; None for the one of its texts.
+            progress: told (vectors compared with all later ones, vectors) as pairs are taken from the iterator.
 
         Raises:
             ValidationError: a bad argument, when this is called.
@@ -197,7 +203,8 @@ class SearchVerbs(Generic[R]):
         Cost: compares n * n / 2 pairs by matrix products, in under 100 MB beside the vectors however many are found.
         """
         score, node = checked_score(threshold, "threshold"), parse(where, self._table.schema)
-        return alike(self._sync, self._table, self.kind.space_name(space), score, node)
+        told = progress or (lambda done, total: None)
+        return alike(self._sync, self._table, self.kind.space_name(space), score, node, told)
 
     def vectors(self, ids: Iterable[str], space: str | None = None) -> Matrix:
         """(n, d) float32 vectors of records, as they were given, in the order asked.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import zlib
@@ -30,6 +31,10 @@ _SAMPLE = 64 * 1024
 _WORTH = 0.7
 _LEVEL = 1
 """Levels above cost five times the time for a tenth of the bytes on such data."""
+
+_BOMB_FROM = 64 * 1024 * 1024
+_MAX_RATIO = 200
+"""So much larger may a payload become, from 64 MB on; gzip could make it a thousand times larger."""
 
 
 class Cipher(Protocol):
@@ -165,10 +170,17 @@ def unseal(data: bytes, where: str, cipher: Cipher | None = None, *, strict: boo
 
 
 def _gunzip(data: bytes, where: str) -> bytes:
+    most = max(_BOMB_FROM, _MAX_RATIO * len(data))
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            found = stream.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise CorruptError(f"{where}: its gzip stream is damaged: {error}") from None
+    if len(found) > most:
+        raise CorruptError(
+            f"{where}: becomes more than {_MAX_RATIO} times larger when unpacked; if that is right, unpack it first"
+        )
+    return found
 
 
 def _json(data: bytes, where: str) -> dict[str, Any]:

@@ -41,9 +41,10 @@ from vectorstore.storage.connection import (
     read_mode,
     translated,
 )
+from vectorstore.storage.history import refuse_foreign
 from vectorstore.storage.lock import WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
-from vectorstore.storage.transaction import Transaction
+from vectorstore.storage.transaction import First, Transaction
 
 log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
@@ -70,6 +71,7 @@ class Catalog:
         self._writer: Connection | None = None
         self._owner: int | None = None
         self._current: Transaction | None = None
+        self._shape = -1
         if root is None:
             self._uri = f"file:/vectorstore-{uuid.uuid4().hex}?vfs=memdb"
             self._lock = WriteLock(None, timeout)
@@ -105,12 +107,9 @@ class Catalog:
         if not root.parent.is_dir():
             raise StoreError(f"{root.parent} does not exist; make it first")
         make_folder(root)
-        self._lock.acquire()  # another process may be creating the same store
-        try:
+        with self._lock:  # another process may be creating the same store
             if not path.is_file():
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        finally:
-            self._lock.release()
 
     def _open(self, path: Path) -> None:
         connection = self._writer_connection() if not self.read_only else self._reader_connection()
@@ -227,13 +226,16 @@ class Catalog:
         return Reading(self._reader_connection(), self.root)
 
     @contextlib.contextmanager
-    def write(self, undo: Callable[[], None] | None = None, *, aside: bool = False) -> Iterator[Transaction]:
+    def write(
+        self, undo: Callable[[], None] | None = None, *, aside: bool = False, first: First | None = None
+    ) -> Iterator[Transaction]:
         """A write transaction; nested calls of the same thread join it. Commits on leaving, rolls back on error.
 
         Args:
             undo: takes back what was prepared outside (files that no row names yet). Called when the transaction
                 certainly did not happen, and never when it did or when nobody knows.
             aside: for what no reader of the store depends on: `seq` stays, and other writers are not waited for.
+            first: done before anything else in the transaction, and before it is seen whether anything runs with it.
 
         Raises:
             ReadOnlyStore, StoreBusy, StoreGone, StoreClosed: nothing was written.
@@ -247,7 +249,7 @@ class Catalog:
                 yield self._current
             return
         try:
-            transaction = self._begin(aside)
+            transaction = self._begin(aside, first)
         except BaseException:
             if undo is not None:
                 undo()
@@ -272,8 +274,7 @@ class Catalog:
                     _run(transaction.undo)
                 raise
         finally:
-            self._owner = self._current = None
-            self._lock.release()
+            self._leave()
         _run(transaction.after)
         if self.on_commit is not None:
             self.on_commit(transaction)
@@ -293,28 +294,40 @@ class Catalog:
             raise
         transaction.connection.execute("RELEASE nested")
 
-    def _begin(self, aside: bool) -> Transaction:
+    def _begin(self, aside: bool, first: First | None) -> Transaction:
         self.guard()
         if self.read_only:
             raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
         self._lock.acquire(0 if aside else None)
         try:
             connection = self._writer_connection()
+            connection.turn.acquire()
             with translated(self.root):
                 connection.execute("BEGIN IMMEDIATE")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
                     raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
+                if first is not None:
+                    first(connection)
+                self._shape = refuse_foreign(connection, self._shape, self.root)
                 now = to_micros(self.clock())
                 raised = "UPDATE state SET seq = seq + 1, at = ? RETURNING seq"
                 seq = connection.execute(*(["SELECT seq FROM state"] if aside else [raised, (now,)])).fetchone()[0]
+            self._current = Transaction(connection, seq, now)
+            self._owner = threading.get_ident()
         except BaseException:
             self._rollback()
-            self._lock.release()
+            self._leave()
             raise
-        self._owner = threading.get_ident()
-        self._current = Transaction(connection, seq, now)
         return self._current
+
+    def _leave(self) -> None:
+        """Let the next writer in."""
+        self._owner = self._current = None
+        if self._writer is not None:
+            with contextlib.suppress(RuntimeError):  # a Ctrl-C came before it was taken
+                self._writer.turn.release()
+        self._lock.release()
 
     def _rollback(self) -> bool:
         """Whether there was anything to roll back."""
@@ -369,11 +382,8 @@ class Catalog:
     def checkpoint(self) -> None:
         """Move the WAL into the main file and empty it, as far as readers allow."""
         if self.root is not None and not self.read_only:
-            self._lock.acquire()
-            try:
+            with self._lock, self._writer_connection().turn:
                 empty_wal(self._writer_connection(), self._timeout)
-            finally:
-                self._lock.release()
 
     def vacuum(self) -> None:
         """Give free pages back to the file system, a few at a time; writers take their turns in between.
@@ -381,22 +391,19 @@ class Catalog:
         A catalog that was made before format 4 is copied whole, once, under the write lock.
         """
         while True:
-            self._lock.acquire()
-            try:
+            with self._lock, self._writer_connection().turn:
                 if give_back(self._writer_connection()):
                     return
-            finally:
-                self._lock.release()
 
     def close(self) -> None:
-        """Close every connection; safe to call twice."""
-        if self._closed:
+        """Close every connection, once its statement has ended; safe to call twice."""
+        closed, self._closed = self._closed, True
+        if closed or self.inherited:  # the parent's connections are not ours to close
             return
-        self._closed = True
-        if self.inherited:
-            return  # the parent's connections are not ours to close
         for connection in filter(None, [*self._readers, self._writer]):
-            connection.close()
+            if connection.turn.acquire(timeout=10):  # else it ends with the thread that still uses it
+                connection.close()
+                connection.turn.release()
         self._readers.clear()
         self._writer = None
         self._lock.close()
@@ -407,5 +414,5 @@ def _run(actions: list[Callable[[], None]]) -> None:
     for action in actions:
         try:
             action()
-        except OSError as error:
+        except (OSError, CorruptError) as error:
             log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)

@@ -9,17 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's or pysqlite3: it decides
 
-from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreError
+from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreClosed, StoreError, ValidationError
 from vectorstore.ids import fold
 
-Connection = sqlite3.Connection
+
+class Connection(sqlite3.Connection):  # type: ignore[misc]  # sqlite-utils decides which module it is
+    """A connection and its `turn`: held by the thread that runs statements on it, and by whoever closes it.
+
+    To close one while another thread is in the middle of a statement would end the process.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.turn = threading.RLock()
+
+
 SqliteError = sqlite3.Error
 OperationalError = sqlite3.OperationalError
 IntegrityError = sqlite3.IntegrityError
@@ -41,13 +54,14 @@ def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable
         now: what `now_micros()` gives in SQL, one value throughout a statement.
     """
     try:
-        connection = sqlite3.connect(
+        connection: Connection = sqlite3.connect(
             uri,
             uri=True,
             timeout=timeout,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
+            factory=Connection,
         )
     except OperationalError as error:
         raise StoreError(f"{uri}: SQLite cannot open it: {error}") from error
@@ -176,37 +190,70 @@ class translated:  # noqa: N801 - used like a function; a generator would cost a
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise the error in our words if there are some."""
-        if isinstance(error, DatabaseError):
+        if error is not None:
             _translate(error, self._root)
 
 
 class Reading:
     """One read transaction on a connection; within another one of the connection it is the outer snapshot."""
 
-    __slots__ = ("_connection", "_nested", "_root")
+    __slots__ = ("_connection", "_nested", "_root", "_thread")
 
     def __init__(self, connection: Connection, root: Path | None) -> None:
         self._connection = connection
         self._root = root
         self._nested = connection.in_transaction
+        self._thread = 0
 
     def __enter__(self) -> Connection:
         """The connection, in its snapshot from the first statement on."""
         if not self._nested:
-            with translated(self._root):
-                self._connection.execute("BEGIN")
+            self._thread = threading.get_ident()
+            self._connection.turn.acquire()
+            try:
+                with translated(self._root):
+                    self._connection.execute("BEGIN")
+            except BaseException:
+                self._let_go()
+                raise
         return self._connection
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Let the snapshot go."""
         if self._nested:
             return
-        self._connection.execute("COMMIT")
-        if isinstance(error, DatabaseError):
+        try:
+            with translated(self._root):
+                self._connection.execute("COMMIT")
+        finally:
+            self._thread = 0
+            self._connection.turn.release()
+        if error is not None:
             _translate(error, self._root)
 
+    def __del__(self) -> None:
+        """Let go of a snapshot that a Ctrl-C, at the first or last moment of a read, has left behind."""
+        if getattr(self, "_thread", 0) == threading.get_ident():
+            self._let_go()
 
-def _translate(error: DatabaseError, root: Path | None) -> None:
+    def _let_go(self) -> None:
+        with contextlib.suppress(SqliteError):
+            self._connection.execute("COMMIT")
+        self._thread = 0
+        with contextlib.suppress(RuntimeError):  # it was not taken yet
+            self._connection.turn.release()
+
+
+def _translate(error: BaseException, root: Path | None) -> None:
+    if isinstance(error, UnicodeEncodeError):
+        said = f"a text with a lone surrogate ({error.object[error.start]!r}) is in no store; leave it out"
+        raise ValidationError(said) from None
+    if isinstance(error, OverflowError) and "SQLite" in str(error):
+        raise ValidationError("a whole number beyond 64 bits is in no store") from None
+    if not isinstance(error, DatabaseError):
+        return
+    if "closed database" in str(error):  # another thread has closed the store meanwhile
+        raise StoreClosed("the store is closed; open it again with vs.open(...)") from None
     name = getattr(error, "sqlite_errorname", "")
     if isinstance(error, OperationalError):
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

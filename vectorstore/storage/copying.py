@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vectorstore.errors import StoreError, VectorstoreError
-from vectorstore.storage import history, remotes
+from vectorstore.storage import history
 from vectorstore.storage.catalog import Catalog
 from vectorstore.storage.connection import Connection, DatabaseError, connect, file_uri, header, translated
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT
@@ -82,14 +82,10 @@ def problems_of_copy(path: Path) -> list[str]:
                 f"row {row} of {table} points nowhere"
                 for table, row, *_ in connection.execute("PRAGMA foreign_key_check")
             ]
-            return wrong + (foreign_objects(connection) if version <= FORMAT else [])
+            return wrong + (_foreign(connection) if version <= FORMAT else [])
     except (VectorstoreError, DatabaseError) as error:
         return [str(error)]
 
 
-def foreign_objects(connection: Connection) -> list[str]:
-    """Triggers and views that vectorstore did not make."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    ours = {**history.expected_triggers(connection), **remotes.expected_triggers(connection)} if version >= 4 else {}
-    found = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
-    return [f"{kind} {name} was not made by vectorstore" for kind, name, sql in found if ours.get(name) != sql]
+def _foreign(connection: Connection) -> list[str]:
+    return [f"{kind} {name} was not made by vectorstore" for kind, name, _ in history.foreign_objects(connection)]

@@ -18,6 +18,7 @@ from vectorstore.storage.connection import Connection, wrap
 from vectorstore.storage.filters import list_table, quote
 from vectorstore.storage.fulltext import DEFAULT, SPECS, stored_tokenizer
 from vectorstore.storage.listed import ListTable
+from vectorstore.storage.settings import kept_json
 
 R = TypeVar("R", bound=Record)
 UNDELETED = "deleted_at IS NULL"
@@ -53,7 +54,7 @@ class DeclaredTable(Generic[R]):
     def stored_signature(self, connection: Connection) -> dict[str, str] | None:
         """Field name to type as last recorded, or None when the kind is new to this store."""
         found = connection.execute("SELECT signature FROM kinds WHERE name = ?", (self.name,)).fetchone()
-        return None if found is None else json.loads(found[0])
+        return None if found is None else kept_json(found[0], f"the signature of {self.name} in the catalog")
 
     def pending_fields(self, connection: Connection) -> list[Column] | None:
         """Fields that the stored table lacks; None when there is no table yet.
@@ -214,4 +215,4 @@ def _literal(value: Value) -> str:
 def declared_kinds(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Table name to the columns of every kind that the store holds, as recorded."""
     found = connection.execute("SELECT name, declaration FROM kinds ORDER BY name").fetchall()
-    return {name: json.loads(declaration) for name, declaration in found}
+    return {name: kept_json(said, f"the declaration of {name!r} in the catalog") for name, said in found}

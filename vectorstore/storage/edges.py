@@ -6,14 +6,13 @@ edge is says its `weight`, else its `confidence`; an edge of a kind with neither
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection
-from vectorstore.storage.filters import quote
+from vectorstore.storage.filters import json_list, quote
 from vectorstore.storage.tables import RecordTable
 
 Direction = Literal["out", "in", "both"]
@@ -76,7 +75,7 @@ def rows_at(
         f"CROSS JOIN {table} INDEXED BY {quote(f'{edges.name}_{near}')} ON {table}.{near} = f.value "
         f"CROSS JOIN {ends.table} ON {ends.table}.id = {table}.{far} "
         f"WHERE {condition} AND {ends.live} ORDER BY f.key, {table}.row",
-        (json.dumps(list(ids)), *values),
+        (json_list(ids), *values),
     ).fetchall()
 
 

@@ -6,12 +6,14 @@ Every fragment comes from the templates below; names come from the kind's schema
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from vectorstore.records import Value
 from vectorstore.records.where import And, Node, Not, Or, Term
 
 _COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_TEXTUAL = frozenset({"contains", "icontains", "startswith", "endswith", "glob"})
 
 
 def compile_where(node: Node | None, table: str) -> tuple[str, list[Value]]:
@@ -34,17 +36,40 @@ def _term(term: Term, table: str) -> tuple[str, list[Value]]:
     if term.column.listed is not None and not term.path and (term.column.type == "json" or _looks_up(term)):
         return _listed(term, table)
     if term.path:
-        target = f"json_extract({table}.{quote(term.column.name)}, ?)"
-        first: list[Value] = [json_path(term.path)]
-        if term.operator in ("has", "has_any", "has_all"):
-            return _elements(f"{table}.{quote(term.column.name)}, ?", first, term)
-    else:
-        own = f"{table}.{quote(term.column.key)}"
-        target = f"fold({own})" if term.column.folded and term.column.listed is not None else own
-        first = []
-        if term.operator in ("has", "has_any", "has_all"):
-            return _elements(target, first, term)
-    return _scalar(target, first, term)
+        return _inner(term, f"{table}.{quote(term.column.name)}", json_path(term.path))
+    own = f"{table}.{quote(term.column.key)}"
+    target = f"fold({own})" if term.column.folded and term.column.listed is not None else own
+    if term.operator in ("has", "has_any", "has_all"):
+        return _elements(target, [], term)
+    return _scalar(target, [], term)
+
+
+def _inner(term: Term, field: str, path: str) -> tuple[str, list[Value]]:
+    """What stands at a path of a JSON field; SQLite gives lists and objects as text, which they are not."""
+    if term.operator in ("has", "has_any", "has_all"):
+        return _elements(f"{field}, ?", [path], term)
+    found = f"json_extract({field}, ?)"
+    if term.operator == "isnull" or term.value is None:
+        return _scalar(found, [path], term)
+    if term.operator in _TEXTUAL:
+        return _scalar(f"CASE json_type({field}, ?) WHEN 'text' THEN {found} END", [path, path], term)
+    first: list[Value] = [path]
+    if _meets_lists(term):
+        found, first = f"CASE WHEN json_type({field}, ?) NOT IN ('array', 'object') THEN {found} END", [path, path]
+    if isinstance(term.value, tuple) and None in term.value:
+        some = Term(term.column, term.path, "in", tuple(value for value in term.value if value is not None))
+        inside, values = _scalar(found, first, some)
+        either = f"({inside} OR json_extract({field}, ?) IS NULL)"
+        return either if term.operator == "in" else f"{either} IS NOT TRUE", [*values, path]
+    return _scalar(found, first, term)
+
+
+def _meets_lists(term: Term) -> bool:
+    """Whether the text of a list or an object could pass; that costs as much again, and it seldom can."""
+    wanted = term.value if isinstance(term.value, tuple) else (term.value,)
+    if term.operator in _COMPARE:
+        return term.operator in ("gt", "gte") or isinstance(term.value, str)
+    return any(isinstance(value, str) and value.startswith(("[", "{")) for value in wanted)
 
 
 def _scalar(target: str, first: list[Value], term: Term) -> tuple[str, list[Value]]:
@@ -52,7 +77,7 @@ def _scalar(target: str, first: list[Value], term: Term) -> tuple[str, list[Valu
     if operator == "isnull":
         return f"{target} IS {'NULL' if value else 'NOT NULL'}", first
     if isinstance(value, tuple):
-        listed: list[Value] = [json.dumps([item for item in value if item is not None])]
+        listed: list[Value] = [json_list([item for item in value if item is not None])]
         inside = f"{target} IN (SELECT value FROM json_each(?))"
         if None in value:
             inside = f"({inside} OR {target} IS NULL)"
@@ -69,15 +94,18 @@ def _scalar(target: str, first: list[Value], term: Term) -> tuple[str, list[Valu
     if operator == "startswith":
         return f"substr({target}, 1, length(?)) = ?", [*first, value, value]
     if operator == "endswith":
-        return f"(? = '' OR substr({target}, -length(?)) = ?)", [value, *first, value, value]
+        if value == "":  # the last 0 characters would be all of them
+            return f"{target} IS NOT NULL", first
+        return f"substr({target}, -length(?)) = ?", [*first, value, value]
     return f"{target} GLOB ?", [*first, value]
 
 
 def _elements(target: str, first: list[Value], term: Term) -> tuple[str, list[Value]]:
     wanted = term.value if isinstance(term.value, tuple) else (term.value,)
-    each = f"SELECT 1 FROM json_each({target}) WHERE json_each.value"
+    # A key that is a number belongs to a list, and only what is neither list nor object has an atom.
+    each = f"SELECT 1 FROM json_each({target}) WHERE typeof(json_each.key) = 'integer' AND json_each.atom"
     if term.operator == "has_any":
-        return f"EXISTS ({each} IN (SELECT value FROM json_each(?)))", [*first, json.dumps(wanted)]
+        return f"EXISTS ({each} IN (SELECT value FROM json_each(?)))", [*first, json_list(wanted)]
     if not wanted:
         return "1", []
     values: list[Value] = []
@@ -101,7 +129,7 @@ def _listed(term: Term, table: str) -> tuple[str, list[Value]]:
     own = f"{table}.row IN (SELECT row FROM {list_table(kind, name)} WHERE {value_column(name)}"
     wanted = term.value if isinstance(term.value, tuple) else (term.value,)
     if term.operator in ("has_any", "in"):
-        return f"{own} IN (SELECT value FROM json_each(?)))", [json.dumps(wanted)]
+        return f"{own} IN (SELECT value FROM json_each(?)))", [json_list(wanted)]
     if not wanted:
         return "1", []
     return " AND ".join([f"{own} = ?)"] * len(wanted)), list(wanted)
@@ -118,8 +146,20 @@ def value_column(field: str) -> str:
 
 
 def json_path(path: tuple[str, ...]) -> str:
-    """A SQLite JSON path; each step is quoted (`where.parse` refuses quotes in them) and means no more than itself."""
-    return "$" + "".join(f'."{step}"' for step in path)
+    """A SQLite JSON path; each step is quoted (`where.parse` refuses quotes in them) and means no more than itself.
+
+    SQLite compares a key as it is written in JSON, where a backslash or a tab is written as two characters.
+    """
+    return "$" + "".join(f".{json.dumps(step, ensure_ascii=False)}" for step in path)
+
+
+def json_list(values: Iterable[Value]) -> str:
+    """Values as JSON for `json_each`, which would end a text at a NUL and find another: no stored text has one."""
+    listed = list(values)
+    text = json.dumps(listed)
+    if "\\u0000" in text:  # as no stored text has a lone surrogate
+        text = json.dumps([each.replace("\0", "\ud800") if isinstance(each, str) else each for each in listed])
+    return text
 
 
 def quote(name: str) -> str:

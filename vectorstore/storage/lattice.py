@@ -11,7 +11,7 @@ from typing import Any, Literal
 from vectorstore.records import Value
 from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection, OperationalError
-from vectorstore.storage.filters import list_table, quote, value_column
+from vectorstore.storage.filters import json_list, list_table, quote, value_column
 from vectorstore.storage.tables import RecordTable
 
 DAY = 86_400_000_000
@@ -82,7 +82,7 @@ class LatticeTables:
             f"coalesce(sum({t}.at > :at), 0) "
             f"FROM json_each(:ids) j CROSS JOIN {f} ON {f}.id = j.value "
             f"LEFT JOIN {self._terms_of} AND {self.terms.live} WHERE {self.forms.live} GROUP BY {f}.id",
-            {"ids": json.dumps(list(dict.fromkeys(ids))), "at": at, "tau": tau},
+            {"ids": json_list(dict.fromkeys(ids)), "at": at, "tau": tau},
         )
         return {name: Sums(*values) for name, *values in found}
 
@@ -93,7 +93,7 @@ class LatticeTables:
             f"SELECT {s}.form, max({s}.number) FROM json_each(?) j "
             f"CROSS JOIN {s} INDEXED BY {quote(f'{self.steps.name}_form')} ON {s}.form = j.value "
             f"WHERE {self.steps.live} GROUP BY 1",
-            (json.dumps(list(ids)),),
+            (json_list(ids),),
         )
         return dict(found.fetchall())
 
@@ -140,7 +140,7 @@ class LatticeTables:
         for name, symbol, weight in connection.execute(
             f"SELECT {f}.id, {t}.symbol, sum({self._faded}) FROM json_each(:ids) j CROSS JOIN {f} ON {f}.id = j.value "
             f"CROSS JOIN {self._terms_of} WHERE {self.forms.live} AND {self.terms.live} GROUP BY 1, 2",
-            {"ids": json.dumps(list(ids)), "at": at, "tau": None},
+            {"ids": json_list(ids), "at": at, "tau": None},
         ):
             found.setdefault(name, {})[symbol] = weight
         return found
@@ -180,7 +180,7 @@ class LatticeTables:
             {
                 **names,
                 "mine": json.dumps(dict(mine)),
-                "identities": json.dumps(list(identities)),
+                "identities": json_list(identities),
                 "at": at,
                 "tau": None,
             },

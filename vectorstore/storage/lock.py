@@ -36,13 +36,16 @@ class WriteLock:
         """
         limit = self._timeout if wait is None else wait
         deadline = time.monotonic() + limit
-        if not self._threads.acquire(timeout=limit):
-            raise StoreBusy(f"another thread held the write lock for {limit:g} s; retry, or raise timeout=")
+        taken: list[bool] = []
         try:
+            taken.extend(map(self._threads.acquire, (True,), (limit,)))  # noted at once: a Ctrl-C frees it
+            if not taken[0]:
+                raise StoreBusy(f"another thread held the write lock for {limit:g} s; retry, or raise timeout=")
             if self._path is not None:
                 self._acquire_file(deadline, limit)
         except BaseException:
-            self._threads.release()
+            if taken and taken[0]:
+                self.release()
             raise
 
     def _acquire_file(self, deadline: float, limit: float) -> None:
@@ -63,9 +66,19 @@ class WriteLock:
 
     def release(self) -> None:
         """Let the next writer in."""
-        if self._handle is not None:
-            fcntl.flock(self._handle, fcntl.LOCK_UN)
-        self._threads.release()
+        try:
+            if self._handle is not None:
+                fcntl.flock(self._handle, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
+
+    def __enter__(self) -> None:
+        """Wait for the turn."""
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        """Let the next writer in."""
+        self.release()
 
     def close(self) -> None:
         """Give the descriptor back; the lock must not be held."""

@@ -11,7 +11,7 @@ import numpy as np
 from vectorstore.records import Schema, Value
 from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection
-from vectorstore.storage.filters import json_path, quote
+from vectorstore.storage.filters import json_list, json_path, quote
 from vectorstore.storage.tables import RecordTable, Rows
 
 
@@ -44,10 +44,10 @@ def named(connection: Connection, table: RecordTable[Any], ids: Sequence[str], k
     key, name = (quote(own.key), quote(own.name)) if own is not None else ("''", "''")
     domain = "domain" if "domain" in schema.by_name else "NULL"
     select = f"SELECT row, id, context, {key}, {name}, {domain} FROM {table.table} WHERE {table.live} AND"
-    found = connection.execute(f"{select} id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)).fetchall()
+    found = connection.execute(f"{select} id IN (SELECT value FROM json_each(?))", (json_list(ids),)).fetchall()
     keys = [*keys, *(row[3] for row in found)]
     if own is not None:
-        found += connection.execute(f"{select} {key} IN (SELECT value FROM json_each(?))", (json.dumps(keys),))
+        found += connection.execute(f"{select} {key} IN (SELECT value FROM json_each(?))", (json_list(keys),))
     return sorted({row[0]: Named(*row) for row in found}.values())
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from vectorstore.records import Row, digest
 from vectorstore.records.where import Node
 from vectorstore.storage.connection import Connection
-from vectorstore.storage.filters import quote
+from vectorstore.storage.filters import json_list, quote
 from vectorstore.storage.tables import RecordTable
 
 
@@ -27,7 +27,7 @@ def stored_rows(connection: Connection, table: RecordTable[Any], ids: Iterable[s
     found = connection.execute(
         f"SELECT {table.table}.row, {table.table}.digest, {_columns(table)} FROM json_each(?) j "
         f"CROSS JOIN {table.table} ON {table.table}.id = j.value WHERE {table.live}",
-        (json.dumps(list(ids)),),
+        (json_list(ids),),
     )
     return {str(values[0]): (row, _checked(table, row, seal, values)) for row, seal, *values in found}
 

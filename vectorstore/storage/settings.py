@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from vectorstore.errors import CorruptError
 from vectorstore.storage.connection import Connection
 
 
@@ -24,7 +25,19 @@ def create_tables(db: Database) -> None:
 def setting(connection: Connection, name: str) -> Any:
     """A setting's value, None when it was never set."""
     found = connection.execute("SELECT value FROM _settings WHERE name = ?", (name,)).fetchone()
-    return None if found is None else json.loads(found[0])
+    return None if found is None else kept_json(found[0], f"_settings {name}")
+
+
+def kept_json(text: str, where: str) -> Any:
+    """What a text of the catalog says.
+
+    Raises:
+        CorruptError: it is no JSON any more.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptError(f"{where} is damaged: {error}; restore a backup") from None
 
 
 def put_setting(connection: Connection, name: str, value: Any) -> None:

@@ -18,6 +18,7 @@ from vectorstore.files import FileInfo
 from vectorstore.records import Value
 from vectorstore.storage.bulk import insert_columns
 from vectorstore.storage.connection import Connection
+from vectorstore.storage.settings import kept_json
 
 Vids = npt.NDArray[np.int64]
 _SPACE = "id, name, kind, dim, metric, model, probe_text, probe_vector, layout"
@@ -343,8 +344,9 @@ def artifact_of(connection: Connection, space: int, kind: str) -> ArtifactRow | 
     if row is None:
         return None
     values = list(row)
-    values[3], values[6] = json.loads(row[3]), json.loads(row[6])
-    values[4] = tuple(json.loads(row[4]))
+    for place in (3, 4, 6):
+        values[place] = kept_json(row[place], f"the row of the index {row[8]!r}")
+    values[4] = tuple(values[4])
     return ArtifactRow(*values)
 
 

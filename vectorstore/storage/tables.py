@@ -21,7 +21,7 @@ from vectorstore.records.where import Node
 from vectorstore.storage.bulk import insert_columns
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.declared import UNDELETED, DeclaredTable
-from vectorstore.storage.filters import compile_where, quote
+from vectorstore.storage.filters import compile_where, json_list, quote
 from vectorstore.storage.remembered import Remembered
 from vectorstore.storage.trail import highest_erased, note_erased
 
@@ -181,7 +181,7 @@ class RecordTable(DeclaredTable[R]):
         found = connection.execute(
             f"SELECT t.row, t.digest, {self._prefixed} FROM json_each(?) j CROSS JOIN {self.table} t "
             f"ON t.id = j.value WHERE NOT {_GONE}",
-            (json.dumps(list(ids)),),
+            (json_list(ids),),
         ).fetchall()
         return {str(values[0]): (row, self.decode(row, seal, values)) for row, seal, *values in found}
 
@@ -231,7 +231,7 @@ class RecordTable(DeclaredTable[R]):
         """Id -> (row, is deleted or expired) for those that exist."""
         found = connection.execute(
             f"SELECT t.id, t.row, {_GONE} FROM json_each(?) j CROSS JOIN {self.table} t ON t.id = j.value",
-            (json.dumps(list(ids)),),
+            (json_list(ids),),
         ).fetchall()
         return {name: (row, bool(deleted)) for name, row, deleted in found}
 

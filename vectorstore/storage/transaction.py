@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from vectorstore.storage.connection import Connection
 
+First = Callable[[Connection], None]
+"""What is done with a transaction's connection before its first write."""
+
 
 @dataclass(frozen=True)
 class Done:

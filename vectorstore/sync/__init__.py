@@ -3,13 +3,14 @@
 from vectorstore.sync import past
 from vectorstore.sync.check import CheckReport, Finding, check
 from vectorstore.sync.compact import CompactReport, compact
-from vectorstore.sync.core import Guard, Progress, SnapshotMoved, SpaceState, Sync, after, part
+from vectorstore.sync.core import Guard, SnapshotMoved, SpaceState, Sync
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.health import StoreHealth, health
 from vectorstore.sync.publish import snapshot, wants_index
 from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
 from vectorstore.sync.repair import RepairReport, has_litter, repair, sweep
 from vectorstore.sync.reviving import bring_back
+from vectorstore.sync.telling import Progress, Telling, after, growing, part, span
 from vectorstore.sync.write import Origin, Staged, attach, ensure_space, flush, stage
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Staged",
     "StoreHealth",
     "Sync",
+    "Telling",
     "after",
     "attach",
     "bring_back",
@@ -35,6 +37,7 @@ __all__ = [
     "ensure_space",
     "expire",
     "flush",
+    "growing",
     "has_litter",
     "health",
     "part",
@@ -43,6 +46,7 @@ __all__ = [
     "refresh",
     "repair",
     "snapshot",
+    "span",
     "stage",
     "sweep",
     "wants_index",

@@ -17,8 +17,9 @@ import numpy as np
 
 from vectorstore.errors import DerivedError, RecallTooLow, RecipeError, ValidationError
 from vectorstore.recipes import BUILTIN_RECIPES, EXACT, Auto, IndexRecipe
-from vectorstore.sync.core import Progress, Sync
+from vectorstore.sync.core import Sync
 from vectorstore.sync.publish import build_index, commit_index, publish, snapshot
+from vectorstore.sync.telling import Progress
 from vectorstore.sync.write import flush
 from vectorstore.vectors import Allowed, Curve, Index, Live, Matrix, Segment, build, to_bytes
 from vectorstore.vectors.measure import held_out

@@ -19,8 +19,9 @@ from vectorstore.files import FileInfo
 from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
-from vectorstore.sync.core import INDEX, Progress, Sync
+from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.publish import build_index, commit_index, retire_index, snapshot
+from vectorstore.sync.telling import Progress
 from vectorstore.sync.write import flush, name_segment
 from vectorstore.vectors import (
     Curve,

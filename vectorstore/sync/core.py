@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vectorstore.contracts import Watch
-from vectorstore.errors import CorruptError, DerivedError, LibraryMissing, NotFound
+from vectorstore.errors import CorruptError, DerivedError, LibraryMissing, NotFound, RecipeError
 from vectorstore.files import Buffer, DiskFolder, Folder, MemoryFolder, sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import Row
@@ -33,7 +34,7 @@ from vectorstore.vectors import Allowed, Asked, Curve, Live, Segment, Vids, from
 from vectorstore.vectors.arrays import Matrix, lengths
 
 log = logging.getLogger("vectorstore")
-Progress = Callable[[int, int], None]
+_SPACE = re.compile(r"(?:[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)?")
 INDEX = "index"
 _FILTER_BYTES = 16 * 1024 * 1024
 
@@ -83,6 +84,8 @@ class Sync:
         with self._lock:
             found = self._folders.get((what, space))
             if found is None:
+                if not _SPACE.fullmatch(space):
+                    raise CorruptError(f"{space!r} is no name of a vector space; restore a backup")
                 found = MemoryFolder() if self.root is None else DiskFolder(self.root / what / space)
                 self._folders[(what, space)] = found
             return found
@@ -232,9 +235,12 @@ class SpaceState:
     def _load(self, connection: Connection, space: SpaceRow, seq: int, base: Live | None) -> Live:
         opened = {segment.id: segment for segment in base.segments} if base is not None else {}
         found = rows.segments_of(connection, space.id)
-        artifact = rows.artifact_of(connection, space.id, INDEX)
         problem: str | None = None
         first: tuple[int, ...] = ()
+        try:
+            artifact = rows.artifact_of(connection, space.id, INDEX)
+        except CorruptError as error:
+            artifact, problem = None, f"{error}; answers are exact"
         if artifact is not None:
             first = artifact.segments
             if not set(first) <= {row.id for row in found}:
@@ -265,12 +271,13 @@ class SpaceState:
                 rows=artifact.rows,
                 dim=space.dim,
             )
-        except (CorruptError, DerivedError) as error:
+            curve = Curve.from_dict(artifact.points)
+        except (CorruptError, DerivedError, RecipeError, KeyError, TypeError, ValueError) as error:
             mend = "" if isinstance(error, LibraryMissing) else "; run: vectorstore rebuild"
             problem = f"the index cannot be used ({error}); answers are exact{mend}"
             log.warning("%s: %s", self.name, problem)
             return dataclasses.replace(live, index_problem=problem)
-        return dataclasses.replace(live, index=index, curve=Curve.from_dict(artifact.points), index_file=artifact.file)
+        return dataclasses.replace(live, index=index, curve=curve, index_file=artifact.file)
 
     def _open(self, space: SpaceRow, row: SegmentRow) -> Segment:
         try:
@@ -386,13 +393,3 @@ class SpaceState:
 def _pending(vids: Vids, vectors: Matrix) -> Segment:
     """The vectors that wait in the catalog, as a segment in memory."""
     return Segment(0, vectors, lengths(vectors), None, vids)
-
-
-def part(progress: Progress, place: int, parts: int) -> Progress:
-    """The progress of one of several things that are done in turn, as a part of all, in percent: it never goes back."""
-    return lambda done, total: progress(100 * place + 100 * done // max(total, 1), 100 * parts)
-
-
-def after(progress: Progress, before: int) -> Progress:
-    """The progress of one chunk of several whose number is not known: so many were done before it."""
-    return lambda done, total: progress(before + done, before + total)

@@ -20,9 +20,10 @@ from vectorstore.errors import CorruptError
 from vectorstore.files import FileInfo, sha256
 from vectorstore.ids import from_micros
 from vectorstore.records import Context, digest
-from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
+from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction, history
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
+from vectorstore.storage.filters import quote
 from vectorstore.storage.trail import note_erased
 from vectorstore.sync.cascade import delete_dependents, retire_rows
 from vectorstore.sync.check import sealed
@@ -89,14 +90,18 @@ def _put_aside(
 # -- schema and records ------------------------------------------------------------------------------------------------
 
 
-def drop_foreign(sync: Sync, kind: str, name: str) -> None:
-    """Take a trigger or view that is not ours off; its text is put aside."""
-    with sync.catalog.write() as transaction:
-        found = transaction.connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (name,)).fetchone()
-        if found is not None and kind in ("trigger", "view"):
-            _put_aside(transaction, "schema", 0, name, "was not made by vectorstore", {"sql": found[0]})
-            quoted = '"' + name.replace('"', '""') + '"'
-            transaction.connection.execute(f"DROP {kind} {quoted}")
+def drop_foreign(sync: Sync) -> None:
+    """Take all triggers and views that are not ours off, before they could run; their texts are put aside."""
+    found: list[tuple[str, str, str]] = []
+
+    def drop(connection: Connection) -> None:
+        found.extend(history.foreign_objects(connection))
+        for kind, name, _ in found:
+            connection.execute(f"DROP {kind} {quote(name)}")
+
+    with sync.catalog.write(first=drop) as transaction:
+        for kind, name, sql in found:
+            _put_aside(transaction, "schema", 0, name, "was not made by vectorstore", {"sql": sql})
             transaction.record("repair", None, aside=kind)
 
 

@@ -220,7 +220,8 @@ def problems(sync: Sync, connection: Connection) -> Iterator[tuple[str, str, str
 
 def forget_file(sync: Sync, path: str) -> None:
     """The past does without a file that is lost: of an index its views answer exactly, of vectors they lack them."""
-    what, space, file = path.split("/") if path.count("/") == 2 else (path.split("/")[0], "", path.split("/")[1])
+    what, *between, file = path.split("/", 2)
+    space = between[0] if between else ""
     with sync.catalog.write() as transaction:
         forget_in(sync, transaction, what, space, file)
 

@@ -18,7 +18,8 @@ from vectorstore.storage import SpaceRow, spaces
 from vectorstore.storage import remotes as rows
 from vectorstore.storage.lock import WriteLock
 from vectorstore.storage.remotes import RemoteRow
-from vectorstore.sync.core import Progress, SnapshotMoved, Sync
+from vectorstore.sync.core import SnapshotMoved, Sync
+from vectorstore.sync.telling import Progress
 from vectorstore.vectors import Matrix, Vids, as_unit
 
 STEP = 16_384

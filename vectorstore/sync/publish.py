@@ -14,7 +14,8 @@ from vectorstore.files import sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import Transaction
 from vectorstore.storage import spaces as rows
-from vectorstore.sync.core import INDEX, Progress, Sync
+from vectorstore.sync.core import INDEX, Sync
+from vectorstore.sync.telling import Progress
 from vectorstore.vectors import Curve, Index, Live, Segment, build, has_faiss, library, measure, to_bytes
 
 Also = Callable[[Transaction], None]

@@ -12,8 +12,9 @@ from vectorstore.recipes import Auto, IndexRecipe
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.auto import Trial, rebuild_best
 from vectorstore.sync.compact import compact
-from vectorstore.sync.core import INDEX, Progress, Sync
+from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.publish import Also, publish, snapshot
+from vectorstore.sync.telling import Progress
 from vectorstore.sync.write import flush
 from vectorstore.vectors import Live, library
 from vectorstore.vectors.fed import answered_by

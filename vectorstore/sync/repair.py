@@ -22,6 +22,7 @@ from vectorstore.sync.check import CheckReport, Finding, check, file_path, unnam
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import publish, retire_index, snapshot
+from vectorstore.sync.telling import Progress, growing, span
 from vectorstore.sync.write import flush
 from vectorstore.vectors import open_segment
 from vectorstore.vectors.segments import NAME
@@ -79,21 +80,30 @@ class RepairReport:
     dry_run: bool
 
 
-def repair(sync: Sync, *, dry_run: bool, reembed: Callable[[SpaceRow, list[str]], int] | None = None) -> RepairReport:
+def repair(
+    sync: Sync,
+    *,
+    dry_run: bool,
+    reembed: Callable[[SpaceRow, list[str]], int] | None = None,
+    progress: Progress | None = None,
+) -> RepairReport:
     """Make derived things again, mend what the other half of the store tells, put aside what nothing tells.
 
     Args:
         sync: the store's parts.
         dry_run: only say what would be done.
         reembed: given a space and the ids whose vectors are lost, writes new ones; None leaves such findings.
+        progress: told (percent, 100), after each step of looking and each action; an action is one commit or none.
     """
-    report = check(sync)
+    told = progress and growing(progress)
+    report = check(sync, span(told, 0, 100 if dry_run else 35))
     actions = dict(_plan(sync, report, reembed))
     if dry_run:
         return RepairReport(tuple(actions), report.findings, True)
-    for action in actions.values():
+    for done, action in enumerate(actions.values(), 1):
         action()
-    return RepairReport(tuple(actions), check(sync).findings, False)
+        span(told, 35, 65)(done, len(actions))
+    return RepairReport(tuple(actions), check(sync, span(told, 65, 100)).findings, False)
 
 
 def _plan(
@@ -103,9 +113,9 @@ def _plan(
     layers: dict[str, list[Finding]] = {}
     for finding in report.findings:
         layers.setdefault(finding.layer, []).append(finding)
-    for finding in layers.get("schema", []):
-        kind, _, name = finding.where.partition(" ")
-        yield f"drop {kind} {name} and put its text aside", partial(mend.drop_foreign, sync, kind, name)
+    if "schema" in layers:
+        names = ", ".join(finding.where for finding in layers["schema"])
+        yield f"drop {names} and put the text aside", partial(mend.drop_foreign, sync)
     if any("row of contexts" in finding.what for finding in layers.get("catalog", [])):
         yield "make the contexts again that records are in", partial(mend.make_contexts, sync)
     broken = {finding.where.partition(" row ")[0] for finding in layers.get("rows", [])}
@@ -116,7 +126,7 @@ def _plan(
             yield f"forget decisions about lost {kind}", partial(mend.forget_lost_decisions, sync, kind)
     for finding in layers.get("segments", []):
         if reembed is not None:
-            space, file = finding.where.split("/")[1:]
+            space, file = finding.where.split("/", 2)[1:]
             what = f"embed the records of {finding.where} again from their text and drop the file"
             yield what, partial(_replace_segment, sync, space, file, reembed)
     for space in dict.fromkeys(finding.where.partition(":")[0] for finding in layers.get("vectors", [])):

@@ -13,8 +13,11 @@ from vectorstore.files import sha256
 from vectorstore.storage import Connection
 from vectorstore.storage import trail as chain
 from vectorstore.sync.core import SnapshotMoved, Sync
+from vectorstore.sync.telling import Progress
 
 FOLDER = "trail"
+_TOLD = 1000
+"""Progress is told so many entries apart."""
 _VALUES = ("number", "seq", "at", "operation", "kind", "rows", "actor", "details")
 NAME = re.compile(r"\d+-\d+\.[0-9a-f]{16}\.jsonl\.gz")
 
@@ -34,8 +37,10 @@ class TrailReport:
         return not self.findings
 
 
-def verified(sync: Sync, connection: Connection, anchor: tuple[int, str] | None = None) -> TrailReport:
-    """The chain of one snapshot, computed again."""
+def verified(
+    sync: Sync, connection: Connection, anchor: tuple[int, str] | None = None, progress: Progress | None = None
+) -> TrailReport:
+    """The chain of one snapshot, computed again; progress is told (entries, entries)."""
     findings: list[str] = []
     number, digest, anchored = 0, chain.GENESIS, anchor is None or anchor == (0, chain.GENESIS.hex())
 
@@ -47,8 +52,11 @@ def verified(sync: Sync, connection: Connection, anchor: tuple[int, str] | None 
             elif link.sealed(digest) != link.digest:
                 findings.append(f"{where}: entry {link.number} was altered, or the one before it was")
             number, digest = link.number, link.digest
+            if progress is not None and number % _TOLD == 0:
+                progress(min(number, last), last)
             anchored = anchored or anchor == (number, digest.hex())
 
+    last, sealed = chain.head(connection)
     files = chain.files_of(connection)
     for file in files:
         try:
@@ -59,7 +67,8 @@ def verified(sync: Sync, connection: Connection, anchor: tuple[int, str] | None 
             findings.append(str(error))
             number, digest = file.last, file.digest
     follow(chain.links(connection, {}), "catalog")
-    last, sealed = chain.head(connection)
+    if progress is not None:
+        progress(last, last)
     if (number, digest) != (last, sealed):
         findings.append(f"the trail ends with entry {number}, and it ended with another entry {last}: it was cut off")
     if not anchored and anchor is not None:

@@ -36,6 +36,8 @@ def as_matrix(
     """
     try:
         array = np.asarray(_from_bytes(values, where))
+        if array.dtype.kind == "c":
+            raise TypeError("complex numbers, whose imaginary part would be lost")
         if array.dtype == object or array.dtype.kind not in "fiu":
             array = np.asarray(values, dtype=np.float64)
     except DimensionError:

@@ -178,8 +178,11 @@ def build(recipe: IndexRecipe, segments: Sequence[Segment], metric: str, seed: i
             for start in range(0, segment.rows, BLOCK):
                 native.add(_as_indexed(segment.vectors[start : start + BLOCK], metric))
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1][-300:]
-        raise RecipeError(f"{recipe.name}: FAISS cannot build {factory!r} over {rows} x {dim}: {reason}") from error
+        reason = str(error).splitlines()[-1].rpartition(" failed: ")[2][-300:]  # without where in FAISS it was
+        raise RecipeError(
+            f"{recipe.name}: FAISS cannot build {factory!r} over {rows} x {dim}: {reason}; take another recipe "
+            "(exact needs no index)"
+        ) from error
     return _packed(recipe, native, rows, None)
 
 

@@ -12,7 +12,6 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,6 +40,7 @@ from vectorstore.vectors.fed import Fed, search_fed
 from vectorstore.vectors.index import Index
 from vectorstore.vectors.measure import Curve, OperatingPoint
 from vectorstore.vectors.segments import Segment
+from vectorstore.vectors.workers import shared
 
 MAX_SHARE = 0.25
 """When the index would have to propose more than this share of its rows, the exact scan is cheaper."""
@@ -56,8 +56,6 @@ MAX_SHARED_TAIL = 4_096
 
 GATHERED_NUMBERS = 1 << 24
 """At most so many numbers (64 MB) that a filter allows are gathered for a batch of exact queries."""
-
-_POOL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="vectorstore-search")
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +217,7 @@ class Live:
         most = max(2, min(len(queries), BATCH_NUMBERS // chosen.candidates))
         blocks = np.array_split(np.arange(len(queries)), 2 * math.ceil(len(queries) / (2 * most)))
         many = functools.partial(self._through_index_many, k=k, allowed=allowed, point=chosen)
-        answers = _POOL.map(lambda block: many(queries[block], prepared[block]), blocks)
+        answers = shared(lambda block: many(queries[block], prepared[block]), blocks)
         return list(itertools.chain.from_iterable(answers))
 
     def _through_index_many(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ _BLOCK_NUMBERS = 1 << 18
 """Numpy works on so many numbers (1 MB) at once: no copy of a segment is made, and blocks stay in the cache."""
 
 
+_NEXT_START = 15_486_557
+"""What FAISS adds to the seed for each further start (Clustering.cpp)."""
 _reading = threading.Lock()
 
 
@@ -152,11 +154,20 @@ def _blocks(vectors: Matrix, rows: Positions | None) -> Iterator[tuple[int, Matr
 
 
 def kmeans(
-    vectors: Matrix, clusters: int, *, iterations: int, restarts: int, seed: int, spherical: bool = False
+    vectors: Matrix,
+    clusters: int,
+    *,
+    iterations: int,
+    restarts: int,
+    seed: int,
+    spherical: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Matrix:
     """(clusters, d) float32 centroids by FAISS's Lloyd iterations over all rows, the best of several random starts.
 
-    One thread, so that the same rows and seed give the same centroids.
+    One thread, so that the same rows and seed give the same centroids. FAISS is called for one iteration at a time,
+    each from the centroids of the one before, so that there is progress to tell and a place to stop; the centroids are
+    those of one call, to the bit, and a start ends when an iteration changes nothing.
 
     Args:
         vectors: (n, d) float32, C-contiguous, n >= clusters.
@@ -165,6 +176,7 @@ def kmeans(
         restarts: how many starts.
         seed: of the random numbers.
         spherical: keep centroids on the unit sphere.
+        progress: told (iterations, iterations at most); what it raises ends the call.
 
     Raises:
         LibraryMissing: FAISS cannot be imported.
@@ -172,20 +184,30 @@ def kmeans(
     Cost: O(n clusters d iterations restarts).
     """
     module = faiss()
-    model = module.Kmeans(
-        vectors.shape[1],
-        clusters,
-        niter=iterations,
-        nredo=restarts,
-        seed=seed,
-        spherical=spherical,
-        min_points_per_centroid=1,  # it would warn on standard error of fewer than 39
-        max_points_per_centroid=max(1, len(vectors)),  # all rows, no sample
-    )
+    best: tuple[float, Matrix] | None = None
     module.omp_set_num_threads(1)
     try:
-        model.train(vectors)
+        for start in range(restarts):
+            found: Matrix | None = None
+            for turn in range(iterations):
+                model = module.Kmeans(
+                    vectors.shape[1],
+                    clusters,
+                    niter=1,
+                    seed=seed + start * _NEXT_START,
+                    spherical=spherical,
+                    min_points_per_centroid=1,  # it would warn on standard error of fewer than 39
+                    max_points_per_centroid=max(1, len(vectors)),  # all rows, no sample
+                )
+                model.train(vectors, init_centroids=found)
+                before, found = found, np.array(model.centroids, dtype=np.float32, copy=True)
+                progress(start * iterations + turn + 1, iterations * restarts)
+                if before is not None and np.array_equal(before, found):
+                    break
+            cost = float(model.obj[-1])
+            if found is not None and (best is None or (cost > best[0] if spherical else cost < best[0])):
+                best = cost, found
     finally:
         module.omp_set_num_threads(threads())
-    found: Matrix = np.array(model.centroids, dtype=np.float32, copy=True)
-    return found
+    assert best is not None  # recipes have one start and one iteration at least
+    return best[1]

@@ -6,7 +6,7 @@ float64. Scores are those of hits: the cosine, the inner product, 1 / (1 + dista
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,11 @@ def at_least(live: Live, query: Matrix, score: float, allowed: Allowed | None = 
 
 
 def pairs(
-    live: Live, score: float, allowed: Allowed | None = None, skip: npt.NDArray[np.bool_] | None = None
+    live: Live,
+    score: float,
+    allowed: Allowed | None = None,
+    skip: npt.NDArray[np.bool_] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[tuple[int, Vids, Scores]]:
     """(vid, the later vids that reach the score with it, their values of `final_scores`), by ascending vid.
 
@@ -72,6 +76,7 @@ def pairs(
         score: on the scale of hits; reaching it is enough.
         allowed: what a filter lets through; None for everything.
         skip: (n,) vids, by their place in ascending order, that are nobody's first; looked at when their turn comes.
+        progress: told (vectors that were compared with all later ones, vectors), when the next pairs are asked for.
 
     Cost: n * n / 2 products of d numbers by matrix products; memory about 50 MB, however many pairs there are.
     """
@@ -84,6 +89,7 @@ def pairs(
     blocks = [(low, min(low + LEFT_ROWS, len(vids))) for low in range(0, len(vids), LEFT_ROWS)][::-1]
     while blocks:
         low, high = blocks.pop()
+        progress(low, len(vids))
         if skip is not None and skip[low:high].all():
             continue
         found = _candidates(live, positions, low, high, limit)
@@ -101,6 +107,7 @@ def pairs(
             names, values = (np.concatenate(part) for part in zip(*parts, strict=True))
             if len(names):
                 yield int(vids[place]), *_best_first(names, values)
+    progress(len(vids), len(vids))
 
 
 def _candidates(

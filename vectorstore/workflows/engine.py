@@ -47,7 +47,7 @@ class Stopped(Exception):
 
 def unknown(name: object) -> NotFound:
     """There is no such workflow."""
-    return NotFound(f"no workflow {name!r}; store.workflows.list() names them")
+    return NotFound(f"no workflow {name!r}; store.workflows.list() (vectorstore workflows list) names them")
 
 
 def tell(transaction: Transaction, row: WorkflowRow, actor: str, before: str | None, note: str = "") -> WorkflowRow:

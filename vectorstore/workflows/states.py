@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Self, get_args
 
 from vectorstore.errors import IllegalMove, ValidationError
+from vectorstore.html import fields as table_of_fields
 from vectorstore.ids import from_micros
 from vectorstore.storage.workflows import ItemRow, WorkflowRow
 from vectorstore.storage.worklog import LogRow
@@ -103,6 +104,15 @@ class Workflow:
     error: str | None
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        share = f"{self.processed} of {self.total}" if self.total else "nothing to do"
+        seen = ("policy", "errors", "undone", "kept", "owner", "started_at", "finished_at", "error")
+        told = {name: value for name in seen if (value := getattr(self, name)) != 0}
+        return table_of_fields(
+            f"{self.operation} {self.kind} · {self.id} · {self.status}", {"processed": share} | told | self.options
+        )
 
     @classmethod
     def of(cls, row: WorkflowRow) -> Self:
