@@ -6,7 +6,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-scale browser check crash fuzz soak bench bench-peers bench-trust gate notebooks docs package clean
+.PHONY: help install demo test test-scale browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate \
+  notebooks docs package clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,7 +43,8 @@ demo: install ## build a small knowledge store and search it
 	$(BIN)/vectorstore demo
 
 test: install browser ## run the quick tests
-	$(BIN)/python -m pytest -n 2 -m "not slow and not crash and not fuzz and not soak and not scale" $(ARGS)
+	$(BIN)/python -m pytest -n 2 \
+	  -m "not slow and not crash and not faults and not power and not fuzz and not soak and not scale" $(ARGS)
 
 test-scale: install .milvus/.installed ## run the tests with a real Milvus server, which they start and kill
 	$(BIN)/python -m pytest -m scale $(ARGS)
@@ -66,8 +68,20 @@ check: install ## lint, formatting, types, floors
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports --no-logo
 
-crash: install ## run the tests that kill processes
+crash: install ## run the tests that kill processes; KILLS=500 for more random ones
 	$(BIN)/python -m pytest -m crash $(ARGS)
+
+faults: install ## run the tests with failing disks and damaged files (Linux, a C compiler; some need root)
+	$(BIN)/python -m pytest -m faults $(ARGS)
+
+power: install ## run the tests that cut the power of a file system of their own (Linux, root)
+	$(BIN)/python -m pytest -m power $(ARGS)
+
+# Each rig writes down what it counted; the report is made of that.
+reliability: install ## run all three and write benchmarks/results/reliability.md
+	rm -f build/reliability.jsonl
+	RELIABILITY=build/reliability.jsonl $(BIN)/python -m pytest -m "crash or faults or power" $(ARGS)
+	$(BIN)/python benchmarks/reliability.py build/reliability.jsonl
 
 # atheris, for coverage-guided fuzzing, has no wheel for every Python; without it those tests are skipped, and say so.
 fuzz: install ## try random and hostile input at length; 15 minutes

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -364,10 +365,10 @@ def main() -> None:
                 print(f"{system}: {each['failed']}", flush=True)
                 continue
             for question, ask in (
-                ("kills", lambda s=system, f=folder: kills(s, f, given.rounds)),
-                ("freshness", lambda s=system, f=folder: freshness(s, f, given.times)),
-                ("starving", lambda s=system, f=folder: _in(s, f)),
-                ("erasing", lambda s=system, f=folder: erasing(s, f)),
+                ("kills", partial(kills, system, folder, given.rounds)),
+                ("freshness", partial(freshness, system, folder, given.times)),
+                ("starving", partial(_in, system, folder)),
+                ("erasing", partial(erasing, system, folder)),
             ):
                 each[question] = ask()
                 print(system, question, json.dumps(each[question]), flush=True)

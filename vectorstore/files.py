@@ -15,6 +15,7 @@ readers. Each step is one small function here, so that a crash test can stop the
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import mmap
@@ -26,8 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vectorstore.errors import CorruptError, ValidationError
+from vectorstore.errors import CorruptError, StoreError, ValidationError, VectorstoreError
 
+_BESIDE_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
+"""What keeps a file from being read that says nothing of the file."""
 Buffer = bytes | memoryview | mmap.mmap
 TEMPORARY = ".tmp"
 
@@ -66,6 +69,30 @@ class Folder(Protocol):
 
     def remove(self, name: str) -> None:
         """Unlink; a file that is not there is no error."""
+
+
+class refused:  # noqa: N801 - used like a function
+    """What a disk refuses is a `StoreError` that says where and why, and keeps the errno.
+
+    That a name is taken, or that there is none, is no matter of the disk and passes through.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise the error in our words."""
+        if not isinstance(error, OSError) or isinstance(error, VectorstoreError | FileExistsError | FileNotFoundError):
+            return
+        mend = "; make room and retry" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        found = StoreError(f"{self._path}: the disk refused ({error.strerror or error}){mend}")
+        found.errno = error.errno
+        raise found from error
 
 
 class MemoryFolder:
@@ -117,11 +144,16 @@ class DiskFolder:
         The very same bytes under that name, as a crash leaves them before its commit, are replaced by these.
 
         Raises:
-            OSError: disk full, no permission, name taken; the temporary file is removed, nothing is published.
+            StoreError: the disk is full, fails or may not be written. FileExistsError: the name is taken. The temporary
+                file is removed, nothing is published.
 
         Cost: one write of all bytes, two fsyncs.
         """
         final = self._inside(name)
+        with refused(final):
+            return self._publish(final, chunks)
+
+    def _publish(self, final: Path, chunks: Iterable[Buffer]) -> FileInfo:
         make_folder(self.path)
         temporary = self.path / f".{uuid.uuid4().hex}{TEMPORARY}"
         digest = hashlib.sha256()
@@ -136,21 +168,21 @@ class DiskFolder:
                 _sync(handle)
             finally:
                 os.close(handle)
-            if final.exists() and sha256(self.read(name)) != digest.hexdigest():
+            if final.exists() and sha256(self.read(final.name)) != digest.hexdigest():
                 raise FileExistsError(f"{final} exists already; published names are never reused")
             _rename(temporary, final)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
             raise
         try:
             _sync_folder(self.path)
         except BaseException:  # nothing is published, and whoever tries again finds the name free
-            final.unlink(missing_ok=True)
+            discard(final)
             raise
-        found = self.stat(name)
-        if found is None:
+        where = self.stat(final.name)
+        if where is None:
             raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")
-        return FileInfo(name, size, digest.hexdigest(), found)
+        return FileInfo(final.name, size, digest.hexdigest(), where)
 
     def read(self, name: str) -> Buffer:
         """The file, memory-mapped read-only; empty files give empty bytes."""
@@ -159,6 +191,8 @@ class DiskFolder:
             # Without NONBLOCK a pipe in the place of a file would be waited for.
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
+            if error.errno in _BESIDE_THE_FILE:
+                raise StoreError(f"{path} cannot be read now: {error.strerror}") from error
             raise CorruptError(f"{path} cannot be read: {error.strerror}") from error
         try:
             found = os.fstat(handle)
@@ -181,24 +215,28 @@ class DiskFolder:
     def names(self) -> list[str]:
         """All names, sorted; a folder that was never made is empty."""
         try:
-            return sorted(entry.name for entry in os.scandir(self.path))
+            with refused(self.path):
+                return sorted(entry.name for entry in os.scandir(self.path))
         except FileNotFoundError:
             return []
 
     def age(self, name: str) -> float:
         """Seconds between the file's last write and now, both by the file system's clock."""
         probe = self.path / f".{uuid.uuid4().hex}{TEMPORARY}"
-        handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            now = os.fstat(handle).st_mtime
-        finally:
-            os.close(handle)
-            probe.unlink()
-        return now - os.stat(self._inside(name), follow_symlinks=False).st_mtime
+        with refused(probe):
+            handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                now = os.fstat(handle).st_mtime
+            finally:
+                os.close(handle)
+                discard(probe)
+            return now - os.stat(self._inside(name), follow_symlinks=False).st_mtime
 
     def remove(self, name: str) -> None:
         """Unlink; maps that readers hold stay valid."""
-        _unlink(self._inside(name))
+        path = self._inside(name)
+        with refused(path):
+            _unlink(path)
 
     def _inside(self, name: str) -> Path:
         """Where a file lies; its name may come from a catalog that somebody else made, and leads nowhere else."""
@@ -228,45 +266,55 @@ def make_folder(path: Path) -> None:
         return
     if not path.parent.is_dir():
         make_folder(path.parent)
-    path.mkdir(mode=0o700, exist_ok=True)
-    _sync_folder(path.parent)
+    with refused(path):
+        path.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(path.parent)
+
+
+def discard(path: Path) -> None:
+    """Unlink what is of no use; what a failing disk keeps is litter, and swept later."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:
     """Wait until a file's bytes are on the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _sync(handle)
-    finally:
-        os.close(handle)
+    with refused(path):
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _sync(handle)
+        finally:
+            os.close(handle)
 
 
 def publish_file(temporary: Path, final: Path) -> None:
     """Give a whole file its final, new name, durably."""
     sync_file(temporary)
-    _rename(temporary, final)
-    _sync_folder(final.parent)
+    with refused(final):
+        _rename(temporary, final)
+        _sync_folder(final.parent)
 
 
 def replace_file(path: Path, data: Buffer) -> None:
     """Make these bytes the file's, durably; whatever happens it has the old ones or the new ones, never a mixture.
 
     Raises:
-        OSError: disk full, no permission; the old bytes stay.
+        StoreError: the disk is full, fails or may not be written; the old bytes stay.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
-    try:
-        handle = _create(temporary)
+    with refused(path):
         try:
-            _write(handle, data)
-            _sync(handle)
-        finally:
-            os.close(handle)
-        _rename(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+            handle = _create(temporary)
+            try:
+                _write(handle, data)
+                _sync(handle)
+            finally:
+                os.close(handle)
+            _rename(temporary, path)
+        except BaseException:
+            discard(temporary)
+            raise
+        _sync_folder(path.parent)
 
 
 def publish_folder(temporary: Path, final: Path) -> None:
@@ -275,11 +323,17 @@ def publish_folder(temporary: Path, final: Path) -> None:
     Raises:
         FileExistsError: the name is taken.
     """
-    _sync_folder(temporary)
-    if final.exists() or final.is_symlink():
-        raise FileExistsError(f"{final} exists already; choose another name")
-    _rename(temporary, final)
-    _sync_folder(final.parent)
+    with refused(final):
+        _sync_folder(temporary)
+        if final.exists() or final.is_symlink():
+            raise FileExistsError(f"{final} exists already; choose another name")
+        _rename(temporary, final)
+        try:
+            _sync_folder(final.parent)
+        except BaseException:  # nothing is published, and whoever tries again finds the name free
+            with contextlib.suppress(OSError):
+                _rename(final, temporary)
+            raise
 
 
 def exchange_folders(first: Path, second: Path) -> None:
@@ -287,14 +341,15 @@ def exchange_folders(first: Path, second: Path) -> None:
 
     Cut short in the middle of three steps, both folders are whole, under names that tell which they are.
     """
-    _sync_folder(first)
-    if not _exchange(first, second):
-        between = second.with_name(f".{second.name}.{uuid.uuid4().hex}.replaced")
-        _rename(second, between)
-        _rename(first, second)
-        _rename(between, first)
-    _sync_folder(first.parent)
-    _sync_folder(second.parent)
+    with refused(second):
+        _sync_folder(first)
+        if not _exchange(first, second):
+            between = second.with_name(f".{second.name}.{uuid.uuid4().hex}.replaced")
+            _rename(second, between)
+            _rename(first, second)
+            _rename(between, first)
+        _sync_folder(first.parent)
+        _sync_folder(second.parent)
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -140,7 +140,10 @@ class Maintainer:
             waiting = {s.name: rows.pending_count(connection, s.id) for s in rows.all_spaces(connection)}
         for name, count in waiting.items():
             if count >= CLOSE_ROWS:
-                flush(self._sync, name)
+                try:
+                    flush(self._sync, name)
+                except VectorstoreError as error:  # what waits is in the catalog, and as durable there
+                    log.warning("%s: %d vectors wait on in the catalog: %s", name, count, error)
 
 
 def statistics(sync: Sync) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.decisions import forget_decisions
 from vectorstore.storage.history import recording
 from vectorstore.storage.pastrows import NamedFile, forget_rows
+from vectorstore.storage.reserve import with_reserve
 from vectorstore.storage.workflows import forget_items, last_vids
 from vectorstore.storage.written import forget_written
 from vectorstore.sync import Progress, Sync, bring_back, compact, expire, models
@@ -44,6 +45,9 @@ class Remover(Generic[R]):
 
     def delete(self, node: Node) -> int:
         """Mark matching records as deleted, retire their vectors, and delete what belongs to them."""
+        return with_reserve(self._sync.catalog, lambda: self._delete(node))
+
+    def _delete(self, node: Node) -> int:
         with self._sync.catalog.write() as transaction:
             numbers = self._table.matching(transaction.connection, node).tolist()
             if numbers:
@@ -93,7 +97,7 @@ class Remover(Generic[R]):
 
     def purge(self, node: Node | None, progress: Progress | None) -> Purged:
         """Erase matching deleted records, and rewrite what held their vectors, in one commit; says what went."""
-        erased = self._erase(node, progress)
+        erased = with_reserve(self._sync.catalog, lambda: self._erase(node, progress))
         self._sync.catalog.checkpoint()
         return erased
 

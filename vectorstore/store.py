@@ -44,12 +44,11 @@ from vectorstore.sync import (
     Sync,
     compact,
     flush,
-    has_litter,
     health,
     part,
     rebuild,
     snapshot,
-    sweep,
+    tidy,
 )
 from vectorstore.telemetry import Telemetry
 from vectorstore.telemetry import wanted as wanted_telemetry
@@ -117,8 +116,8 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
             self.workflows = Workflows(self._sync, self.collection, self.trail)
             self.remotes = Remotes(self._sync, feed=auto_publish)
             self._catalog.on_commit = self._committed
-            if not read_only and has_litter(self._sync):
-                sweep(self._sync)
+            if not read_only:
+                tidy(self._sync)
             if verify and (report := self.check()).findings:
                 raise StoreError(f"{path}: {report.findings[0]} (and {len(report.findings) - 1} more findings)")
             self.remotes._start()

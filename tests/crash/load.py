@@ -1,10 +1,11 @@
-"""Two writers and a reader on an ageing store, killed again and again at random times; prints what was wrong.
+"""Some writers and a reader on an ageing store, killed again and again at random times; prints what was wrong.
 
     python -m tests.crash.load FOLDER ROUNDS SEED [MUTATION]
 
 Writers note every call in a ledger before ("try") and after ("ok") it. A call that was cut short is in doubt: after
 the round the store says which, and the ledger goes on from there. Each writer has batches of its own, and every call
-concerns a whole batch, so that half a call shows as half a batch. This process only imports, so that it can be forked.
+concerns a whole batch, so that half a call shows as half a batch; or a counter of its own: of saves of a state, of
+meetings of a pair of the lattice, of uses of a memory. This process only imports, so that it can be forked.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +31,40 @@ from tests.crash.mutations import MUTATIONS
 from tests.crash.verify import litter
 
 vs.open  # noqa: B018 - loads the package
-WRITERS = 2
+WRITERS = 4
+COUNTERS = ("save", "meet", "touch")
 SMALL = vs.IndexRecipe("small", "LSH128rt", ({"candidates": 40},), min_recall=0.0)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What the ledger says of one batch; `status` is live, gone or erased."""
+    """What the ledger says of one batch; `status` is live, gone or erased; or of a counter, whose revision it is.
+
+    `twins` is the revision of the analogies that were written with it in one transaction; 0 when there are none.
+    """
 
     size: int
     revision: int
     vectors: int
     status: str
+    twins: int = 0
 
     def after(self, verb: str, revision: int) -> Batch:
         """The batch after one more call."""
         match verb:
             case "upsert":
-                return Batch(self.size, revision, revision, "live")
+                return replace(self, revision=revision, vectors=revision, status="live")
+            case "both":
+                return replace(self, revision=revision, vectors=revision, status="live", twins=revision)
             case "update":
-                return Batch(self.size, revision, self.vectors, "live")
+                return replace(self, revision=revision, status="live")
             case "delete":
-                return Batch(self.size, self.revision, self.vectors, "gone")
+                return replace(self, status="gone")
             case "restore":
-                return Batch(self.size, self.revision, self.vectors, "live")
-        return Batch(self.size, self.revision, self.vectors, "erased")
+                return replace(self, status="live")
+            case "purge":
+                return replace(self, status="erased")
+        return replace(self, revision=revision, status="counter")
 
 
 class Ledger:
@@ -102,6 +112,10 @@ def call_of(store: vs.Store, call: list[Any]) -> None:
     match verb:
         case "upsert":
             store.concepts.upsert(fields, vectors=matrix_of(names, revision))
+        case "both":
+            with store.transaction():
+                store.concepts.upsert(fields, vectors=matrix_of(names, revision))
+                store.analogies.upsert([{"id": n, "a": batch, "b": f"r{revision}"} for n in names])
         case "update":
             store.concepts.update(fields)
         case "delete":
@@ -115,22 +129,51 @@ def call_of(store: vs.Store, call: list[Any]) -> None:
                 store.rebuild("concepts", SMALL)
             except (vs.DerivedError, vs.ValidationError):
                 return  # another writer compacted meanwhile, or there are no vectors yet
+        case "save":
+            state = store.state(batch, keep=3)
+            state.load()
+            state["n"], state["numbers"] = revision, np.full(500, revision)
+            state.save()
+        case "meet":
+            store.lattice.resolve(batch, "all")
+        case "touch":
+            if store.memories.get(batch) is None:
+                store.memories.add({"id": batch, "content": batch}, vectors=matrix_of([batch], 0))
+            store.memories.touch(batch)
         case _:
             getattr(store, verb)()
+
+
+def counted(store: vs.Store, name: str) -> int:
+    """What a counter is at; half a save is none."""
+    if name.endswith("save"):
+        state = store.state(name)
+        if not state.load():
+            return 0
+        return int(state["n"]) if (state["numbers"] == state["n"]).all() else -1
+    if name.endswith("meet"):
+        form = store.lattice.fetch(f"all_{name}")
+        assert form is None or store.lattice.verify(form.anchor) == ()
+        return 0 if form is None else int(form.events) - 1
+    memory = store.memories.get(name)
+    return 0 if memory is None else memory.access_count
 
 
 def calls(chance: random.Random, batches: dict[str, Batch], writer: int) -> Iterator[list[Any]]:
     """Calls without end, each possible when it is made; the caller applies them."""
     while True:
         verb = chance.choices(
-            ["new", "upsert", "update", "delete", "restore", "purge", "flush", "rebuild", "compact"],
-            [30, 10, 15, 10, 6, 4, 8, 3, 3],
+            ["new", "upsert", "both", "update", "delete", "restore", "purge", "flush", "rebuild", "compact", *COUNTERS],
+            [30, 10, 6, 15, 10, 6, 4, 8, 3, 3, 6, 6, 6],
         )[0]
         if verb == "new":
             size = 1030 if chance.random() < 0.04 else chance.randint(1, 40)
-            yield ["upsert", f"w{writer}x{len(batches)}", size, 1]
+            yield [chance.choice(["upsert", "both"]), f"w{writer}x{len(batches)}", size, 1]
         elif verb in ("flush", "rebuild", "compact"):
             yield [verb, "", 0, 0]
+        elif verb in COUNTERS:
+            name = f"w{writer}{verb}"
+            yield [verb, name, 0, batches[name].revision + 1 if name in batches else 1]
         else:
             wanted = "gone" if verb in ("restore", "purge") else "live"
             able = [name for name, batch in batches.items() if batch.status == wanted]
@@ -163,6 +206,8 @@ def read(root: Path, seed: int) -> None:
                 for records in ([hit.record for hit in found], list(page)):
                     assert len(records) in (0, size), f"{domain}: {len(records)} of {size}"
                     assert len({record.definition for record in records}) <= 1, f"{domain}: two revisions"
+                twins = list(store.analogies.find({"a": domain}, limit=2000))
+                assert len(twins) in (0, size) and len({twin.b for twin in twins}) <= 1, f"{domain}: half its twins"
 
 
 def fork(work: Callable[[], None], errors: Path) -> int:
@@ -185,18 +230,21 @@ def settle(root: Path, ledgers: list[Ledger], problems: Path) -> None:
         records: dict[str, list[vs.Concept]] = {}
         for record in store.concepts.stream():
             records.setdefault(str(record.domain), []).append(record)
+        twins: dict[str, list[vs.Analogy]] = {}
+        for twin in store.analogies.stream():
+            twins.setdefault(str(twin.a), []).append(twin)
         expected: dict[str, Batch] = {}
         for ledger in ledgers:
             batches, doubt = ledger.read()
             if doubt is not None:
                 after = dict(batches)
                 apply(after, doubt)
-                happened = agrees(store, records, after, doubt[1]) if doubt[1] else True
+                happened = agrees(store, records, twins, after, doubt[1]) if doubt[1] else True
                 ledger.note("ok" if happened else "no")
                 batches = after if happened else batches
             expected |= batches
         for name, batch in expected.items():
-            if not agrees(store, records, {name: batch}, name):
+            if not agrees(store, records, twins, {name: batch}, name):
                 revisions = {record.definition for record in records.get(name, [])}
                 wrong.append(f"{name}: expected {batch}, found {len(records.get(name, []))} of {sorted(revisions)}")
         wrong += [f"{name} was never written" for name in records.keys() - expected.keys()]
@@ -207,9 +255,20 @@ def settle(root: Path, ledgers: list[Ledger], problems: Path) -> None:
     problems.write_text(json.dumps([*wrong, len(expected), sum(b.size for b in expected.values())]))
 
 
-def agrees(store: vs.Store, records: dict[str, list[Any]], batches: dict[str, Batch], name: str) -> bool:
+def agrees(
+    store: vs.Store,
+    records: dict[str, list[Any]],
+    twins: dict[str, list[vs.Analogy]],
+    batches: dict[str, Batch],
+    name: str,
+) -> bool:
     """Whether the whole batch is as it should be; erased and deleted ones differ in what is left to restore."""
     batch = batches[name]
+    if batch.status == "counter":
+        return counted(store, name) == batch.revision
+    mine = twins.get(name, [])
+    if len(mine) != (batch.size if batch.twins else 0) or {twin.b for twin in mine} - {f"r{batch.twins}"}:
+        return False
     found = records.get(name, [])
     with store._catalog.read() as connection:
         gone = connection.execute(
@@ -236,17 +295,34 @@ def scores(store: vs.Store, live: dict[str, Batch]) -> list[str]:
     return wrong
 
 
-def main() -> int:
-    """Rounds of load, kill and look."""
-    folder, rounds, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    root, errors, problems = folder / "kb", folder / "errors", folder / "problems"
-    mutation = sys.argv[4] if len(sys.argv) > 4 else None
+def rounds_of(
+    folder: Path,
+    root: Path,
+    rounds: int,
+    seed: int,
+    mutation: str | None = None,
+    cut: Callable[[], None] = lambda: None,
+    mend: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Rounds of load, kill and look.
+
+    Args:
+        folder: where the ledgers lie, outside of what may be lost.
+        root: the store.
+        rounds: how many.
+        seed: of everything that is random.
+        mutation: a fault of the store's own, planted on purpose.
+        cut: what else stops a round, just before the processes are killed; such as a power cut.
+        mend: what makes the store's place usable again after that.
+    """
+    errors, problems = folder / "errors", folder / "problems"
     chance, started = random.Random(seed), time.perf_counter()
     vs_made = fork(lambda: vs.open(root, embedder=None).close(), errors)
     os.waitpid(vs_made, 0)
     errors.touch()
     wrong: list[str] = []
     sizes: list[int] = [0, 0]
+    kills = 0
     ledgers = [Ledger(folder / f"ledger{writer}") for writer in range(WRITERS)]
     for number in range(rounds):
         children = [
@@ -256,13 +332,18 @@ def main() -> int:
         children.append(fork(lambda: read(root, chance.randrange(2**31)), errors))
         chance.random()
         time.sleep(chance.uniform(0.1, 1.0))
+        before = errors.stat().st_size
+        cut()
         for child in sorted(children, key=lambda _: chance.random()):
             os.kill(child, signal.SIGKILL)
+            kills += 1
             time.sleep(chance.choice([0, 0, 0.02]))
-        for child in children:
-            _, status = os.waitpid(child, 0)
-            if not os.WIFSIGNALED(status):
-                wrong.append(f"round {number}: a process ended by itself")
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+        if cut.__name__ == "<lambda>":
+            wrong += [f"round {number}: a process ended by itself" for s in statuses if not os.WIFSIGNALED(s)]
+        else:
+            os.truncate(errors, before)  # a process may see its disk vanish before it is killed
+        mend()
         problems.unlink(missing_ok=True)
         os.waitpid(fork(lambda: settle(root, ledgers, problems), errors), 0)
         found = json.loads(problems.read_text()) if problems.exists() else ["the look at it failed", 0, 0]
@@ -271,8 +352,9 @@ def main() -> int:
         if wrong or errors.stat().st_size:
             break
     acknowledged = sum(ledger.path.read_text().count('["ok"') for ledger in ledgers)
-    report = {
+    return {
         "rounds": number + 1,
+        "kills": kills,
         "acknowledged": acknowledged,
         "batches": sizes[0],
         "records": sizes[1],
@@ -280,6 +362,13 @@ def main() -> int:
         "errors": errors.read_text(),
         "seconds": time.perf_counter() - started,
     }
+
+
+def main() -> int:
+    """Rounds in a folder."""
+    folder = Path(sys.argv[1])
+    mutation = sys.argv[4] if len(sys.argv) > 4 else None
+    report = rounds_of(folder, folder / "kb", int(sys.argv[2]), int(sys.argv[3]), mutation)
     sys.stdout.write(json.dumps(report) + "\n")
     return 0
 

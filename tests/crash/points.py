@@ -36,6 +36,8 @@ class Points:
         self.root = str(root)
         self.stop, self.side = stop, side
         self.seen: list[str] = []
+        self.committed: Callable[[Any], object] | None = None
+        """Told of each commit, with the connection."""
         self._inside = 0
 
     def install(self) -> None:
@@ -72,7 +74,10 @@ class Points:
             if kind == "write":
                 chunk = memoryview(args[1])
                 half = lambda: original(args[0], chunk[: len(chunk) // 2])  # noqa: E731
-            return self.reach(kind, lambda: original(*args), half)
+            result = self.reach(kind, lambda: original(*args), half)
+            if kind == "commit" and self.committed is not None:
+                self.committed(args[1])
+            return result
 
         return step
 

@@ -11,15 +11,41 @@ from typing import Any
 
 import pytest
 
+from tests.crash.families import FAMILIES
 from tests.crash.points import FILES
-from tests.crash.verbs import VERBS
+from tests.crash.results import note
+from tests.crash.verbs import VERBS as FIRST
+from vectorstore.promises import VERBS
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 
+MATRIX = {**FIRST, **FAMILIES}
 BARE = {"open catalog.sqlite", "open store.lock", "open", "remove", "mkdir"}
 """What changes the folder without passing through the small functions: the two files that are made once, the probe of
 a folder's clock, and the folders' own making."""
+
+
+WRITING_FILES = {
+    *("Keeping.backup", "Contexts.save", "Exchange.export", "Workflows.to_jsonl"),
+    *("State.save", "PortableState.export", "PortableState.push"),
+}
+"""Verbs that write beside the store, and so make no commit."""
+
+SEVERAL = {
+    "Collection.purge": "marks and erases, then the space without its vectors",
+    "Keeping.maintain": "does what is due, one thing after the other",
+    "Store.compact": "a commit for each space",
+    "Store.flush": "a commit for each space",
+    "Store.publish": "flushes, then publishes",
+    "Store.rebuild": "flushes, then publishes",
+    "Store.repair": "a commit for each thing that is mended",
+    "StoreState.rekey": "the save, then the erasure of what was shown",
+    "Workflows.process": "a commit for each chunk",
+    "Workflows.process_all": "a commit for each chunk",
+    "Workflows.rollback": "a commit for each chunk",
+}
+"""Verbs of which one call may commit more than once, and why; all others are one commit."""
 
 
 def run(verb: str, folder: Path, *options: str) -> dict[str, Any]:
@@ -44,27 +70,56 @@ def told(failures: list[tuple[str, list[str]]]) -> str:
     return f"{len(failures)} runs failed\n" + "\n".join(lines[:20])
 
 
-@pytest.mark.parametrize("verb", list(VERBS))
-def test_a_kill_at_any_step_loses_nothing_and_leaves_nothing_half(
-    verb: str, tmp_path: Path, record_property: pytest.RecordProperty
-) -> None:
+@pytest.mark.parametrize("verb", list(MATRIX))
+def test_a_kill_at_any_step_loses_nothing_and_leaves_nothing_half(verb: str, tmp_path: Path) -> None:
     report = run(verb, tmp_path)
 
-    print(f"{verb}: {len(report['steps'])} durable steps, {report['runs']} kills, {report['seconds']:.1f} s")
-    record_property("kills", report["runs"])
+    REPORTS[verb] = report
+    note(
+        "crash points",
+        verb,
+        steps=len(report["steps"]),
+        kills=report["runs"],
+        failures=len(report["failures"]),
+        seconds=round(report["seconds"], 1),
+        verbs=sorted(report["calls"]),
+    )
     assert not report["failures"], told(report["failures"]) + "\n" + report["stderr"][-3000:]
     assert report["runs"] >= 2 * len(report["steps"]) > 0
 
 
-def test_the_verbs_together_take_every_kind_of_durable_step(tmp_path: Path) -> None:
-    seen = set()
-    for place, verb in enumerate(VERBS):
-        folder = tmp_path / str(place)
-        folder.mkdir()
-        seen |= set(run(verb, folder, "--dry")["steps"])
+REPORTS: dict[str, dict[str, Any]] = {}
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What each verb of the matrix did when nothing stopped it."""
+    missing = {verb: tmp_path_factory.mktemp("dry") for verb in MATRIX if verb not in REPORTS}
+    return REPORTS | {verb: run(verb, folder, "--dry") for verb, folder in missing.items()}
+
+
+def test_the_verbs_together_take_every_kind_of_durable_step(reports: dict[str, dict[str, Any]]) -> None:
+    seen = {step for report in reports.values() for step in report["steps"]}
 
     expected = {*FILES, "commit", "checkpoint", "vacuum", "backup", "journal mode", *BARE}
-    assert seen == expected
+    assert seen - {"exchange"} == expected
+
+
+def test_every_public_verb_that_writes_is_in_the_matrix(reports: dict[str, dict[str, Any]]) -> None:
+    called = {verb for report in reports.values() for verb in report["calls"]}
+    writing = {name for name, verb in VERBS.items() if verb.writes} | WRITING_FILES
+
+    note("matrix", "verbs that write", verbs=sorted(called & writing), cases=len(reports))
+    assert writing - called == set(), "put them into tests/crash/verbs.py or families.py"
+    assert {verb for report in reports.values() for verb in report["unflagged"]} == set(), (
+        "they write and do not say so"
+    )
+
+
+def test_a_verb_is_one_commit_unless_it_says_otherwise(reports: dict[str, dict[str, Any]]) -> None:
+    several = {verb for report in reports.values() for verb, commits in report["calls"].items() if commits > 1}
+
+    assert several == SEVERAL.keys()
 
 
 @pytest.mark.parametrize(

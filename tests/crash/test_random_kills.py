@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.crash.load import WRITERS
+from tests.crash.results import note
+
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 
@@ -29,13 +32,20 @@ def run(folder: Path, *arguments: str, module: str = "tests.crash.load") -> dict
     return report
 
 
+KILLS = int(os.environ.get("KILLS", "60"))
+"""How many processes are killed under load: `KILLS=500 make crash`."""
+
+
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", [1])
 def test_kills_at_random_times_lose_no_acknowledged_write(seed: int, tmp_path: Path) -> None:
-    report = run(tmp_path, "25", str(seed))
+    rounds = -(-KILLS // (WRITERS + 1))
+    report = run(tmp_path, str(rounds), str(seed))
 
-    print({key: report[key] for key in ("rounds", "acknowledged", "batches", "records", "seconds")})
+    numbers = {key: round(report[key]) for key in ("rounds", "kills", "acknowledged", "batches", "records", "seconds")}
+    note("random kills", f"{WRITERS} writers and a reader", **numbers, wrong=len(report["wrong"]))
     assert (report["wrong"], report["errors"]) == ([], "")
-    assert report["rounds"] == 25 and report["acknowledged"] > 200
+    assert report["kills"] >= KILLS and report["acknowledged"] > 2 * rounds
 
 
 @pytest.mark.parametrize("mutation", ["two commits", "nameless"])
@@ -49,6 +59,7 @@ def test_the_random_load_notices_a_wrong_order(mutation: str, tmp_path: Path) ->
 def test_kills_of_compactions_and_backups_lose_nothing_and_double_nothing(seed: int, tmp_path: Path) -> None:
     report = run(tmp_path, "40", str(seed), module="tests.crash.upkeep")
 
-    print({key: report[key] for key in ("kills", "acknowledged", "records", "backups", "seconds")})
+    numbers = {key: round(report[key]) for key in ("kills", "acknowledged", "records", "backups", "seconds")}
+    note("random kills", "compactions and backups", **numbers, wrong=len(report["wrong"]))
     assert (report["wrong"], report["errors"]) == ([], "")
     assert report["kills"] == 40 and report["acknowledged"] > 30 and report["backups"] >= 1

@@ -50,9 +50,15 @@ class Verb:
     kinds: tuple[type[vs.Record], ...] = ()
     before: tuple[type[vs.Record], ...] = ()
     empty: bool = False
+    embedder: str | None = None
     spoil: Callable[[Path], None] | None = None
     again: Callable[[vs.Store], object] | None = None
     also: Callable[[vs.Store, Path], list[str]] | None = None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the rows can be compared: what opening itself writes tells when that was."""
+        return not self.empty and self.kinds == self.before
 
 
 def names(prefix: str, count: int, start: int = 0) -> list[str]:

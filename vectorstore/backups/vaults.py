@@ -146,34 +146,37 @@ class DiskVault:
         """Write, fsync and hash at once: hashing leaves the interpreter free, and the disk waits for nobody."""
         here = self.path / folder
         temporary = here / f".{uuid.uuid4().hex}{TEMPORARY}"
-        try:
-            with ThreadPoolExecutor(1, "vectorstore-digest") as pool:
-                found = pool.submit(_sha256, buffer)
-                handle = disk._create(temporary)
-                try:
-                    view = memoryview(buffer)
-                    for start in range(0, len(view), CHUNK):
-                        disk._write(handle, view[start : start + CHUNK])
-                    disk._sync(handle)
-                finally:
-                    os.close(handle)
-                if found.result() != digest:
-                    raise CorruptError("its bytes are not those that the catalog vouches for")
-            disk._rename(temporary, here / name)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        disk._sync_folder(here)
+        with disk.refused(here / name):
+            try:
+                with ThreadPoolExecutor(1, "vectorstore-digest") as pool:
+                    found = pool.submit(_sha256, buffer)
+                    handle = disk._create(temporary)
+                    try:
+                        view = memoryview(buffer)
+                        for start in range(0, len(view), CHUNK):
+                            disk._write(handle, view[start : start + CHUNK])
+                        disk._sync(handle)
+                    finally:
+                        os.close(handle)
+                    if found.result() != digest:
+                        raise CorruptError("its bytes are not those that the catalog vouches for")
+                disk._rename(temporary, here / name)
+            except BaseException:
+                disk.discard(temporary)
+                raise
+            disk._sync_folder(here)
 
     def chunks(self, folder: str, name: str) -> Iterator[bytes]:
         """The file, some megabytes at a time."""
         try:
-            handle = os.open(self.path / folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            handle = os.open(self.path / folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise CorruptError(f"{self.path / folder / name} cannot be read: {error.strerror}") from error
         try:
             while chunk := os.read(handle, CHUNK):
                 yield chunk
+        except OSError as error:
+            raise CorruptError(f"{self.path / folder / name} cannot be read: {error.strerror}") from error
         finally:
             os.close(handle)
 

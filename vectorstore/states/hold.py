@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vectorstore.errors import StateBusy
-from vectorstore.files import make_folder
+from vectorstore.files import make_folder, refused
 
 
 @contextlib.contextmanager
@@ -23,7 +23,8 @@ def held(path: Path | None, what: str) -> Iterator[None]:
         yield
         return
     make_folder(path.parent)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with refused(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,8 +33,9 @@ def held(path: Path | None, what: str) -> Iterator[None]:
             raise StateBusy(
                 f"{what} is held by process {holder}; wait for its end, or merge: lifecycle(state, concurrent='merge')"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # the lock holds without a name in it
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
 from vectorstore.contracts import Watch, switched_on
 from vectorstore.errors import CorruptError
-from vectorstore.files import make_folder, publish_file, replace_file
+from vectorstore.files import discard, make_folder, publish_file, replace_file
 from vectorstore.ids import new_id, utc_now
 from vectorstore.states.codec import Codec, dumps
 from vectorstore.states.envelope import Cipher, Compression, seal, unseal
@@ -94,7 +95,7 @@ class StateFile(PortableState):
         try:
             publish_file(temporary, self._previous)
         finally:
-            temporary.unlink(missing_ok=True)  # a rename between two names of one file does nothing
+            discard(temporary)  # a rename between two names of one file does nothing
 
     @property
     def _previous(self) -> Path:
@@ -106,9 +107,16 @@ class StateFile(PortableState):
 
     def _bytes(self, path: Path) -> bytes | None:
         try:
-            return path.read_bytes()
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO is not waited for
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise CorruptError(f"{path}: cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise CorruptError(f"{path}: is no file")
+        with open(handle, "rb") as file:
+            return file.read()
 
     def _read(self, at: str) -> Tree:
         data = self._bytes(self.path)
@@ -151,7 +159,7 @@ class StateFile(PortableState):
         try:
             publish_file(self.path, aside)
         except OSError as refused:
-            raise CorruptError(f"{error}; it could not be set aside ({refused.strerror}), and stays") from error
+            raise CorruptError(f"{error}; it could not be set aside ({refused}), and stays") from error
         return aside
 
     def hold(self) -> contextlib.AbstractContextManager[None]:

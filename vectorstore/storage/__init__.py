@@ -1,9 +1,10 @@
 """Storage: SQLite and nothing else. The one door to the catalog."""
 
 from vectorstore.storage import history, pastrows
-from vectorstore.storage.catalog import CATALOG, LOCK, Catalog
+from vectorstore.storage.catalog import CATALOG, Catalog
 from vectorstore.storage.connection import SQLITE_VERSION, Connection, IntegrityError, SqliteError
 from vectorstore.storage.declared import declared_kinds
+from vectorstore.storage.lock import LOCK
 from vectorstore.storage.migrations import FORMAT
 from vectorstore.storage.models import Members, ModelRow
 from vectorstore.storage.spaces import ArtifactRow, SegmentRow, SpaceRow

@@ -27,28 +27,29 @@ from vectorstore.errors import (
     StoreError,
     StoreGone,
 )
-from vectorstore.files import TEMPORARY, make_folder, publish_file
+from vectorstore.files import TEMPORARY, discard, make_folder, publish_file, refused
 from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
     Connection,
     OperationalError,
     Reading,
+    begin,
     connect,
     empty_wal,
     file_uri,
     give_back,
     header,
+    no_room,
     read_mode,
     translated,
 )
 from vectorstore.storage.history import refuse_foreign
-from vectorstore.storage.lock import WriteLock
+from vectorstore.storage.lock import LOCK, RESERVE, WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
-from vectorstore.storage.transaction import First, Transaction
+from vectorstore.storage.transaction import First, Transaction, run
 
 log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
-LOCK = "store.lock"
 
 
 class Catalog:
@@ -80,11 +81,12 @@ class Catalog:
             return
         path = root / CATALOG
         self._path = str(path)
-        self._lock = WriteLock(None if read_only else root / LOCK, timeout)
+        self._lock = WriteLock(None if read_only else root / LOCK, timeout, RESERVE)
         self._prepare_folder(root, path, create)
         self._uri = file_uri(path, read_mode(root, path) if read_only else "rw")
         try:
-            self._open(path)
+            with translated(root):
+                self._open(path)
         except BaseException:
             self.close()
             raise
@@ -107,7 +109,7 @@ class Catalog:
         if not root.parent.is_dir():
             raise StoreError(f"{root.parent} does not exist; make it first")
         make_folder(root)
-        with self._lock:  # another process may be creating the same store
+        with self._lock, refused(path):  # another process may be creating the same store
             if not path.is_file():
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
@@ -265,17 +267,17 @@ class Catalog:
                 self.guard()
             except BaseException:
                 self._rollback()
-                _run(transaction.undo)
+                run(transaction.undo)
                 raise
             try:
                 self._commit(self._writer_connection())
             except BaseException as error:
-                if self._rollback() or isinstance(error, StoreBusy):  # it was still open: it did not happen
-                    _run(transaction.undo)
+                if self._rollback() or not isinstance(error, OutcomeUnknown):  # it certainly did not happen
+                    run(transaction.undo)
                 raise
         finally:
             self._leave()
-        _run(transaction.after)
+        run(transaction.after)
         if self.on_commit is not None:
             self.on_commit(transaction)
 
@@ -289,7 +291,7 @@ class Catalog:
         except BaseException:
             transaction.connection.execute("ROLLBACK TO nested")
             transaction.connection.execute("RELEASE nested")
-            _run(transaction.undo[mark[0] :])
+            run(transaction.undo[mark[0] :])
             transaction.back_to(mark)
             raise
         transaction.connection.execute("RELEASE nested")
@@ -300,10 +302,15 @@ class Catalog:
             raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
         self._lock.acquire(0 if aside else None)
         try:
-            connection = self._writer_connection()
-            connection.turn.acquire()
             with translated(self.root):
-                connection.execute("BEGIN IMMEDIATE")
+                connection = self._writer_connection()
+                connection.turn.acquire()
+                if not begin(connection):
+                    connection.close()
+                    self._writer = None
+                    connection = self._writer_connection()
+                    connection.turn.acquire()
+                    connection.execute("BEGIN IMMEDIATE")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version != FORMAT:
                     raise NewerFormat(f"the store was migrated to format {version} meanwhile; upgrade vectorstore")
@@ -340,9 +347,13 @@ class Catalog:
         """The commit point; a durable effect, so a crash test stops here too."""
         try:
             connection.execute("COMMIT")
+            if self._current is not None:
+                self._lock.note(self._current.seq)
         except OperationalError as error:
             self._rollback()
-            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_FULL")):
+            if (name := getattr(error, "sqlite_errorname", "")).startswith("SQLITE_FULL"):
+                raise no_room(self.root, error) from error
+            if name.startswith("SQLITE_BUSY"):
                 raise StoreBusy(f"{self.root}: the commit was refused ({error}); nothing was written") from error
             raise OutcomeUnknown(
                 f"{self.root}: the commit failed ({error}); it may be there after a restart or not: look, then retry"
@@ -363,10 +374,7 @@ class Catalog:
         return found[0][0] if found else None
 
     def backup(self, target: Path) -> None:
-        """A consistent copy by SQLite's own backup; never by copying files, which would drop its locks.
-
-        It has its name only when it is whole: a crash leaves a temporary file, which is swept.
-        """
+        """A consistent copy by SQLite's own backup (copying files would drop its locks), named when it is whole."""
         temporary = target.with_name(f".{target.name}{TEMPORARY}")
         try:
             copy = connect(file_uri(temporary, "rwc"), timeout=self._timeout)
@@ -376,13 +384,13 @@ class Catalog:
                 copy.close()
             publish_file(temporary, target)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
             raise
 
     def checkpoint(self) -> None:
         """Move the WAL into the main file and empty it, as far as readers allow."""
         if self.root is not None and not self.read_only:
-            with self._lock, self._writer_connection().turn:
+            with self._lock, self._writer_connection().turn, translated(self.root):
                 empty_wal(self._writer_connection(), self._timeout)
 
     def vacuum(self) -> None:
@@ -391,7 +399,7 @@ class Catalog:
         A catalog that was made before format 4 is copied whole, once, under the write lock.
         """
         while True:
-            with self._lock, self._writer_connection().turn:
+            with self._lock, self._writer_connection().turn, translated(self.root):
                 if give_back(self._writer_connection()):
                     return
 
@@ -407,12 +415,3 @@ class Catalog:
         self._readers.clear()
         self._writer = None
         self._lock.close()
-
-
-def _run(actions: list[Callable[[], None]]) -> None:
-    """Tidy up after a decided transaction; a file that cannot be unlinked is litter, swept later, and no failure."""
-    for action in actions:
-        try:
-            action()
-        except (OSError, CorruptError) as error:
-            log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)

@@ -8,6 +8,7 @@ Nothing but SQLite may open the catalog's files while a connection is open, for 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreClosed, 
 from vectorstore.ids import fold
 
 
-class Connection(sqlite3.Connection):  # type: ignore[misc]  # sqlite-utils decides which module it is
+class Connection(sqlite3.Connection):
     """A connection and its `turn`: held by the thread that runs statements on it, and by whoever closes it.
 
     To close one while another thread is in the middle of a statement would end the process.
@@ -83,6 +84,9 @@ def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable
     except DatabaseError as error:
         connection.close()
         raise refusal(error, uri) from error
+    except UnicodeDecodeError as error:  # of the message that told what is wrong
+        connection.close()
+        raise CorruptError(f"{uri} is damaged: {error}; it was left as it is; restore a backup") from error
     return connection
 
 
@@ -100,6 +104,19 @@ def file_uri(path: Path, mode: str) -> str:
     """A SQLite URI; `mode` is rw, rwc or ro, or `immutable` for media that cannot be written."""
     parameter = "immutable=1" if mode == "immutable" else f"mode={mode}"
     return f"file:{quote(str(path))}?{parameter}"
+
+
+def begin(connection: Connection) -> bool:
+    """Begin to write; False when SQLite could open the file for reading only: there were no descriptors left, say."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute("UPDATE state SET one = one WHERE FALSE")  # BEGIN IMMEDIATE itself does not mind
+    except OperationalError as error:
+        connection.execute("ROLLBACK")
+        if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_READONLY"):
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -223,11 +240,19 @@ class Reading:
         if self._nested:
             return
         try:
-            with translated(self._root):
-                self._connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
+        except DatabaseError as late:
+            with contextlib.suppress(SqliteError):  # it may be closed
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            if error is None:
+                _translate(late, self._root)
+                raise
         finally:
             self._thread = 0
             self._connection.turn.release()
+        if isinstance(error, UnicodeDecodeError):
+            raise CorruptError(f"{self._root}: the catalog is damaged ({error}); restore a backup") from error
         if error is not None:
             _translate(error, self._root)
 
@@ -244,6 +269,17 @@ class Reading:
             self._connection.turn.release()
 
 
+def no_room(root: Path | None, error: Exception) -> StoreError:
+    """The error for a full disk; its errno says so."""
+    found = StoreError(f"{root}: the disk refused ({error}); nothing was written; make room and retry")
+    found.errno = errno.ENOSPC
+    return found
+
+
+_SCHEMA = ("no such column", "no such table", "no such index", "malformed database schema", "invalid fts5 file format")
+"""How SQLite tells of a schema that is not the one our statements were written for."""
+
+
 def _translate(error: BaseException, root: Path | None) -> None:
     if isinstance(error, UnicodeEncodeError):
         said = f"a text with a lone surrogate ({error.object[error.start]!r}) is in no store; leave it out"
@@ -258,9 +294,13 @@ def _translate(error: BaseException, root: Path | None) -> None:
     if isinstance(error, OperationalError):
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
+        if str(error).startswith(_SCHEMA) or str(error).endswith(" already exists"):
+            raise CorruptError(f"{root}: the catalog's schema is damaged ({error}); restore a backup") from error
         if "Could not decode" in str(error):  # sqlite3's own, without a code
             raise CorruptError(f"{root}: a text is damaged ({error}); run: vectorstore check --repair") from error
-        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        if name.startswith("SQLITE_FULL"):
+            raise no_room(root, error) from error
+        if name.startswith(("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
             raise StoreError(f"{root}: the disk refused ({error}); nothing was written") from error
     elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         raise CorruptError(f"{root}: the catalog is damaged ({error}); restore a backup") from error

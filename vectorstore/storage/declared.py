@@ -7,9 +7,10 @@ Layout of every kind's table: `row` (the integer key), the fields, a folded comp
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from vectorstore.errors import CorruptError, SchemaChangedError
@@ -216,3 +217,16 @@ def declared_kinds(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Table name to the columns of every kind that the store holds, as recorded."""
     found = connection.execute("SELECT name, declaration FROM kinds ORDER BY name").fetchall()
     return {name: kept_json(said, f"the declaration of {name!r} in the catalog") for name, said in found}
+
+
+def damaged_kinds(connection: Connection) -> Iterator[tuple[str, str]]:
+    """(kind, what is wrong) of recorded declarations that cannot be what was written."""
+    known = {each.name for each in dataclasses.fields(Column)}
+    for name, signature, text in connection.execute("SELECT name, signature, declaration FROM kinds ORDER BY name"):
+        try:
+            types, columns = json.loads(signature), json.loads(text)
+            said = {column["name"]: column["type"] + ("?" if column["nullable"] else "") for column in columns}
+            if said != types or any(column.keys() - known for column in columns):
+                yield name, "its columns do not agree with their types"
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            yield name, f"cannot be read: {error!r}"

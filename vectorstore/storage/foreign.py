@@ -75,7 +75,7 @@ def foreign(path: Path) -> Iterator[Foreign]:
             raise ValidationError(f"{beside} holds what {path.name} lacks yet; open and close it with its own program")
     connection = None
     try:
-        connection = sqlite3.connect(file_uri(path, "immutable"), uri=True, isolation_level=None)
+        connection = sqlite3.connect(file_uri(path, "immutable"), uri=True, isolation_level=None, factory=Connection)
         for pragma in ("query_only=ON", "trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0"):
             connection.execute(f"PRAGMA {pragma}")
         yield Foreign(path, connection)

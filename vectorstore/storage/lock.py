@@ -3,25 +3,49 @@
 SQLite's own lock starves waiters and, before 3.51.3, a checkpoint racing a commit can corrupt a WAL. Holding `flock`
 over BEGIN IMMEDIATE ... COMMIT (its checkpoint included) makes writers fair and removes the race. `flock`, because
 `lockf` is lost when any descriptor of the file is closed. The kernel frees it when the holder dies.
+
+The lock's file is also the store's reserve: room on the disk that is given back when nothing else is left, so that a
+delete, which has to be written down too, works on a full disk. Its first bytes are the number of the last commit: a
+catalog at an earlier one has lost some.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import hashlib
 import os
 import threading
 import time
 from pathlib import Path
 
 from vectorstore.errors import StoreBusy
+from vectorstore.files import refused
+
+LOCK = "store.lock"
+RESERVE = 1 << 20
+"""Bytes: a delete of some hundred records."""
+_NOTE = 16
+"""Bytes of a number and its digest."""
+
+
+def _sealed(number: bytes) -> bytes:
+    return number + hashlib.blake2b(number, digest_size=8).digest()
 
 
 class WriteLock:
-    """A thread lock and, when there is a path, an flock behind it."""
+    """A thread lock and, when there is a path, an flock behind it.
 
-    def __init__(self, path: Path | None, timeout: float) -> None:
+    Args:
+        path: of the lock's file; None for what only this process can reach.
+        timeout: seconds to wait.
+        reserve: bytes that the file holds ready for a full disk.
+    """
+
+    def __init__(self, path: Path | None, timeout: float, reserve: int = 0) -> None:
         self._path = path
         self._timeout = timeout
+        self._reserve = reserve
         self._threads = threading.Lock()
         self._handle: int | None = None
 
@@ -42,27 +66,58 @@ class WriteLock:
             if not taken[0]:
                 raise StoreBusy(f"another thread held the write lock for {limit:g} s; retry, or raise timeout=")
             if self._path is not None:
-                self._acquire_file(deadline, limit)
+                self._acquire_file(self._path, deadline, limit)
         except BaseException:
             if taken and taken[0]:
                 self.release()
             raise
 
-    def _acquire_file(self, deadline: float, limit: float) -> None:
+    def _acquire_file(self, path: Path, deadline: float, limit: float) -> None:
         if self._handle is None:
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # type: ignore[arg-type]
+            with refused(path):
+                self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            wanting = os.fstat(self._handle).st_size < self._reserve
+        else:
+            wanting = False
         pause = 0.0002
         while True:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if wanting:
+                    self._keep_room(self._handle)
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise StoreBusy(
-                        f"another process held {self._path} for {limit:g} s; retry, or raise timeout="
-                    ) from None
+                    raise StoreBusy(f"another process held {path} for {limit:g} s; retry, or raise timeout=") from None
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.01)
+
+    def _keep_room(self, handle: int) -> None:
+        """Take the reserve, if the disk has it: nobody waits for it, and a store without one works as well."""
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle, 0, self._reserve)
+            else:
+                os.pwrite(handle, bytes(self._reserve - _NOTE), _NOTE)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, _NOTE)
+
+    def give_room(self) -> bool:
+        """Give the reserve back to the disk; whether there was any. The next process to write takes it again."""
+        try:
+            if self._handle is None or os.fstat(self._handle).st_size <= _NOTE:
+                return False
+            os.ftruncate(self._handle, _NOTE)
+        except OSError:
+            return False
+        return True
+
+    def note(self, number: int) -> None:
+        """Write down the number of a commit that is durable, while the lock is held; at most it is not written."""
+        if self._handle is not None:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._handle, _sealed(number.to_bytes(8, "big")), 0)
 
     def release(self) -> None:
         """Let the next writer in."""
@@ -85,3 +140,15 @@ class WriteLock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def noted(root: Path) -> int:
+    """The number of the last commit of a store, as far as it was written down; 0 when it was not."""
+    with contextlib.suppress(OSError):
+        handle = os.open(root / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.pread(handle, _NOTE, 0)
+            return int.from_bytes(found[:8], "big") if found == _sealed(found[:8]) else 0
+        finally:
+            os.close(handle)
+    return 0

@@ -19,7 +19,7 @@ from vectorstore.records import Column, Record, Row, Schema, Value, digest
 from vectorstore.records.schema import folded_column, folded_values
 from vectorstore.records.where import Node
 from vectorstore.storage.bulk import insert_columns
-from vectorstore.storage.connection import Connection
+from vectorstore.storage.connection import Connection, OperationalError
 from vectorstore.storage.declared import UNDELETED, DeclaredTable
 from vectorstore.storage.filters import compile_where, json_list, quote
 from vectorstore.storage.remembered import Remembered
@@ -154,7 +154,13 @@ class RecordTable(DeclaredTable[R]):
     def rebuild_text(self, connection: Connection) -> None:
         """Make the full-text index and the tables of listed fields anew from the rows."""
         if self._text_names:
-            connection.execute(f"INSERT INTO {self.fts}({self.fts}) VALUES ('rebuild')")
+            rebuild = f"INSERT INTO {self.fts}({self.fts}) VALUES ('rebuild')"
+            try:
+                connection.execute(rebuild)
+            except OperationalError:  # its own version number is damaged; without it the table cannot even be dropped
+                config = quote(f"{self.name}_fts_config")
+                connection.execute(f"REPLACE INTO {config}(k, v) VALUES ('version', 4)")
+                connection.execute(rebuild)
         for listed in self.lists:
             listed.rebuild(connection)
 

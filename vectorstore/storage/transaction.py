@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from vectorstore.errors import VectorstoreError
 from vectorstore.storage.connection import Connection
 
 First = Callable[[Connection], None]
 """What is done with a transaction's connection before its first write."""
+log = logging.getLogger("vectorstore")
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,12 @@ class Transaction:
         """The part that began there was rolled back, and what it prepared is undone."""
         undo, after, notes, done = mark
         del self.undo[undo:], self.after[after:], self.notes[notes:], self.done[done:]
+
+
+def run(actions: list[Callable[[], None]]) -> None:
+    """Tidy up after a decided transaction; a file that cannot be unlinked is litter, swept later, and no failure."""
+    for action in actions:
+        try:
+            action()
+        except (OSError, VectorstoreError) as error:
+            log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)

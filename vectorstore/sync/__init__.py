@@ -8,7 +8,7 @@ from vectorstore.sync.expiry import expire
 from vectorstore.sync.health import StoreHealth, health
 from vectorstore.sync.publish import snapshot, wants_index
 from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
-from vectorstore.sync.repair import RepairReport, has_litter, repair, sweep
+from vectorstore.sync.repair import RepairReport, repair, sweep, tidy
 from vectorstore.sync.reviving import bring_back
 from vectorstore.sync.telling import Progress, Telling, after, growing, part, span
 from vectorstore.sync.write import Origin, Staged, attach, ensure_space, flush, stage
@@ -38,7 +38,6 @@ __all__ = [
     "expire",
     "flush",
     "growing",
-    "has_litter",
     "health",
     "part",
     "past",
@@ -49,5 +48,6 @@ __all__ = [
     "span",
     "stage",
     "sweep",
+    "tidy",
     "wants_index",
 ]

@@ -12,12 +12,13 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vectorstore.errors import CorruptError, LibraryMissing, VectorstoreError
-from vectorstore.files import TEMPORARY, sha256
+from vectorstore.files import TEMPORARY, refused, sha256
 from vectorstore.html import table as as_table
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import Value, digest
@@ -25,12 +26,14 @@ from vectorstore.storage import Connection, RecordTable, SpaceRow, SqliteError, 
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import lost_decisions
+from vectorstore.storage.declared import damaged_kinds
+from vectorstore.storage.lock import noted
 from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import past, proving, trail
-from vectorstore.sync.core import INDEX, SnapshotMoved, Sync
+from vectorstore.sync.core import INDEX, SnapshotMoved, Sync, file_path
 from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.sync.telling import Progress, growing
 from vectorstore.vectors import Segment, from_bytes, open_segment, same_codes
@@ -45,8 +48,7 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history, remote
-            or files.
+        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history, remote, files.
         where: the table, row or file.
         what: what is wrong.
         mend: what to do about it.
@@ -114,7 +116,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
             if progress is not None:
                 progress(next(done, steps), steps)
 
-        findings += _catalog(connection)
+        findings += [*_catalog(connection), *lost_commits(sync)]
         step()
         for table in sync.tables.values():
             found, count = _rows(connection, table)
@@ -151,6 +153,9 @@ def _catalog(connection: Connection) -> Iterator[Finding]:
             yield Finding("catalog", "catalog.sqlite", str(line), mend)
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         yield Finding("catalog", f"{table} row {row}", f"points to a row of {parent} that is not there", mend)
+    with lenient(connection):
+        for name, what in damaged_kinds(connection):
+            yield Finding("schema", f"declaration of {name}", what, mend)
     for kind, name, _ in history.foreign_objects(connection):
         yield Finding("schema", f"{kind} {name}", "was not made by vectorstore", f"drop it, or {mend}")
 
@@ -350,6 +355,21 @@ def _text(sync: Sync) -> Iterator[Finding]:
             yield Finding("text", f"{table.name}_fts", f"does not match its records: {error}", _REPAIR, derived=True)
 
 
+def lost_commits(sync: Sync) -> Iterator[Finding]:
+    """Whether a commit that was acknowledged is not there any more: a WAL that rotted, a catalog that was put back."""
+    if sync.root is None:
+        return
+    highest = noted(sync.root)  # looked at first: others may write meanwhile
+    seq = sync.catalog.newest("SELECT seq FROM state")
+    if highest > seq:
+        yield Finding(
+            "catalog",
+            "catalog.sqlite",
+            f"is at commit {seq}, and commit {highest} was made: what came between is lost",
+            "restore a backup, or write it again; its WAL may have been damaged, or an older copy put in its place",
+        )
+
+
 def _files(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> tuple[list[str], list[Finding]]:
     litter: list[str] = []
     lost: list[Finding] = []
@@ -378,7 +398,10 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
     made = {space.name: space for space in spaces}
     needed = {(each.what, each.space, each.file) for each in pastrows.named_files(connection, past=True)}
     root = sync.catalog.root
-    here = [] if root is None else [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
+    here: list[Path] = []
+    if root is not None:
+        with refused(root):
+            here = [*(root / "embeddings").glob("*"), *(root / "indexes").glob("*")]
     for space_name in dict.fromkeys([*made, *sorted(path.name for path in here if path.is_dir())]):
         named: dict[str, set[str]] = {"embeddings": set(), "indexes": set()}
         if space_name in made:
@@ -395,8 +418,3 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
     yield from ((trail.FOLDER, "", name) for name in sync.folder(trail.FOLDER, "").names() if name not in rotated)
     if root is not None:  # backups that were cut short lie beside the catalog
         yield from (("", "", name) for name in sync.folder("", "").names() if TEMPORARY in name)
-
-
-def file_path(what: str, space: str, name: str) -> str:
-    """How messages name a file, from the store's folder on."""
-    return "/".join(part for part in (what, space, name) if part)

@@ -393,3 +393,8 @@ class SpaceState:
 def _pending(vids: Vids, vectors: Matrix) -> Segment:
     """The vectors that wait in the catalog, as a segment in memory."""
     return Segment(0, vectors, lengths(vectors), None, vids)
+
+
+def file_path(what: str, space: str, name: str) -> str:
+    """How messages name a file, from the store's folder on."""
+    return "/".join(part for part in (what, space, name) if part)

@@ -6,20 +6,21 @@ A lost segment is a lost source: its records' texts are embedded again, if there
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from vectorstore.errors import CorruptError, DerivedError
+from vectorstore.errors import CorruptError, DerivedError, StoreError
 from vectorstore.files import TEMPORARY
 from vectorstore.recipes import IndexRecipe
-from vectorstore.storage import SpaceRow, Transaction
+from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import feeding, mend, models, past, trail
-from vectorstore.sync.check import CheckReport, Finding, check, file_path, unnamed
-from vectorstore.sync.core import INDEX, Sync
+from vectorstore.sync.check import CheckReport, Finding, check, lost_commits, unnamed
+from vectorstore.sync.core import INDEX, Sync, file_path
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.publish import publish, retire_index, snapshot
 from vectorstore.sync.telling import Progress, growing, span
@@ -27,48 +28,63 @@ from vectorstore.sync.write import flush
 from vectorstore.vectors import open_segment
 from vectorstore.vectors.segments import NAME
 
+log = logging.getLogger("vectorstore")
 SWEEP_SECONDS = 600.0
 """Unnamed files younger than this may belong to a write in progress and are left alone."""
 
 
 def sweep(sync: Sync, older_than: float = SWEEP_SECONDS, *, keep_segments: bool = False) -> list[str]:
-    """Remove files that no row names, left by crashes, if they are old enough; returns what was removed.
-
-    A segment written at a later commit than the catalog's is evidence of lost commits and is kept.
-    """
+    """Remove files that no row names, if they are old enough; returns what was removed."""
     removed = []
     with sync.catalog.write() as transaction:  # nobody publishes a name while this holds the lock
-        spaces = rows.all_spaces(transaction.connection)
-        for what, space, name in unnamed(sync, transaction.connection, spaces):
-            match = NAME.fullmatch(name)
-            if what == "embeddings" and match and (keep_segments or int(match[1]) >= transaction.seq):
-                continue
+        committed = transaction.seq - 1
+        due = [*sweepable(sync, transaction.connection, committed, older_than, keep_segments=keep_segments)]
+        for what, space, name in due:
             if not what and name.startswith(past.VIEW):
-                view = sync.root / name if sync.root is not None else None
-                if view is not None and sync.folder("", "").age(name) >= older_than and past.remove_view(view):
+                if sync.root is not None and past.remove_view(sync.root / name):
                     removed.append(name)
                 continue
-            folder = sync.folder(what, space)
-            ours = TEMPORARY in name or match or what == "indexes" or None
-            if what == models.FOLDER:
-                ours = TEMPORARY in name or models.NAME.fullmatch(name)
-            if what == trail.FOLDER:
-                ours = TEMPORARY in name or trail.NAME.fullmatch(name)
-            if not ours:
-                continue
-            with contextlib.suppress(FileNotFoundError):  # a write in progress has just given it its name
-                if folder.age(name) >= older_than:
-                    folder.remove(name)
-                    removed.append(file_path(what, space, name))
+            with contextlib.suppress(FileNotFoundError):
+                sync.folder(what, space).remove(name)
+                removed.append(file_path(what, space, name))
         if removed:
             transaction.record("sweep", files=len(removed))
     return removed
 
 
-def has_litter(sync: Sync) -> bool:
-    """Whether any file is there that no row names; cheap enough for every open."""
-    with sync.catalog.read() as connection:
-        return next(unnamed(sync, connection, rows.all_spaces(connection)), None) is not None
+def sweepable(
+    sync: Sync, connection: Connection, committed: int, older_than: float, *, keep_segments: bool = False
+) -> Iterator[tuple[str, str, str]]:
+    """(folder, space, name) of files of ours that no row names and that are so old.
+
+    A segment that was written at a later commit than the last one is evidence of lost commits, and stays.
+    """
+    for what, space, name in unnamed(sync, connection, rows.all_spaces(connection)):
+        match = NAME.fullmatch(name)
+        if what == "embeddings" and match and (keep_segments or int(match[1]) > committed):
+            continue
+        ours = not what or TEMPORARY in name or match or what == "indexes" or None
+        if what == models.FOLDER:
+            ours = TEMPORARY in name or models.NAME.fullmatch(name)
+        if what == trail.FOLDER:
+            ours = TEMPORARY in name or trail.NAME.fullmatch(name)
+        if ours:
+            with contextlib.suppress(FileNotFoundError):  # a write in progress has just given it its name
+                if sync.folder(what, space).age(name) >= older_than:
+                    yield what, space, name
+
+
+def tidy(sync: Sync) -> None:
+    """Sweep, where there is anything to sweep; a failing disk keeps it for now, and is no reason not to open."""
+    try:
+        for finding in lost_commits(sync):
+            log.error("%s: %s; %s", sync.root, finding.what, finding.mend)
+        with sync.catalog.read() as connection:
+            due = next(sweepable(sync, connection, sync.catalog.seq(connection), SWEEP_SECONDS), None) is not None
+        if due:  # else nothing is written: a new commit would hide that others were lost
+            sweep(sync)
+    except StoreError as error:
+        log.warning("%s: files that nothing names stay for now: %s", sync.root, error)
 
 
 @dataclass(frozen=True)

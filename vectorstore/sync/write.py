@@ -8,6 +8,7 @@ and fsync leave the interpreter free, so the caller goes on with the records, an
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,7 +54,7 @@ class Staged:
         """(rows, file) of each segment, once they are durable; none for few vectors.
 
         Raises:
-            OSError, StoreError: the disk refused, or a sweep took them for litter; nothing is left of them.
+            StoreError: the disk refused, or a sweep took them for litter; nothing is left of them.
         """
         return [] if self.writing is None else self.writing.result()
 
@@ -95,7 +96,8 @@ def _publish(folder: Folder, generation: int, ids: Sequence[str], vectors: Matri
 
 def _remove(folder: Folder, files: Files) -> None:
     for _, info in files:
-        folder.remove(info.name)
+        with contextlib.suppress(OSError):  # what a failing disk keeps is swept later
+            folder.remove(info.name)
 
 
 def attach(

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from vectorstore.errors import ValidationError
-from vectorstore.files import TEMPORARY, publish_file
+from vectorstore.files import DiskFolder
 from vectorstore.records import Record
 from vectorstore.storage.workflows import ItemRow
 
@@ -108,6 +108,17 @@ def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
         raise ValidationError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
+def _in_pieces(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines joined to pieces of some 64 kB, each of which is one write."""
+    piece = bytearray()
+    for line in lines:
+        piece += line
+        if len(piece) >= 65_536:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
+
+
 def write_lines(
     path: str | os.PathLike[str], items: Iterator[ItemRow], spaces: Sequence[tuple[str, int]], deleted: str | None
 ) -> int:
@@ -125,20 +136,17 @@ def write_lines(
     final = Path(path)
     if final.exists():
         raise FileExistsError(f"{final} exists already; choose another name")
-    temporary = final.with_name(f".{final.name}{TEMPORARY}")
     count = 0
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for item in items:
-                if item.payload is None:
-                    continue
+
+    def lines() -> Iterator[bytes]:
+        nonlocal count
+        for item in items:
+            if item.payload is not None:
                 text = _with_vectors(item, spaces) if deleted is None else _tombstone(item.payload, deleted)
-                file.write(text + "\n")
                 count += 1
-        publish_file(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+                yield text.encode() + b"\n"
+
+    DiskFolder(final.parent).publish(final.name, _in_pieces(lines()))
     return count
 
 
