@@ -48,8 +48,8 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history, remote, files.
-        where: the table, row or file.
+        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history, files or
+            remote (an engine outside); `where` is the table, row, file or engine in it.
         what: what is wrong.
         mend: what to do about it.
         derived: `repair` can make it again from the sources; nothing was lost.
