@@ -6,7 +6,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate \
+.PHONY: help install demo test test-scale browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate \
   notebooks docs package clean
 
 PYTHON ?= python3
@@ -43,7 +43,16 @@ demo: install ## build a small knowledge store and search it
 	$(BIN)/vectorstore demo
 
 test: install browser ## run the quick tests
-	$(BIN)/python -m pytest -n 2 -m "not slow and not crash and not faults and not power and not fuzz and not soak" $(ARGS)
+	$(BIN)/python -m pytest -n 2 \
+	  -m "not slow and not crash and not faults and not power and not fuzz and not soak and not scale" $(ARGS)
+
+test-scale: install .milvus/.installed ## run the tests with a real Milvus server, which they start and kill
+	$(BIN)/python -m pytest -m scale $(ARGS)
+
+# The whole server is in this wheel (Linux, x86-64). It stays out of .venv: its requirements are old.
+.milvus/.installed:
+	$(BIN)/python -m pip --disable-pip-version-check --no-input install -q --no-deps --target .milvus milvus==2.3.5
+	@touch $@
 
 # The explorer page is tested in a real browser: one that is there, else the system's package, else Playwright's own.
 browser: install

@@ -21,6 +21,7 @@ from vectorstore import contracts, promises
 from vectorstore.keeping import Snapshots
 from vectorstore.promises.rules import TEXT
 from vectorstore.reason import REASONERS, Models
+from vectorstore.remotes import Remotes
 from vectorstore.states import States, StoreState
 from vectorstore.storage.catalog import Catalog
 from vectorstore.trail import Trail
@@ -28,16 +29,25 @@ from vectorstore.workflows import Workflows
 
 NAN = float("nan")
 STATES: tuple[type, ...] = (States, StoreState, vs.StateFile)
+PARTS = (vs.Collection, vs.Maps, Models, Snapshots, Trail, Remotes, Workflows)
 CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for top in (vs.Store, vs.Collection, vs.Maps, Models, Snapshots, Trail, Workflows, *STATES, *REASONERS.values())
+    for top in (vs.Store, *PARTS, *STATES, *REASONERS.values())
     for cls in top.__mro__
     if cls.__module__.startswith("vectorstore.")
 }
 
 BAD = refused.every()
 TAKES_NOTHING = {
-    *("Store.flush", "Store.health", "Store.warm", "Store.stats", "Versioned.lines", "Snapshots.list"),
+    *(
+        "Store.flush",
+        "Store.health",
+        "Store.warm",
+        "Store.stats",
+        "Versioned.lines",
+        "Snapshots.list",
+        "Remotes.status",
+    ),
     *("Workflows.next", "Workflows.health", "Memories.ladder"),
     *("Trail.stream", "Trail.anchor", "Trail.flush"),
     *("States.list", "State.statistics", "StoreState.checkpoints", "StoreState.reindex"),

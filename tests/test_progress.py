@@ -21,7 +21,7 @@ TELLING = {
     "Analogies.discover", "Analogies.relate", "Clusters.fit", "Clusters.refit", "Clusters.trials", "Collection.add",
     "Collection.audit_recall", "Collection.purge", "Collection.update", "Collection.upsert", "Contexts.load",
     "Contexts.save", "Exchange.export", "Exchange.import_", "Fields.discover", "Keeping.backup", "Maps.fit",
-    "SearchVerbs.duplicates", "Store.check", "Store.compact", "Store.publish", "Store.rebuild", "Store.repair",
+    "SearchVerbs.duplicates", "Proving.check", "Store.compact", "Store.publish", "Store.rebuild", "Proving.repair",
     "Trail.verify", "Workflows.process", "Workflows.process_all", "Workflows.rollback",
 }  # fmt: skip
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from vectorstore.errors import DimensionError as DimensionError
     from vectorstore.errors import DuplicateId as DuplicateId
     from vectorstore.errors import EmbedderError as EmbedderError
+    from vectorstore.errors import EngineDown as EngineDown
     from vectorstore.errors import IllegalMove as IllegalMove
     from vectorstore.errors import InstanceError as InstanceError
     from vectorstore.errors import LeaseHeld as LeaseHeld
@@ -156,6 +157,7 @@ if TYPE_CHECKING:
     from vectorstore.records.record import Unit as Unit
     from vectorstore.records.record import UtcTime as UtcTime
     from vectorstore.records.relations import Relation as Relation
+    from vectorstore.remotes import Remotes as Remotes
     from vectorstore.restoring import RestoreReport as RestoreReport
     from vectorstore.restoring import restore as restore
     from vectorstore.results import Hit as Hit
@@ -184,6 +186,7 @@ if TYPE_CHECKING:
     from vectorstore.storage.edges import Edge as Edge
     from vectorstore.store import Store as Store
     from vectorstore.store import open as open
+    from vectorstore.sync.remotes import RemoteStatus as RemoteStatus
     from vectorstore.sync.trail import TrailReport as TrailReport
     from vectorstore.trail import TrailEntry as TrailEntry
     from vectorstore.workflows import Workflow as Workflow
@@ -217,6 +220,7 @@ _WHERE: dict[str, str] = {
             "DimensionError",
             "DuplicateId",
             "EmbedderError",
+            "EngineDown",
             "LibraryMissing",
             "ModelRefused",
             "NewerFormat",
@@ -261,6 +265,8 @@ _WHERE: dict[str, str] = {
     "IndexRecipe": "recipes",
     "Snapshot": "keeping",
     **dict.fromkeys(("MaintainReport", "Policy"), "policy"),
+    "Remotes": "remotes",
+    "RemoteStatus": "sync.remotes",
     **dict.fromkeys(("Analogy", "Evidence"), "records.analogies"),
     **dict.fromkeys(("KnowledgeStore", "Readable", "Records", "Searchable", "Writable"), "protocols"),
     "Related": "reason.concepts",

@@ -38,6 +38,7 @@
     └── DerivedError (RuntimeError)       an index cannot be used; answers stay exact
         ├── LibraryMissing                a library that only this needs, FAISS or one of an extra, is not there
         ├── ModelRefused                  a model file is not what was written, or not for this library; refit
+        ├── EngineDown                    an index outside does not answer, and too much is here to scan it all
         ├── RecallTooLow                  a rebuild was refused: it would answer worse than its recipe allows
         └── Superseded                    somebody published a newer index, or compacted, meanwhile
 
@@ -239,6 +240,10 @@ class LibraryMissing(DerivedError):
 
 class ModelRefused(DerivedError):
     """A model file was not loaded, because it is not what was written or not by this library; refit makes it anew."""
+
+
+class EngineDown(DerivedError):
+    """An index outside the store does not answer. Small spaces are then searched exactly, big ones raise this."""
 
 
 class RecallTooLow(DerivedError):

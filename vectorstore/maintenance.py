@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import logging
 import os
 import threading
@@ -22,6 +23,7 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.models import CURRENT, RETIRED, models_of
 from vectorstore.storage.workflows import STATUSES, counts_of
 from vectorstore.sync import Progress, Sync, flush, growing, part, refresh, snapshot, wants_index
+from vectorstore.sync.remotes import statuses
 
 FLUSH_ROWS = 4096
 CLOSE_ROWS = 512
@@ -162,6 +164,7 @@ def statistics(sync: Sync) -> dict[str, Any]:
                 "pending": 0,
                 "segments": 0,
                 "segment_bytes": 0,
+                "remotes": [],
                 "index": None,
             }
             if name in spaces:
@@ -212,6 +215,7 @@ def _space(sync: Sync, connection: Connection, space: SpaceRow) -> dict[str, Any
         "segments": len(segments),
         "segment_bytes": sum(segment.size for segment in segments),
         "pending": rows.pending_count(connection, space.id),
+        "remotes": [dataclasses.asdict(each) for each in statuses(sync) if each.space == space.name],
         "index": None
         if artifact is None
         else {

@@ -26,31 +26,28 @@ from vectorstore.maintenance import Maintainer, as_html, statistics
 from vectorstore.metrics import Operation
 from vectorstore.opening import declare, metrics_of
 from vectorstore.promises import OPENING, UNCOUNTED, VERBS
+from vectorstore.proving import Proving
 from vectorstore.reason import REASONERS, Maps, Models, Shelves, collection_of
 from vectorstore.recipes import DEFAULT, Auto, IndexRecipe, as_recipe
 from vectorstore.records import BUILTIN, Context, Record
 from vectorstore.records.record import check_tokenizer
+from vectorstore.remotes import Remotes, engines_of, served_by
 from vectorstore.search.across import SearchAcross
 from vectorstore.states import StateFile, States, StoreState
-from vectorstore.storage import Catalog, SpaceRow, Transaction
+from vectorstore.storage import Catalog, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import (
-    CheckReport,
     CompactReport,
     Progress,
     RebuildReport,
-    RepairReport,
     StoreHealth,
     Sync,
-    check,
     compact,
     flush,
     health,
     part,
     rebuild,
-    repair,
     snapshot,
-    sweep,
     tidy,
 )
 from vectorstore.telemetry import Telemetry
@@ -65,7 +62,7 @@ Hook = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger("vectorstore")
 
 
-class Store(Shelves, SearchAcross, Exchange, Keeping):
+class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
     """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
 
     def __init__(
@@ -86,12 +83,13 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         trail: bool = True,
         contracts: bool | None = None,
         telemetry: bool | None = None,
+        index: str | Mapping[str, str | None] | None = None,
     ) -> None:
         demand(OPENING, locals())
         root = None if os.fspath(path) == ":memory:" else as_path(path)
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
         asked = None if tokenizer is None else check_tokenizer(tokenizer, "open")
-        who, given = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder)
+        who, given, served = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder), served_by(index)
         self.path = root
         self.read_only = read_only
         self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
@@ -108,6 +106,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
             self.maps = Maps(self._sync, self.collection)
             self._maintainer = Maintainer(self._sync, auto_publish=auto_publish and not read_only, upkeep=self.maintain)
             declare(self._sync, wanted, asked)
+            self._sync.engines = engines_of(self._sync, served)
             self._embedding = Embedding(self._sync, given)
             metrics = metrics_of(self._sync, metric)
             self._collections: dict[str, Collection[Any]] = {
@@ -115,11 +114,13 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
                 for name, table in self._sync.tables.items()
             }
             self.workflows = Workflows(self._sync, self.collection, self.trail)
+            self.remotes = Remotes(self._sync, feed=auto_publish)
             self._catalog.on_commit = self._committed
             if not read_only:
                 tidy(self._sync)
             if verify and (report := self.check()).findings:
                 raise StoreError(f"{path}: {report.findings[0]} (and {len(report.findings) - 1} more findings)")
+            self.remotes._start()
         except BaseException:
             self._catalog.close()
             raise
@@ -184,6 +185,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
                 log.exception("a hook on %r failed; the commit stands", event)
 
     def _committed(self, transaction: Transaction) -> None:
+        self.remotes._wake_up()
         for event, details in transaction.notes:
             self._call(event, {"seq": transaction.seq, **details})
             if event == "commit" and (changed := details.get("vectors") or details.get("records")):
@@ -238,30 +240,6 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         self._catalog.vacuum()
         self._catalog.checkpoint()
         return [report for report in reports if report is not None]
-
-    def check(self, progress: Progress | None = None) -> CheckReport:
-        """Prove that rows, files, indexes and full text agree; `findings` is empty when all is well."""
-        return check(self._sync, progress)
-
-    def repair(self, *, dry_run: bool = True, progress: Progress | None = None) -> RepairReport:
-        """Make derived things again and sweep litter; records of lost segments are embedded again where text allows.
-
-        `progress` is told (percent, 100): looking, mending, looking again.
-        """
-        reembed = None if self._embedding.brings_vectors else self._reembed
-        return repair(self._sync, dry_run=dry_run, reembed=reembed, progress=progress)
-
-    def _reembed(self, space: SpaceRow, ids: list[str]) -> int:
-        collection = self.collection(space.kind)
-        records = collection.get_many(ids)
-        texts = [collection._table.schema.text(record) for record in records]
-        vectors = self._embedding.query(space, texts)
-        collection.upsert(records, vectors=vectors, source="repair")
-        return len(records)
-
-    def sweep(self, older_than: float = 0.0) -> list[str]:
-        """Remove files that no row names; with 0 seconds no other process may be writing."""
-        return sweep(self._sync, older_than)
 
     # -- looking at it ---------------------------------------------------------------------------------------------
 
@@ -318,6 +296,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping):
         self.workflows.close()
         if not self._maintainer.stop():
             return
+        self.remotes._stop()
         try:
             if not self.read_only and not self._catalog.in_transaction and not self._catalog.inherited:
                 self._maintainer.flush_on_close()
@@ -362,6 +341,7 @@ def open(
     trail: bool = True,
     contracts: bool | None = None,
     telemetry: bool | None = None,
+    index: str | Mapping[str, str | None] | None = None,
 ) -> Store:
     """Open the store at a path, made if absent; ":memory:" is a scratch one that leaves no file.
 
@@ -384,12 +364,14 @@ def open(
         contracts: check what verbs demand and promise; None for VECTORSTORE_CONTRACTS in the environment, else yes.
         telemetry: a span and a duration of each call to OpenTelemetry; None for VECTORSTORE_TELEMETRY in the
             environment, else yes in a process that has its SDK loaded.
+        index: an engine outside that answers searches: "milvus://host:19530", or a mapping from kinds to these. A kind
+            that is not named is served when it has 10,000 vectors. None: FAISS, here. See docs/scale.md.
 
     Raises:
         NotAStore, NewerFormat, CorruptError, StoreError: the path was left untouched.
         SpaceMismatch: another embedder or metric than the store's.
         SchemaChangedError: a kind's class no longer fits its records.
-        LibraryMissing: telemetry is wanted, and OpenTelemetry is not there.
+        LibraryMissing: telemetry is wanted, and OpenTelemetry is not there; or an engine's client is not.
 
     Cost: a few milliseconds, whatever the size.
     """
@@ -409,11 +391,25 @@ def open(
         trail=trail,
         contracts=contracts,
         telemetry=telemetry,
+        index=index,
     )
 
 
 keep(
-    (Store, Collection, Maps, Models, Snapshots, Trail, Workflows, States, StoreState, StateFile, *REASONERS.values()),
+    (
+        Store,
+        Collection,
+        Remotes,
+        Maps,
+        Models,
+        Snapshots,
+        Trail,
+        Workflows,
+        States,
+        StoreState,
+        StateFile,
+        *REASONERS.values(),
+    ),
     VERBS,
     UNCOUNTED,
 )

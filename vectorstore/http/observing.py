@@ -66,10 +66,18 @@ class StoreCollector(Collector):
             failures.add_metric([name], figures.failures)
             seconds.add_metric([name], figures.seconds)
         records = GaugeMetricFamily("vectorstore_records", "Live records.", labels=["kind"])
+        names = ["space", "address", "collection"]
+        waiting = GaugeMetricFamily("vectorstore_engine_waiting", "Vectors not yet sent to an engine.", labels=names)
+        lag = GaugeMetricFamily(
+            "vectorstore_engine_lag_seconds", "How long the first of them has waited.", labels=names
+        )
+        for each in self._store.remotes.status():
+            waiting.add_metric([each.space, each.address, each.collection], each.waiting)
+            lag.add_metric([each.space, each.address, each.collection], each.lag)
         stats = self._store.stats()
         for name, kind in stats["kinds"].items():
             records.add_metric([name], kind["records"])
-        yield from (calls, failures, seconds, records)
+        yield from (calls, failures, seconds, records, waiting, lag)
         size = GaugeMetricFamily("vectorstore_bytes", "Bytes on disk.")
         size.add_metric([], stats["bytes"])
         yield size

@@ -22,6 +22,7 @@ from vectorstore.errors import (
     ContractViolation,
     DerivedError,
     EmbedderError,
+    EngineDown,
     LibraryMissing,
     NotFound,
     ReadOnlyStore,
@@ -44,6 +45,7 @@ STATUSES: tuple[tuple[type[VectorstoreError], int], ...] = (
     (StoreError, 503),
     (EmbedderError, 503),
     (LibraryMissing, 503),
+    (EngineDown, 503),
     (DerivedError, 409),
 )
 """Error class -> status; the first class that fits counts. A declared contract that was broken is a 400."""

@@ -53,6 +53,9 @@ OPENING: dict[str, Rule] = {
     "timeout": _SECONDS,
     "contracts": or_none(FLAG),
     "telemetry": or_none(FLAG),
+    "index": or_none(
+        Rule("an address, or a mapping from kinds to addresses", lambda value: isinstance(value, str | Mapping))
+    ),
 }
 """What opening demands, whether contracts are checked afterwards or not."""
 
@@ -63,12 +66,17 @@ VERBS: dict[str, Verb] = {
     "Store.publish": Verb({"kind": or_none(TEXT), "progress": PROGRESS}, writes=True),
     "Store.rebuild": Verb({"kind": TEXT, "recipe": or_none(RECIPE), "progress": PROGRESS}, writes=True),
     "Store.compact": Verb({"kind": or_none(TEXT), "progress": PROGRESS}, writes=True),
-    "Store.check": Verb({"progress": PROGRESS}),
-    "Store.repair": Verb({"dry_run": FLAG, "progress": PROGRESS}, writes=True),
-    "Store.sweep": Verb({"older_than": _SECONDS}, writes=True),
+    "Proving.check": Verb({"progress": PROGRESS}),
+    "Proving.repair": Verb({"dry_run": FLAG, "progress": PROGRESS}, writes=True),
+    "Proving.sweep": Verb({"older_than": _SECONDS}, writes=True),
     "Store.stats": Verb(),
     "Store.health": Verb(),
     "Store.warm": Verb(),
+    "Remotes.status": Verb(),
+    "Remotes.sync": Verb({"timeout": _SECONDS}, writes=True),
+    "Remotes.settle": Verb({"kind": TEXT, "timeout": _SECONDS}, writes=True),
+    "Remotes.renew": Verb({"kind": TEXT}, writes=True),
+    "Remotes.drop": Verb({"kind": TEXT}, writes=True),
     "Store.context_info": Verb({"name": TEXT}),
     "Models.put": Verb(
         {"name": TEXT, "kind": or_none(TEXT), "space": SPACE, "library": or_none(TEXT), "metadata": FILTER},

@@ -24,6 +24,7 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.audits import Audit, audits_of, record_audit
 from vectorstore.sync import Progress, SnapshotMoved, Sync
 from vectorstore.vectors import Live, Matrix
+from vectorstore.vectors.fed import answered_by
 from vectorstore.vectors.measure import held_out
 
 log = logging.getLogger("vectorstore")
@@ -72,7 +73,7 @@ def audit(
     indexed = 0 if live.index is None else live.index.rows - live.dead_indexed
     newer = 0.0 if live.index is None else (live.live_rows - indexed) / live.live_rows
     result = Audit(
-        index="exact" if live.index is None else live.index.recipe.name,
+        index=answered_by(live),
         k=request.k,
         asked=request.recall,
         promised=promised,
@@ -113,7 +114,7 @@ def _queries(live: Live, count: int) -> Matrix:
     The seed is the clock's.
     """
     segments = [segment for segment in live.segments if segment.rows]
-    far = live.index is not None and live.index.recipe.inverted
+    far = live.fed is not None or (live.index is not None and live.index.recipe.inverted)
     each = math.ceil(count / (3 if far else 2))
     return np.concatenate(held_out(segments, live.metric, each, seed=time.time_ns() % 2**32, far=far))[:count]
 
@@ -121,6 +122,9 @@ def _queries(live: Live, count: int) -> Matrix:
 def _warning(space: str, live: Live, asked: float, delivered: float, error: float, newer: float) -> str | None:
     """Short by more than chance explains (two standard errors), or most of the work done outside of the index."""
     cure = f"run store.publish({space!r}), or: vectorstore rebuild"
+    if live.fed is not None:
+        kind = space.partition(".")[0]
+        cure = f"run store.remotes.settle({kind!r}), then store.remotes.renew({kind!r})"
     if delivered + 2 * error < asked:
         return (
             f"{space}: recall {delivered:.4f} was delivered where {asked:g} was asked for; the data has changed since "

@@ -29,7 +29,7 @@ from vectorstore.search.text import Syntax, TextQuery, check_syntax, matches, te
 from vectorstore.storage import Connection, RecordTable
 from vectorstore.storage.lookups import records_of
 from vectorstore.sync import SnapshotMoved, Sync
-from vectorstore.vectors import Allowed, Found, Live, Matrix
+from vectorstore.vectors import Allowed, Asked, Found, Live, Matrix
 
 R = TypeVar("R", bound=Record)
 Mode = Literal["vector", "text", "hybrid"]
@@ -175,10 +175,10 @@ class Searcher(Generic[R]):
 
     # -- the short way ---------------------------------------------------------------------------------------------
 
-    def _allowed(self, connection: Connection, live: Live | None, node: Node | None) -> Allowed | None:
+    def _allowed(self, connection: Connection, live: Live | None, node: Node | None) -> Allowed | Asked | None:
         if node is None or live is None:
             return None
-        return self._sync.state(self._name).allowed(connection, live, self._table, node)
+        return self._sync.state(self._name).asked(connection, live, self._table, node)
 
     def _one(
         self,
@@ -187,13 +187,14 @@ class Searcher(Generic[R]):
         query: Any,
         vector: Matrix,
         k: int,
-        allowed: Allowed | None,
+        allowed: Allowed | Asked | None,
         request: Request,
     ) -> Found:
         if live is None:
             plan = Plan("empty", "no vectors yet", 0)
             return Found(np.empty(0, np.int64), np.empty(0), True, 1.0, plan)
         if request.center is not None:
+            allowed = allowed.resolved() if isinstance(allowed, Asked) else allowed
             return search_centred(
                 self._sync, connection, self._table, self._name, live, query, vector, k, allowed, request.center
             )

@@ -178,11 +178,11 @@ class Catalog:
             self._writer = connect(self._uri, timeout=self._timeout, now=self.now)
         return self._writer
 
-    def _reader_connection(self) -> Connection:
-        connection: Connection | None = getattr(self._local, "connection", None)
+    def _reader_connection(self, which: str = "connection") -> Connection:
+        connection: Connection | None = getattr(self._local, which, None)
         if connection is None:
             connection = connect(self._uri, timeout=self._timeout, query_only=True, now=self.now)
-            self._local.connection = connection
+            setattr(self._local, which, connection)
             with self._registry:
                 self._readers.append(connection)
         return connection
@@ -370,11 +370,10 @@ class Catalog:
     def newest(self, sql: str, values: tuple[object, ...] = ()) -> Any:
         """The first value of a query at the newest commit, whatever this thread's snapshot is; None without a row."""
         if self.in_transaction:
-            found = self._writer_connection().execute(sql, values).fetchone()
-        else:
-            with contextlib.closing(connect(self._uri, timeout=self._timeout)) as connection:
-                found = connection.execute(sql, values).fetchone()
-        return None if found is None else found[0]
+            found = self._writer_connection().execute(sql, values).fetchall()
+        else:  # on a connection of its own, all rows at once, so that it keeps no snapshot
+            found = self._reader_connection("second").execute(sql, values).fetchall()
+        return found[0][0] if found else None
 
     def backup(self, target: Path) -> None:
         """A consistent copy by SQLite's own backup (copying files would drop its locks), named when it is whole."""

@@ -20,6 +20,8 @@ from vectorstore.errors import CorruptError
 from vectorstore.records import Record
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.filters import quote
+from vectorstore.storage.remotes import expected_triggers as triggers_of_engines
+from vectorstore.storage.remotes import forget_remotes
 from vectorstore.storage.settings import put_setting, setting
 from vectorstore.storage.tables import RecordTable
 
@@ -155,7 +157,7 @@ def foreign_objects(connection: Connection) -> list[tuple[str, str, str]]:
     found = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchall()
     if not found:
         return []
-    ours = expected_triggers(connection)
+    ours = {**expected_triggers(connection), **triggers_of_engines(connection)}
     return [(kind, name, sql) for kind, name, sql in found if ours.get(name) != sql]
 
 
@@ -325,6 +327,7 @@ def roll_back(connection: Connection, seq: int, tables: Iterable[RecordTable[Any
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN IMMEDIATE")
     pause(connection)
+    forget_remotes(connection)
     for name in _pasts(connection):
         table = _table(connection, name)
         changed = f"SELECT {table.keys} FROM {table.past} WHERE _seq > {int(seq)}"

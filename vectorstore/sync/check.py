@@ -31,8 +31,8 @@ from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
-from vectorstore.sync import past, trail
-from vectorstore.sync.core import INDEX, SnapshotMoved, Sync
+from vectorstore.sync import past, proving, trail
+from vectorstore.sync.core import INDEX, SnapshotMoved, Sync, file_path
 from vectorstore.sync.lost import lost_commits
 from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.sync.telling import Progress, growing
@@ -48,8 +48,8 @@ class Finding:
     """Something that does not agree.
 
     Attributes:
-        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history or files.
-        where: the table, row or file.
+        layer: catalog, schema, rows, segments, vectors, index, models, workflows, trail, state, text, history, files or
+            remote (an engine outside); `where` is the table, row, file or engine in it.
         what: what is wrong.
         mend: what to do about it.
         derived: `repair` can make it again from the sources; nothing was lost.
@@ -141,6 +141,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
         findings += lost
     if not sync.catalog.read_only and not any(finding.layer == "schema" for finding in findings):  # they would run
         findings += _text(sync)
+    findings += [Finding("remote", *problem, derived=True) for problem in proving.problems(sync)]
     step()
     return CheckReport(tuple(findings), litter=tuple(litter), **totals)
 
@@ -402,8 +403,3 @@ def unnamed(sync: Sync, connection: Connection, spaces: list[SpaceRow]) -> Itera
     yield from ((trail.FOLDER, "", name) for name in sync.folder(trail.FOLDER, "").names() if name not in rotated)
     if root is not None:  # backups that were cut short lie beside the catalog
         yield from (("", "", name) for name in sync.folder("", "").names() if TEMPORARY in name)
-
-
-def file_path(what: str, space: str, name: str) -> str:
-    """How messages name a file, from the store's folder on."""
-    return "/".join(part for part in (what, space, name) if part)

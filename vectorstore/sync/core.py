@@ -29,7 +29,8 @@ from vectorstore.records.where import Node
 from vectorstore.storage import Catalog, Connection, RecordTable, SegmentRow, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.history import recording
-from vectorstore.vectors import Allowed, Curve, Live, Segment, Vids, from_bytes, open_segment, weigh
+from vectorstore.sync.remotes import Engines
+from vectorstore.vectors import Allowed, Asked, Curve, Live, Segment, Vids, from_bytes, open_segment, weigh
 from vectorstore.vectors.arrays import Matrix, lengths
 
 log = logging.getLogger("vectorstore")
@@ -62,6 +63,7 @@ class Sync:
         self.tables: dict[str, RecordTable[Any]] = {}
         self.guards: dict[str, Guard] = {}
         self.watch = Watch()
+        self.engines: Engines | None = None
         self._folders: dict[tuple[str, str], Folder] = {}
         self._states: dict[str, SpaceState] = {}
         self._lock = threading.Lock()
@@ -107,6 +109,8 @@ class Sync:
         with self._lock:
             self._states.clear()
             self._folders = {}
+        if self.engines is not None:
+            self.engines.close()
 
     def unnamed_since(self, what: str, file: str) -> bool:
         """Whether a file of an older snapshot has no name in the newest commit: it was replaced, and is not lost."""
@@ -200,6 +204,11 @@ class SpaceState:
         return Shown(live, since, until)
 
     def _advance(self, connection: Connection, base: Live | None, seq: int) -> Live | None:
+        live = self._grown(connection, base, seq)
+        engines = self.sync.engines
+        return live if live is None or engines is None else engines.attached(connection, self.name, live)
+
+    def _grown(self, connection: Connection, base: Live | None, seq: int) -> Live | None:
         space = rows.space_by_name(connection, self.name)
         if space is None:
             return None
@@ -325,6 +334,13 @@ class SpaceState:
                     self._filters.popitem(last=False)
         return found
 
+    def asked(self, connection: Connection, live: Live, table: RecordTable[Any], node: Node) -> Allowed | Asked:
+        """As `allowed`; for an engine outside that understands the filter, only its words."""
+        resolve = partial(self.allowed, connection, live, table, node)
+        if live.fed is None or self.sync.engines is None:
+            return resolve()
+        return self.sync.engines.asked(connection, self.name, table, node, resolve)
+
     def vids_of(self, connection: Connection, live: Live, numbers: Vids) -> Vids:
         """The newest vids of record rows, in no order; none for rows without a vector in the space."""
         vid_of_row = self._vid_of_row(connection, live, self.sync.catalog.in_transaction)
@@ -377,3 +393,8 @@ class SpaceState:
 def _pending(vids: Vids, vectors: Matrix) -> Segment:
     """The vectors that wait in the catalog, as a segment in memory."""
     return Segment(0, vectors, lengths(vectors), None, vids)
+
+
+def file_path(what: str, space: str, name: str) -> str:
+    """How messages name a file, from the store's folder on."""
+    return "/".join(part for part in (what, space, name) if part)

@@ -11,9 +11,13 @@ from vectorstore.errors import VectorstoreError
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import Sync
 from vectorstore.sync.publish import snapshot, wants_index
+from vectorstore.sync.remotes import statuses
 
 PLENTY = 64 << 20
 """Bytes that must be free on the disk for a store to count as writable."""
+
+LATE = 60.0
+"""Seconds that something may wait to be sent to an engine outside before that counts as unhealthy."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,8 @@ class StoreHealth:
     """How a store fares.
 
     Attributes:
-        checks: "readable", "writable" (not of a store opened read-only) and "indexes" -> None when well, else what is
-            wrong and how to mend it.
+        checks: "readable", "writable" (not of a store opened read-only), "indexes" and "engines" (of one opened with
+            index=) -> None when well, else what is wrong and how to mend it.
     """
 
     checks: dict[str, str | None]
@@ -42,6 +46,8 @@ def health(sync: Sync) -> StoreHealth:
     if not sync.catalog.read_only:
         checks["writable"] = _told(lambda: _writable(sync))
     checks["indexes"] = _told(lambda: _indexes(sync))
+    if sync.engines is not None:
+        checks["engines"] = _told(lambda: _engines(sync))
     return StoreHealth(checks)
 
 
@@ -86,3 +92,16 @@ def _indexes(sync: Sync) -> str | None:
             indexed = 0 if live.index is None else live.index.rows
             late.append(f"{name}: {live.rows - indexed} vectors are not in the index")
     return f"{'; '.join(late)}; `vectorstore reindex` makes it anew, answers stay exact meanwhile" if late else None
+
+
+def _engines(sync: Sync) -> str | None:
+    """What is told by the catalog, and by what this process asked: the engine itself is not asked."""
+    assert sync.engines is not None
+    late = [f"{each.address} {each.collection}: {each.problem}" for each in statuses(sync) if each.problem]
+    late += [
+        f"{each.space}: {each.waiting} vectors have waited for {each.lag:.0f} s to be sent to {each.address}"
+        for each in statuses(sync)
+        if each.lag > LATE
+    ]
+    late += sync.engines.silent()
+    return "; ".join(dict.fromkeys(late)) or None

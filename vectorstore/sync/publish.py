@@ -156,7 +156,7 @@ def snapshot(sync: Sync, space_name: str) -> Live | None:
 
 def wants_index(live: Live | None) -> bool:
     """Whether so much is scanned exactly that an index (or a newer one) pays, and one can be built."""
-    if live is None:
+    if live is None or live.fed is not None:
         return False
     indexed = live.index.rows if live.index is not None else 0
     return live.rows - indexed >= max(PUBLISH_ROWS, indexed // 4) and has_faiss()

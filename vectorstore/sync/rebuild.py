@@ -17,6 +17,7 @@ from vectorstore.sync.publish import Also, publish, snapshot
 from vectorstore.sync.telling import Progress
 from vectorstore.sync.write import flush
 from vectorstore.vectors import Live, library
+from vectorstore.vectors.fed import answered_by
 from vectorstore.vectors.measure import held_out
 
 MANY_SEGMENTS = 4
@@ -106,6 +107,6 @@ def quality(sync: Sync, space_name: str, live: Live, queries: int = 40) -> Quali
         seconds.append(time.perf_counter() - started)
         expected = live.search(query, k, exact=True)
         shares.append(len(np.intersect1d(found.vids, expected.vids)) / k)
-    recipe = live.index.recipe.name if live.index is not None else "exact"
+    recipe = answered_by(live)
     size = artifact.size if artifact is not None and live.index is not None else 0
     return Quality(recipe, float(np.mean(shares)), float(np.median(seconds)) * 1000, size)

@@ -18,9 +18,9 @@ from vectorstore.files import TEMPORARY
 from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
-from vectorstore.sync import mend, models, past, trail
-from vectorstore.sync.check import CheckReport, Finding, check, file_path, unnamed
-from vectorstore.sync.core import INDEX, Sync
+from vectorstore.sync import feeding, mend, models, past, trail
+from vectorstore.sync.check import CheckReport, Finding, check, unnamed
+from vectorstore.sync.core import INDEX, Sync, file_path
 from vectorstore.sync.expiry import expire
 from vectorstore.sync.lost import lost_commits
 from vectorstore.sync.publish import publish, retire_index, snapshot
@@ -163,6 +163,8 @@ def _plan(
     for finding in layers.get("history", []):
         if finding.derived:
             yield f"forget {finding.where}, which only the past needs", partial(past.forget_file, sync, finding.where)
+    if any(finding.derived for finding in layers.get("remote", [])):
+        yield "tell engines outside again what they have wrong", partial(feeding.mend, sync)
     if report.litter:
         # An unnamed segment may be the only copy of vectors that are missing somewhere else.
         keep = reembed is None and bool(layers.keys() & {"vectors", "segments"})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from vectorstore.vectors.arrays import Positions, lengths
+from vectorstore.vectors.arrays import Positions, Vids, lengths
 from vectorstore.vectors.exact import gather
 from vectorstore.vectors.index import Index, Restricted
 from vectorstore.vectors.segments import Segment
@@ -74,3 +74,22 @@ class Allowed:
         places = np.searchsorted(self.positions, positions)
         found: npt.NDArray[np.bool_] = self.positions[np.minimum(places, len(self.positions) - 1)] == positions
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A filter that an engine outside can be asked itself, so that its rows need not be looked for.
+
+    Attributes:
+        expression: in the engine's words.
+        holding: those of some vids that it holds for, by the catalog.
+        resolve: all its rows; see `resolved`.
+    """
+
+    expression: str
+    holding: Callable[[Vids], Vids]
+    resolve: Callable[[], Allowed]
+
+    def resolved(self) -> Allowed:
+        """What the filter lets through, looked for in the catalog, within the read that made this."""
+        return self.resolve()

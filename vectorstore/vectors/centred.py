@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from vectorstore.errors import ValidationError
 from vectorstore.results import Plan
+from vectorstore.vectors.allowed import Allowed
 from vectorstore.vectors.arrays import Matrix, Positions, Vids
 from vectorstore.vectors.exact import Scores, best, closeness, gather, spans
-from vectorstore.vectors.live import Allowed, Found, Live
+from vectorstore.vectors.live import Found, Live
 
 Means = npt.NDArray[np.float64]
 

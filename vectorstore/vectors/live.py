@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from vectorstore.results import Plan
 from vectorstore.vectors import allowed as allowance
-from vectorstore.vectors.allowed import Allowed
+from vectorstore.vectors.allowed import Allowed, Asked
 from vectorstore.vectors.arrays import Matrix, Positions, Vids, lengths
 from vectorstore.vectors.batches import rank_each
 from vectorstore.vectors.exact import (
@@ -36,6 +36,7 @@ from vectorstore.vectors.exact import (
     spans,
     vids_at,
 )
+from vectorstore.vectors.fed import Fed, search_fed
 from vectorstore.vectors.index import Index
 from vectorstore.vectors.measure import Curve, OperatingPoint
 from vectorstore.vectors.segments import Segment
@@ -84,6 +85,7 @@ class Live:
     layout: int = 0
     last_segment: int = 0
     last_pending: int = 0
+    fed: Fed | None = None
 
     @cached_property
     def offsets(self) -> Positions:
@@ -119,10 +121,8 @@ class Live:
 
     def positions_of(self, vids: Vids) -> Positions:
         """Positions of those vids that are here, retired ones included, ascending by vid."""
-        found = []
-        for segment, offset in zip(self.segments, self.offsets, strict=False):
-            _, rows = segment.find(vids)
-            found.append(rows + offset)
+        each = zip(self.segments, self.offsets, strict=False)
+        found = [segment.find(vids)[1] + offset for segment, offset in each]
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def vids_at(self, positions: Positions) -> Vids:
@@ -166,7 +166,7 @@ class Live:
         query: Matrix,
         k: int,
         *,
-        allowed: Allowed | None = None,
+        allowed: Allowed | Asked | None = None,
         recall: float = 0.99,
         exact: bool = False,
     ) -> Found:
@@ -179,6 +179,9 @@ class Live:
             recall: 0..1, the share of the true best to deliver; 1 is exact.
             exact: compare with every vector.
         """
+        if self.fed is not None:
+            return search_fed(self, self.fed, query.reshape(1, -1), k, allowed, recall, exact)[0]
+        assert not isinstance(allowed, Asked)  # made only for an engine outside
         matching = None if allowed is None else len(allowed.positions)
         total = self.live_rows if matching is None else matching
         if not total:
@@ -195,11 +198,14 @@ class Live:
         queries: Matrix,
         k: int,
         *,
-        allowed: Allowed | None = None,
+        allowed: Allowed | Asked | None = None,
         recall: float = 0.99,
         exact: bool = False,
     ) -> list[Found]:
         """The same answers as `search` for each row of (q, d) queries, with shared work and two threads."""
+        if self.fed is not None:
+            return search_fed(self, self.fed, queries, k, allowed, recall, exact)
+        assert not isinstance(allowed, Asked)
         matching = None if allowed is None else len(allowed.positions)
         point, reason = self._choose(k, recall, exact, matching)
         if not (self.live_rows if matching is None else matching) or len(queries) == 1:
@@ -289,10 +295,7 @@ class Live:
         if point is None:
             return None, f"no measured point of {self.index.recipe.name} reaches recall {recall:g} at k={k}"
         if point.candidates > MAX_SHARE * self.index.rows:
-            return (
-                None,
-                f"{point.candidates} candidates of {self.index.rows} rows would cost more than an exact scan",
-            )
+            return None, f"{point.candidates} candidates of {self.index.rows} rows would cost more than an exact scan"
         return point, ""
 
     def _fetch(self, point: OperatingPoint, allowed: Allowed | None) -> int:
@@ -367,9 +370,8 @@ class Live:
     ) -> list[Found]:
         answers = []
         rows = self.rows if allowed is None else len(allowed.positions)
-        plan = Plan(
-            "exact" if allowed is None else "filtered exact", reason, rows, 0, None if allowed is None else rows
-        )
+        name, matching = ("exact", None) if allowed is None else ("filtered exact", rows)
+        plan = Plan(name, reason, rows, 0, matching)
         segments: Sequence[Segment] = self.segments
         positions = None if allowed is None else allowed.positions
         if positions is not None:
@@ -393,9 +395,8 @@ class Live:
             closeness(prepared, self.segments[segment], self.metric, positions[low:high] - self.offsets[segment])
             for segment, low, high in spans(self.offsets, positions)
         ]
-        return self._finish(
-            query, prepared, k, np.concatenate(values) if values else np.empty(0, np.float32), positions
-        )
+        near = np.concatenate(values) if values else np.empty(0, np.float32)
+        return self._finish(query, prepared, k, near, positions)
 
     def _finish(
         self, query: Matrix, prepared: Matrix, k: int, values: Matrix, positions: Positions | None
@@ -413,6 +414,3 @@ class Live:
         vids = self.vids_at(chosen)
         order = best(scores, vids, k)
         return vids[order], scores[order]
-
-
-__all__ = ["Allowed", "Found", "Live"]

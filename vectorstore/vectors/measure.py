@@ -204,6 +204,7 @@ def measure(
     segments: Sequence[Segment],
     metric: str,
     progress: Callable[[int, int], None] | None = None,
+    exhaustive: Sequence[Point] = (),
 ) -> Curve:
     """The operating curve of an index over the rows of the segments.
 
@@ -211,6 +212,7 @@ def measure(
 
     Cost: an exact search of 384 queries, one index search of them for each kind of effort; a third of it again for
     filters. An inverted file answers 576; its recall under a filter is not measured: it depends on where the rows lie.
+    `exhaustive` are efforts of which that is not so, to be measured under a filter instead of the recipe's points.
     """
     depths = [depth for depth in DEPTHS if depth * 4 <= index.rows] or [min(DEPTHS[0], index.rows)]
     sets = held_out(segments, metric, far=index.recipe.inverted)
@@ -223,10 +225,12 @@ def measure(
     points = index.recipe.points
     filtered: dict[int, Points] = {}
     dim = segments[0].vectors.shape[1]
-    if index.rows * dim > allowed.EXACT_FILTER_NUMBERS and not index.recipe.inverted:
+    if index.rows * dim > allowed.EXACT_FILTER_NUMBERS and (exhaustive or not index.recipe.inverted):
         count = FILTER_QUERIES if index.codes is not None else GRAPH_QUERIES
         some = np.concatenate([queries[:count] for queries in sets])
-        filtered = _curve(points, depths, _filter_trials(index, segments, metric, some, max(depths)), index.limit)
+        filtered = _curve(
+            exhaustive or points, depths, _filter_trials(index, segments, metric, some, max(depths)), index.limit
+        )
     return Curve(_curve(points, depths, trials, index.limit, progress), len(sets) * QUERIES, filtered)
 
 

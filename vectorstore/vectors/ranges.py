@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from vectorstore.vectors.allowed import Allowed
 from vectorstore.vectors.arrays import Matrix, Positions, Vids, lengths
 from vectorstore.vectors.exact import Scores, best, closeness, final_scores, gather, prepare, slack, spans
-from vectorstore.vectors.live import Allowed, Live
+from vectorstore.vectors.live import Live
 
 LEFT_ROWS, RIGHT_ROWS = 1024, 4096
 """Pairs are looked for in products of so many rows with so many: 16 MB of float32."""

@@ -1,0 +1,141 @@
+"""A real Milvus server of one process on loopback, from the wheel `milvus==2.3.5`; killed, never asked to stop.
+
+The wheel is unpacked once into a folder (its parts are compressed); a server has a folder of data of its own.
+`python -m tests.scale.server DATA` starts one and prints its address, for looking around by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+WHEEL = Path(os.environ.get("KB_MILVUS_WHEEL", ROOT / ".milvus"))
+"""Where `make scale-server` has put the wheel: pip install --no-deps --target .milvus milvus==2.3.5."""
+
+OVER = {
+    # Growing segments are searched by an interim index that finds two fifths of what is there; without it, exactly.
+    "queryNode.segcore.interimIndex.enableIndex": "false",
+    "common.session.ttl": "10",  # after kill -9 the dead session's lease is waited out
+    "common.gracefulStopTimeout": "10",
+    "log.level": "warn",
+    **{
+        f"{part}.ip": "127.0.0.1"
+        for part in ("proxy", "rootCoord", "dataCoord", "queryCoord", "dataNode", "queryNode", "indexNode")
+    },
+}
+
+
+def available() -> bool:
+    """Whether the wheel is there."""
+    return (WHEEL / "milvus" / "data").is_dir()
+
+
+class Server:
+    """One server process; `start` after `kill` finds the same data."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ports: dict[str, int] = {}
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.ports['proxy_port']}"
+
+    @property
+    def address(self) -> str:
+        return f"milvus://127.0.0.1:{self.ports['proxy_port']}"
+
+    def start(self, wait: float = 120.0) -> None:
+        """Start it and wait until it says that it is well."""
+        milvus = _wheel()
+        shared = WHEEL / "unpacked"
+        if not (shared / "bin" / "milvus").is_file():
+            milvus._initialize_data_files(str(shared))
+        if not self.ports:
+            self._configure(milvus)
+        environment = {
+            **os.environ,
+            "LD_LIBRARY_PATH": str(shared / "bin"),
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": str(self.ports["metrics"]),
+            "MILVUS_RUN_DIR": str(self.data / "run"),
+        }
+        with open(self.data / "logs" / "out.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [str(shared / "bin" / "milvus"), "run", "standalone"],
+                cwd=self.data, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        until = time.monotonic() + wait
+        while not self._healthy():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"milvus ended at once; see {self.data}/logs/out.log")
+            if time.monotonic() > until:
+                self.kill()
+                raise TimeoutError(f"milvus did not come up in {wait:g} s; see {self.data}/logs/out.log")
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """kill -9 of this process, by its id."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def _configure(self, milvus: Any) -> None:
+        config = milvus.MilvusServerConfig(data_dir=str(self.data))
+        names = [key for key in config.configurable_items if key.endswith("_port")]
+        self.ports = dict(zip([*names, "metrics"], _free(len(names) + 1), strict=True))
+        config.update(**{name: self.ports[name] for name in names})
+        for key, value in OVER.items():
+            config.set(key, value)
+        config.resolve()
+
+    def _healthy(self) -> bool:
+        with contextlib.suppress(OSError):
+            url = f"http://127.0.0.1:{self.ports['metrics']}/healthz"
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(url, timeout=2) as answer:
+                return b"OK" in answer.read()
+        return False
+
+
+def _wheel() -> Any:
+    if str(WHEEL) not in sys.path:
+        sys.path.append(str(WHEEL))
+    return importlib.import_module("milvus")
+
+
+def _free(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    server = Server(folder)
+    began = time.monotonic()
+    server.start()
+    print(server.address, "pid", server.process and server.process.pid, f"{time.monotonic() - began:.1f} s", flush=True)
+    try:
+        server.process and server.process.wait()
+    finally:
+        server.kill()

@@ -1,0 +1,298 @@
+"""The real server: the same answers as brute force, and nothing lost, doubled or wrong when processes die."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import vectorstore as vs
+from tests.conftest import clustered, queries_like
+from tests.remote_oracle import FedStoreAgainstModel, run
+from tests.scale.server import Server
+from vectorstore.engines import Field, Rows, VectorIndex, address_of, connect, marks_of
+from vectorstore.engines.faiss import compiled
+from vectorstore.vectors.arrays import as_unit
+
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
+ROOT = Path(__file__).resolve().parents[2]
+DIM = 32
+FIELDS: tuple[Field, ...] = (
+    ("word", "text", True),
+    ("n", "integer", False),
+    ("real", "real", True),
+    ("flag", "boolean", True),
+)
+WORDS = ["physics", "日本", 'a"b', "back\\slash", "100%", "new\nline", "it's", "", "é😀", "x" * 3000, "ab", "abc", None]
+
+
+def values(number: int, salt: int = 0) -> tuple[Any, ...]:
+    word = WORDS[(number + salt) % len(WORDS)]
+    return (word, number * 7 - 40, None if number % 5 == 0 else number / 8, None if number % 7 == 0 else number % 2)
+
+
+def rows(numbers: list[int], matrix: np.ndarray, salt: int = 0) -> Rows:
+    vids = np.array(numbers, np.int64)
+    told = [values(number, salt) for number in numbers]
+    return Rows(vids, matrix, marks_of(numbers, matrix, told), told)
+
+
+@pytest.fixture
+def collection(address: str) -> Iterator[Any]:
+    made: list[VectorIndex] = []
+
+    def make(metric: str, **options: str) -> VectorIndex:
+        where = address_of(address)
+        where.options.update(options)
+        made.append(connect(where, f"vs_test_{random.getrandbits(48):x}", DIM, metric, FIELDS))
+        made[-1].make()
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.drop()
+        engine.drop()  # nothing to do
+        engine.close()
+
+
+@pytest.mark.parametrize(("metric", "index"), [("cosine", "IVF_SQ8"), ("l2", "FLAT"), ("ip", "HNSW")])
+def test_a_collection_does_what_the_protocol_says(collection: Any, metric: str, index: str) -> None:
+    engine = collection(metric, index=index)
+    matrix = clustered(300, DIM)
+    matrix = as_unit(matrix) if metric == "cosine" else matrix
+    truth: dict[int, tuple[np.ndarray, int, tuple[Any, ...]]] = {}
+
+    def put(numbers: list[int], some: np.ndarray, salt: int = 0) -> int:
+        batch = rows(numbers, some, salt)
+        truth.update(
+            {n: (v, m, t) for n, v, m, t in zip(numbers, some, batch.marks.tolist(), batch.values, strict=True)}
+        )
+        return int(engine.add(batch, 77))
+
+    since = put(list(range(1, 301)), matrix)
+    since = max(since, put(list(range(50, 80)), matrix[100:130], salt=3))  # replaced, not doubled
+    engine.remove([1, 2, 3, 4, 999_999])
+    for number in (1, 2, 3, 4):
+        del truth[number]
+    since = max(since, put([2], matrix[200:201]))  # and one is back
+    assert engine.exists() and engine.count() == len(truth)
+    assert engine.versions(0, 1) == {0: 77}
+    assert engine.versions(1, 20_000) == {vid: mark for vid, (_, mark, _) in truth.items()}
+    assert engine.versions(100, 110).keys() == set(range(100, 110))
+
+    def brute(query: np.ndarray, k: int, where: str | None) -> list[int]:
+        holds = compiled(where) if where else None
+        near = []
+        for vid, (vector, _, told) in truth.items():
+            if holds is None or holds(as_row(vid, told)):
+                apart = -float(((vector - query) ** 2).sum())
+                near.append((apart if metric == "l2" else float(vector @ query), vid))
+        return [vid for _, vid in sorted(near, reverse=True)[:k]]
+
+    expressions = [
+        None,
+        'f_word == "日本"',
+        'f_word == "a\\"b" and not (n_word == true)',
+        'f_word in ["100%", "it\'s", "é😀"] or n_word == true',
+        'not (f_word like "ab%")',
+        "f_n >= -5 and f_n < 700",
+        "(f_real > 3.5 and not (n_real == true)) or (f_flag == true and not (n_flag == true))",
+        '(f_word == "nothing") or odd == true',
+        "vid in [5, 6, 7, 60, 999]",
+    ]
+    for where in expressions:
+        holds = compiled(where) if where else (lambda row: True)
+        expected = sum(holds(as_row(vid, told)) for vid, (_, _, told) in truth.items())
+        assert engine.count(where) == expected, where
+        for query in queries_like(matrix, 4, 5):
+            found = engine.search(query.reshape(1, -1), 10, engine.caps.points[-1], where, since)[0].tolist()
+            wanted = brute(query, 10, where)
+            assert len(set(found)) == len(found) == min(10, expected + (where is None)) or 0 in found
+            assert len(set(found) & set(wanted)) >= len(wanted) - 1, (where, found, wanted)
+    batch = engine.search(queries_like(matrix, 5, 6), 3, engine.caps.points[0], None, since)
+    assert [len(vids) for vids in batch] == [3] * 5
+
+
+def as_row(vid: int, told: tuple[Any, ...]) -> dict[str, Any]:
+    word = told[0] or ""
+    short = word.encode()[:1024].decode(errors="ignore")
+    row: dict[str, Any] = {"vid": vid, "odd": short != word, "f_word": short, "n_word": told[0] is None}
+    row |= {"f_n": told[1], "f_real": told[2] or 0.0, "n_real": told[2] is None}
+    return row | {"f_flag": bool(told[3]), "n_flag": told[3] is None}
+
+
+def test_a_server_that_is_not_there_is_said_to_be_down() -> None:
+    engine = connect(address_of("milvus://127.0.0.1:9?timeout=1"), "nothing", 4, "l2", ())
+    with pytest.raises(vs.EngineDown, match="127.0.0.1:9"):
+        engine.count()
+
+
+def test_the_oracles_machine_passes_on_the_server(address: str) -> None:
+    class Machine(FedStoreAgainstModel):
+        plans: set[str] = set()
+
+    Machine.address = address
+    run(Machine, examples=4, steps=25)
+    assert {"engine", "exact"} <= Machine.plans
+
+
+# -- lives -------------------------------------------------------------------------------------------------------------
+
+
+def filled(tmp_path: Path, address: str, data: np.ndarray) -> vs.Store:
+    store = vs.open(tmp_path / "kb", embedder=None, auto_publish=False, index={"concepts": address})
+    store.concepts.add(
+        [{"id": f"c{n}", "name": f"n{n}", "domain": str(n % 10), "quality": n % 100 / 100} for n in range(len(data))],
+        vectors=data,
+    )
+    assert store.remotes.sync(240)
+    return store
+
+
+def share(store: vs.Store, queries: np.ndarray, where: dict[str, Any] | None = None) -> float:
+    """Recall@10 of answers that the engine gave; every hit has its exact score."""
+    hits = store.concepts.search_many(queries, 10, where)
+    truth = store.concepts.search_many(queries, 10, where, exact=True)
+    for answer, right in zip(hits, truth, strict=True):
+        scores = {hit.id: hit.score for hit in right}
+        assert len(answer) == len(right)
+        assert all(hit.score == scores[hit.id] for hit in answer if hit.id in scores)
+    return float(np.mean([len(set(a.ids) & set(b.ids)) / 10 for a, b in zip(hits, truth, strict=True)]))
+
+
+def test_recall_is_kept_when_fresh_churned_and_settled(tmp_path: Path, address: str) -> None:
+    data = clustered(12_000, DIM, seed=3)
+    queries = queries_like(data, 50, 4)
+    with filled(tmp_path, address, data) as store:
+        assert store.concepts.search(queries[0], 10).plan.name == "engine"
+        assert share(store, queries) >= 0.99 and share(store, queries, {"quality__gte": 0.5}) >= 0.99
+        random_ = np.random.default_rng(5)
+        for turn in range(3):
+            chosen = random_.choice(len(data), 1500, replace=False)
+            changed = clustered(1500, DIM, seed=10 + turn)
+            records = [{"id": f"c{n}", "name": f"n{n}", "domain": "new"} for n in chosen]
+            store.concepts.upsert(records, vectors=changed)
+            assert share(store, queries) >= 0.99  # some of it not told yet
+            assert store.remotes.sync(120)
+            assert share(store, queries) >= 0.99 and share(store, queries, {"domain": "new"}) >= 0.99
+        assert store.check().findings == ()
+        store.remotes.settle("concepts", 120)
+        assert share(store, queries) >= 0.99 and share(store, queries, {"domain__ne": "3"}) >= 0.99
+        assert store.check().findings == ()
+        assert {hits.plan.name for hits in store.concepts.search_many(queries, 10)} == {"engine"}
+        store.remotes.drop("concepts")
+
+
+def test_an_applier_killed_at_random_leaves_no_difference(tmp_path: Path, address: str) -> None:
+    """Kill -9 of the feeding process again and again, while another one writes."""
+    patient = f"{address}{'&' if '?' in address else '?'}timeout=3"
+    data = clustered(1_500, DIM, seed=1)
+    with filled(tmp_path, patient, data):
+        pass
+    stop, written = threading.Event(), [0]
+
+    def write() -> None:
+        draw = np.random.default_rng(2)
+        with vs.open(tmp_path / "kb", embedder=None) as store:
+            while not stop.is_set():
+                names = [f"c{n}" for n in draw.choice(2_000, 20, replace=False)]
+                if draw.random() < 0.3:
+                    store.concepts.delete(names)
+                elif draw.random() < 0.3:
+                    store.concepts.update([{"id": n, "quality": 0.5} for n in names if n in store.concepts])
+                else:
+                    records = [{"id": name, "name": name, "domain": str(draw.integers(5))} for name in names]
+                    store.concepts.upsert(records, vectors=draw.standard_normal((20, DIM)).astype(np.float32))
+                written[0] += 20
+                stop.wait(0.02)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    killed, chance = 0, random.Random(3)
+    until = time.monotonic() + 40
+    try:
+        while time.monotonic() < until:
+            command = [sys.executable, "-m", "tests.feeding_child", str(tmp_path / "kb"), patient, "never", "1"]
+            child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+            try:
+                child.wait(chance.uniform(2.5, 6.0))
+            except subprocess.TimeoutExpired:
+                os.kill(child.pid, signal.SIGKILL)
+                child.wait()
+                killed += 1
+    finally:
+        stop.set()
+        writer.join()
+    with vs.open(tmp_path / "kb", embedder=None, auto_publish=False, index={"concepts": patient}) as store:
+        assert store.remotes.sync(240)
+        assert killed >= 3 and written[0] > 500
+        assert store.check().findings == ()
+        assert share(store, queries_like(data, 30, 6)) >= 0.99
+        store.remotes.drop("concepts")
+
+
+def test_a_server_killed_under_load_costs_no_record_and_no_wrong_answer(tmp_path: Path, server: Server) -> None:
+    data = clustered(3_000, DIM, seed=1)
+    patient = f"{server.address}?timeout=4"
+    queries = queries_like(data, 20, 7)
+    with filled(tmp_path, patient, data) as store, mock.patch("vectorstore.sync.remotes.RETRY", 0.5):
+        stop, problems, answered, exact = threading.Event(), [], [0], [0]
+
+        def search() -> None:
+            draw = np.random.default_rng(8)
+            while not stop.is_set():
+                query = queries[draw.integers(len(queries))]
+                hits = store.concepts.search(query, 5)
+                for hit in hits:
+                    try:
+                        known = store.concepts.vectors([hit.id])[0]
+                    except vs.NotFound:  # deleted since
+                        continue
+                    cosine = float(known @ query / np.linalg.norm(known) / np.linalg.norm(query))
+                    if abs(cosine - hit.score) > 1e-5:
+                        problems.append((hit.id, hit.score, cosine))
+                answered[0] += 1
+                exact[0] += hits.exact
+
+        def feed() -> None:
+            while not stop.is_set():
+                try:
+                    store.remotes.sync(1)
+                except vs.EngineDown:
+                    stop.wait(0.2)
+
+        threads = [threading.Thread(target=search), threading.Thread(target=feed)]
+        for thread in threads:
+            thread.start()
+        try:
+            for turn in range(12):
+                fresh = clustered(50, DIM, seed=100 + turn)
+                store.concepts.add([{"name": f"new {turn} {n}"} for n in range(50)], vectors=fresh)
+                store.concepts.delete([f"c{n}" for n in range(turn * 20, turn * 20 + 10)])
+                if turn == 4:
+                    server.kill()
+                if turn == 8:
+                    server.start()
+                time.sleep(0.5)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert not problems and answered[0] > 20 and exact[0] > 0
+        assert store.remotes.sync(240)
+        assert len(store.concepts) == 3_000 + 600 - 120
+        assert store.check().findings == ()
+        assert share(store, queries) >= 0.99
+        assert {hits.plan.name for hits in store.concepts.search_many(queries, 5)} == {"engine"}
+        store.remotes.drop("concepts")
