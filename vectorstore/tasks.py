@@ -1,0 +1,120 @@
+"""What workers do: functions of digests that give digests, in a process that has no store.
+
+A task reads its arguments from a place, and keeps its result there under the digest that it returns; no array passes
+through a scheduler. It may be done twice, or by a worker that was thought dead: that only writes the same bytes again.
+What is dear to make, such as an embedder with its model, a worker makes once and keeps.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import socket
+import threading
+import zipfile
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vectorstore.clusters import Rule
+from vectorstore.embedders import Embedder, Matrix
+from vectorstore.errors import CorruptError
+from vectorstore.files import Buffer
+from vectorstore.places import Place, place_at
+
+_lock = threading.Lock()
+_embedders: dict[str, tuple[Embedder, Matrix]] = {}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task made.
+
+    Attributes:
+        digest: of the result, which is its name in the place.
+        worker: who did it: "process on host".
+        identity: of the embedder, where one was used.
+    """
+
+    digest: str
+    worker: str
+    identity: dict[str, str | int | bool] | None = None
+
+
+def embed(place: str, embedder: str, probe: str, texts: str) -> Done:
+    """Embed texts.
+
+    Args:
+        place: where everything is.
+        embedder: digest of the embedder, pickled.
+        probe: a text whose vector comes with the others', so that whoever asked can tell that they fit.
+        texts: digest of the texts, a JSON array.
+
+    Returns:
+        The digest of an NPZ: `vectors` (n, d) float32, row i for texts[i], and `probe` (d,).
+
+    Raises:
+        EmbedderError: the model is absent or damaged here. CorruptError: an argument cannot be read.
+    """
+    here = place_at(place)
+    model, known = _embedder(here, embedder, probe)
+    wanted: list[str] = json.loads(bytes(here.fetch(texts)))
+    made = here.keep(packed(vectors=model.embed(wanted), probe=known))
+    return Done(made, _worker(), model.identity.to_dict())
+
+
+def assign(place: str, rule: str, rows: str) -> Done:
+    """Give vectors to clusters.
+
+    Args:
+        place: where everything is.
+        rule: digest of an NPZ with the fields of a `Rule`.
+        rows: digest of an NPZ, `rows` (n, d) float32.
+
+    Returns:
+        The digest of an NPZ: `numbers` (n,) int64 and `strengths` (n,) float64, as `Rule.assign` gives them.
+    """
+    here = place_at(place)
+    known = unpacked(here.fetch(rule))
+    learnt = Rule(known["centroids"], known["numbers"], float(known["spread"]), known.get("reach"))
+    numbers, strengths = learnt.assign(unpacked(here.fetch(rows))["rows"])
+    return Done(here.keep(packed(numbers=numbers, strengths=strengths)), _worker())
+
+
+def packed(**arrays: Any) -> bytes:
+    """Arrays as the bytes of an NPZ; the same arrays give the same bytes."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def unpacked(data: Buffer) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an NPZ; nothing in it is executed.
+
+    Raises:
+        CorruptError: it is none.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as found:
+            return dict(found)
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CorruptError(f"what a worker made is no NPZ: {error}") from error
+
+
+def _embedder(place: Place, digest: str, probe: str) -> tuple[Embedder, Matrix]:
+    """(the embedder, its vector of the probe text), made once in this process; the last few are kept."""
+    with _lock:
+        if digest not in _embedders:
+            made: Embedder = pickle.loads(place.fetch(digest))
+            while len(_embedders) > 1:
+                del _embedders[next(iter(_embedders))]
+            _embedders[digest] = made, made.embed([probe])[0]
+        return _embedders[digest]
+
+
+def _worker() -> str:
+    return f"{os.getpid()} on {socket.gethostname()}"
