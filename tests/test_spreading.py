@@ -110,12 +110,19 @@ def test_what_a_worker_made_is_proved_before_it_is_taken(tmp_path: Path, monkeyp
             done = tasks.Done(done.digest, done.worker, {**(done.identity or {}), "model": "another"})
         else:
             made = tasks.unpacked(place_at(place).fetch(done.digest))
-            made["probe" if kind == "turned" else "vectors"] = -made["probe"] if kind == "turned" else made["vectors"][1:]
+            made["probe" if kind == "turned" else "vectors"] = (
+                -made["probe"] if kind == "turned" else made["vectors"][1:]
+            )
             done = tasks.Done(place_at(place).keep(tasks.packed(**made)), done.worker, done.identity)
         return done
 
     monkeypatch.setattr("vectorstore.workflows.sharing.tasks.embed", spoilt)
-    errors = {"torn": vs.CorruptError, "foreign": vs.EmbedderError, "turned": vs.SpaceMismatch, "short": vs.SpaceMismatch}
+    errors = {
+        "torn": vs.CorruptError,
+        "foreign": vs.EmbedderError,
+        "turned": vs.SpaceMismatch,
+        "short": vs.SpaceMismatch,
+    }
     with opened(tmp_path / "kb") as store, joblib.parallel_config(backend="threading", n_jobs=2):
         store.concepts.add({"name": "king"})
         for kind, error in errors.items():

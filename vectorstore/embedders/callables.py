@@ -70,7 +70,15 @@ class CallableEmbedder:
         """Pickled as its arguments, with the dimension if that is known."""
         known = self._unmeasured
         dim = None if self._identity is None else self._identity.dim
-        return _restore, (self._function, known.model, dim, self._batch_size, known.version, known.digest, known.normalised)
+        return _restore, (
+            self._function,
+            known.model,
+            dim,
+            self._batch_size,
+            known.version,
+            known.digest,
+            known.normalised,
+        )
 
     @property
     def identity(self) -> EmbedderIdentity:
