@@ -71,8 +71,8 @@ def frozen(value: object, what: str) -> bytes:
         data: bytes = cloudpickle.dumps(value)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise EmbedderError(
-            f"{what} cannot be sent to workers ({error}); give one that can be pickled, such as a SentenceEmbedder or a "
-            "function of a module, or leave joblib.parallel_config"
+            f"{what} cannot be sent to workers ({error}); give one that can be pickled, such as a "
+            "SentenceEmbedder or a function of a module, or leave joblib.parallel_config"
         ) from error
     return data
 

@@ -47,7 +47,6 @@ from vectorstore.sync import (
     health,
     part,
     rebuild,
-    snapshot,
     tidy,
 )
 from vectorstore.telemetry import Telemetry

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from vectorstore.errors import (
-    CorruptError,
     NewerFormat,
     NotAStore,
     OutcomeUnknown,

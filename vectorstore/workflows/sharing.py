@@ -143,9 +143,7 @@ class Ahead(Remembering):
         own = self._of.embedder.identity
         its = EmbedderIdentity.from_dict(done.identity or {})
         if its != own:
-            raise EmbedderError(
-                f"the worker {done.worker} embeds by {its}, this store by {own}; install the same there"
-            )
+            raise EmbedderError(f"the worker {done.worker} embeds by {its}, this store by {own}")
         found = tasks.unpacked(self._shared.place.fetch(done.digest))
         probe = found["probe"]
         pinned = None if space is None or space.model is None else np.frombuffer(space.probe_vector or b"", np.float32)
