@@ -13,6 +13,9 @@ from vectorstore.embedders import CallableEmbedder
 if __name__ == "__main__":
     path, workflow, address = sys.argv[1:]
     embedder = CallableEmbedder(by_process, "by process", 17, normalise=False)
-    with vs.open(path, embedder=embedder, metric="ip", auto_publish=False) as store, Client(address):
-        with joblib.parallel_config(backend="dask"):
-            store.workflows.process(workflow, lease=timedelta(seconds=5))
+    with (
+        vs.open(path, embedder=embedder, metric="ip", auto_publish=False) as store,
+        Client(address),
+        joblib.parallel_config(backend="dask"),
+    ):
+        store.workflows.process(workflow, lease=timedelta(seconds=5))

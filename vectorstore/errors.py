@@ -216,7 +216,7 @@ class StateBusy(StoreBusy):
 
 
 class WorkersLost(StoreError):
-    """The workers that a batch was spread over are gone, or their scheduler; what had landed stays: process it again."""
+    """The workers that a batch was spread over are gone, or their scheduler; what landed stays: process it again."""
 
 
 class OutcomeUnknown(StoreError):

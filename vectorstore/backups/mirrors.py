@@ -19,13 +19,14 @@ from pathlib import Path
 
 from vectorstore.backups.generations import pick
 from vectorstore.backups.manifest import Entry, Manifest
-from vectorstore.backups.vaults import FILES, Vault, vault_at
+from vectorstore.backups.vaults import FILES, GENERATIONS, Vault, vault_at
 from vectorstore.errors import CorruptError, NewerFormat, NotFound, StoreError
-from vectorstore.files import Buffer, DiskFolder, as_path, discard, make_folder
+from vectorstore.files import TEMPORARY, Buffer, DiskFolder, as_path, discard, make_folder
 from vectorstore.storage import FORMAT
 from vectorstore.sync.core import file_path
 
 CATALOGS = "catalog.*.sqlite"
+FOLDERS = ("embeddings", "indexes", "models", "trail")
 
 
 class Mirror:
@@ -90,7 +91,15 @@ class Mirror:
         entry = self.entries.get(file_path(what, space, name))
         if entry is None:
             return False
-        fetch(self._vault, entry, DiskFolder(self.root / what / space), name)
+        try:
+            fetch(self._vault, entry, DiskFolder(self.root / what / space), name)
+        except CorruptError as error:
+            assert self._manifest is not None  # the entry is its
+            if f"{self._manifest.id}.json" not in self._vault.names(GENERATIONS):
+                raise StoreError(
+                    f"{self._vault.name}: {self._manifest.id}, which is open, was removed there; call refresh()"
+                ) from error
+            raise
         return True
 
     def close(self) -> None:
@@ -113,8 +122,9 @@ class Mirror:
                     return
                 finally:
                     os.close(handle)
-        for path in [*self.root.glob("*/*"), *self.root.glob("*/*/*")]:
-            if path.is_file() and str(path.relative_to(self.root)) not in self.entries:
+        for path in (path for what in FOLDERS for path in (self.root / what).rglob("*")):
+            name = str(path.relative_to(self.root))
+            if path.is_file() and TEMPORARY not in name and name not in self.entries:
                 discard(path)
 
 

@@ -106,7 +106,7 @@ class Sync:
 
     def borrow(self, other: Sync) -> None:
         """Read the files of another store, before any was read."""
-        self.root, self._folders = other.root, other._folders
+        self.root, self._folders, self._made = other.root, other._folders, other._made
 
     def close(self) -> None:
         """Let go of every snapshot, so that no file stays mapped once the last reader is done."""
