@@ -111,16 +111,16 @@ def test_what_a_worker_made_is_proved_before_it_is_taken(tmp_path: Path, monkeyp
         if kind == "torn":
             (Path(place) / done.digest).write_bytes(b"x")
         elif kind == "foreign":
-            done = tasks.Done(done.digest, done.worker, {**(done.identity or {}), "model": "another"})
+            done = tasks.Done(done.digest, done.worker, {**done.told, "model": "another"})
         else:
             made = tasks.unpacked(place_at(place).fetch(done.digest))
             made["probe" if kind == "turned" else "vectors"] = (
                 -made["probe"] if kind == "turned" else made["vectors"][1:]
             )
-            done = tasks.Done(place_at(place).keep(tasks.packed(**made)), done.worker, done.identity)
+            done = tasks.Done(place_at(place).keep(tasks.packed(**made)), done.worker, done.told)
         return done
 
-    monkeypatch.setattr("vectorstore.workflows.sharing.tasks.embed", spoilt)
+    monkeypatch.setattr("vectorstore.workflows.ahead.tasks.embed", spoilt)
     errors = {
         "torn": vs.CorruptError,
         "foreign": vs.EmbedderError,
@@ -207,3 +207,40 @@ def test_a_place_keeps_bytes_by_their_digest(where: str, tmp_path: Path) -> None
     place.forget()
     with pytest.raises(vs.CorruptError):
         place.fetch(digest)
+
+
+def test_clusters_are_given_and_tried_by_workers_as_they_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vectorstore import tasks
+    from vectorstore.clusters import rule
+
+    monkeypatch.setattr(rule, "_BLOCK_NUMBERS", 5 * 64)  # blocks of 64 rows
+    calls: list[tuple[str, str]] = []
+    for name in ("assign", "trial"):
+
+        def counted(*arguments: object, name: str = name, real: object = getattr(tasks, name)) -> tasks.Done:
+            done: tasks.Done = real(*arguments)  # type: ignore[operator]
+            calls.append((name, done.worker))
+            return done
+
+        monkeypatch.setattr(tasks, name, counted)
+    with vs.open(tmp_path / "kb", embedder="hash:32", auto_publish=False) as store:
+        store.concepts.add(records(WORDS[:300]))
+        store.clusters.fit("concepts", "spherical", 5)
+        store.concepts.add(records(WORDS[300:]))
+        with joblib.parallel_config(backend="threading", n_jobs=2):
+            assert store.clusters.assign() == 400
+        assert [name for name, _ in calls] == ["assign"] * 7
+        spread = [store.clusters.membership(f"default:{word}") for word in WORDS]
+        assert store.clusters.assign([f"default:{word}" for word in WORDS[300:]]) == 400, "here"
+        assert [store.clusters.membership(f"default:{word}") for word in WORDS] == spread
+        local = store.clusters.trials("concepts", "kmeans", 5, seeds=(0, 1, 2))
+        with joblib.parallel_config(backend="threading", n_jobs=2):
+            tried = store.clusters.trials("concepts", "kmeans", 5, seeds=(0, 1, 2))
+        assert [name for name, _ in calls[7:]] == ["trial"] * 3
+        unlike = [(a.seed, a.clusters, a.coherence) for a in local.trials]
+        assert (
+            unlike == [(a.seed, a.clusters, a.coherence) for a in tried.trials] and local.stability == tried.stability
+        )
+    assert not [*(tmp_path / "kb").glob(".shared*")]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vectorstore.clusters import Rule
+from vectorstore.clusters import ClusterRecipe, Rule, tried
 from vectorstore.embedders import Embedder, Matrix
 from vectorstore.errors import CorruptError
 from vectorstore.files import Buffer
@@ -37,12 +37,12 @@ class Done:
     Attributes:
         digest: of the result, which is its name in the place.
         worker: who did it: "process on host".
-        identity: of the embedder, where one was used.
+        told: plain data about it: the identity of the embedder, the figures of a trial.
     """
 
     digest: str
     worker: str
-    identity: dict[str, str | int | bool] | None = None
+    told: dict[str, Any]
 
 
 def embed(place: str, embedder: str, probe: str, texts: str) -> Done:
@@ -82,7 +82,26 @@ def assign(place: str, rule: str, rows: str) -> Done:
     known = unpacked(here.fetch(rule))
     learnt = Rule(known["centroids"], known["numbers"], float(known["spread"]), known.get("reach"))
     numbers, strengths = learnt.assign(unpacked(here.fetch(rows))["rows"])
-    return Done(here.keep(packed(numbers=numbers, strengths=strengths)), _worker())
+    return Done(here.keep(packed(numbers=numbers, strengths=strengths)), _worker(), {})
+
+
+def trial(place: str, rows: str, recipe: str, n: int | None, seed: int) -> Done:
+    """Cluster vectors with one seed.
+
+    Args:
+        place: where everything is.
+        rows: digest of an NPZ, `rows` (n, d) float32.
+        recipe: a `ClusterRecipe` as JSON.
+        n: how many clusters, as in `fit`.
+        seed: of all random numbers.
+
+    Returns:
+        The digest of an NPZ, `labels` (n,); told are the figures of a `FitTrial`.
+    """
+    here = place_at(place)
+    known = ClusterRecipe.from_dict(json.loads(recipe), "the recipe of a trial")
+    labels, figures = tried(unpacked(here.fetch(rows))["rows"], known, n, seed)
+    return Done(here.keep(packed(labels=labels)), _worker(), figures)
 
 
 def packed(**arrays: Any) -> bytes:

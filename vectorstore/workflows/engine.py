@@ -22,8 +22,8 @@ from vectorstore.storage import workflows as store
 from vectorstore.storage.workflows import Done, ItemRow, Told, WorkflowRow
 from vectorstore.storage.worklog import write_log
 from vectorstore.sync import Progress, Sync
+from vectorstore.sync.sharing import Shared, sharing
 from vectorstore.workflows.jobs import Job, Work
-from vectorstore.workflows.sharing import Shared, sharing
 from vectorstore.workflows.states import Workflow, check_move
 from vectorstore.workflows.upkeep import Clustering, Deletion, Embedding, Indexing
 from vectorstore.workflows.writes import Creation, Update
@@ -100,7 +100,7 @@ class Run:
         """
         self._row = self._take(name, action)
         try:
-            with self._heartbeat(), sharing(self._sync, self._row.id, self._place) as shared:
+            with self._heartbeat(), sharing(self._sync, str(self._row.id), self._place) as shared:
                 return Workflow.of(self._to_the_end(shared))
         except (Stopped, WorkersLost):
             self._release()

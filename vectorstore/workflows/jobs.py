@@ -20,7 +20,8 @@ from vectorstore.reason.reasoner import Others
 from vectorstore.storage import RecordTable, Transaction
 from vectorstore.storage.workflows import Done, ItemRow, Told, WorkflowRow
 from vectorstore.sync import Sync
-from vectorstore.workflows.sharing import Ahead, Shared
+from vectorstore.sync.sharing import Shared
+from vectorstore.workflows.ahead import Ahead
 
 I = TypeVar("I")  # noqa: E741 - an item, with or without what was read from it
 REFUSALS = (ValidationError, ConflictError, NotFound)

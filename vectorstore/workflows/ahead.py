@@ -1,4 +1,4 @@
-"""What a workflow shares with workers: where they read and write, and the vectors that they make ahead of its chunks.
+"""The vectors that workers make ahead of a workflow's chunks.
 
 Workers only compute. Items, their order, their refusals, transactions and leases stay with the one who processes the
 workflow: a chunk is prepared, written and landed as ever, only that its texts are found to be embedded already. What a
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -21,50 +19,14 @@ from vectorstore.deduplicating import Remembering
 from vectorstore.embedders import EmbedderIdentity
 from vectorstore.embedding import PROBE, Embedding, same_probe, text_hash
 from vectorstore.errors import EmbedderError, SpaceMismatch
-from vectorstore.places import Place, place_at
-from vectorstore.spreading import PER_WORKER, frozen, spread, workers
+from vectorstore.spreading import frozen, spread
 from vectorstore.storage import SpaceRow
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Sync
-from vectorstore.sync.past import SHARED
+from vectorstore.sync.sharing import Shared
 from vectorstore.vectors import Matrix, as_matrix
 
 P = TypeVar("P")
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A place that workers see, while a workflow is processed; and how many of them there are."""
-
-    place: Place
-    workers: int
-
-    @property
-    def window(self) -> int:
-        """So many chunks are handed out at once."""
-        return self.workers * PER_WORKER
-
-
-@contextlib.contextmanager
-def sharing(sync: Sync, workflow: int, where: str | None) -> Iterator[Shared | None]:
-    """What is shared while a workflow is processed; None where nobody is there to share with.
-
-    Args:
-        sync: the store's parts.
-        workflow: its row.
-        where: a folder or URL that the workers see; None for the store's own folder, or this machine's temporary one.
-    """
-    if (count := workers()) == 1:
-        yield None
-        return
-    with contextlib.ExitStack() as held:
-        name = f"{SHARED}{workflow}.tmp"
-        if where is None and sync.root is None:
-            where = held.enter_context(tempfile.TemporaryDirectory(prefix="vectorstore-"))
-        place = place_at(f"{sync.root if where is None else where.rstrip('/')}/{name}")
-        place.forget()  # what a run that was killed has left
-        held.callback(place.forget)
-        yield Shared(place, count)
 
 
 class Ahead(Remembering):
@@ -141,7 +103,7 @@ class Ahead(Remembering):
             CorruptError, EmbedderError, SpaceMismatch: it is not.
         """
         own = self._of.embedder.identity
-        its = EmbedderIdentity.from_dict(done.identity or {})
+        its = EmbedderIdentity.from_dict(done.told)
         if its != own:
             raise EmbedderError(f"the worker {done.worker} embeds by {its}, this store by {own}")
         found = tasks.unpacked(self._shared.place.fetch(done.digest))
