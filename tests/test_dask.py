@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -171,3 +172,20 @@ def test_the_one_who_writes_is_killed_and_his_successor_goes_on(
         assert same == local and store.check().findings == ()
         assert made_by == {worker.pid for worker in cluster.workers}
         assert not [*(tmp_path / "kb").glob(".shared*")]
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    page = (TESTS.parent / "docs" / "scale.md").read_text(encoding="utf-8")
+    found = re.search(r"```py\n(import joblib.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    (tmp_path / "example.py").write_text(found[1])
+    path = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "example.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == found[2], done.stderr
