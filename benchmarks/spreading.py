@@ -3,7 +3,7 @@
     python benchmarks/spreading.py                 # 4,000 texts
     python benchmarks/spreading.py --texts 20000
 
-Scheduler and workers are processes of this machine with one thread each for torch, warm before the clock starts; what is
+Scheduler and workers are processes here with one thread each for torch, warm before the clock starts; what is
 timed is `workflows.process`, commits and proofs included. The one worker has two slots for tasks, for joblib would do
 all in the calling process otherwise; its model takes one batch at a time all the same. Writes
 `results/spreading.json` and `spreading.md`.

@@ -22,7 +22,7 @@ from vectorstore.backups.vaults import RemoteVault
 from vectorstore.files import sha256
 
 WORDS = [f"word {number} about {number % 13}" for number in range(1_200)]
-pytestmark = pytest.mark.usefixtures("s3")
+pytestmark = [pytest.mark.usefixtures("s3"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture
