@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import vectorstore as vs
@@ -133,10 +132,13 @@ def test_a_service_that_ignores_conditions_is_found_out(
         return await real(self, path, data, *args, **more)
 
     monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", careless)
+    s3fs.S3FileSystem.clear_instance_cache()  # those that there are have the method already
     kb.backup(url)
+    s3fs.S3FileSystem.clear_instance_cache()
     assert "no conditional writes" in caplog.text and vs.Backups(url).verify().ok
 
 
+@pytest.mark.crash
 def test_cut_off_at_any_request_the_former_backups_stay_and_the_next_one_succeeds(
     kb: vs.Store, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,10 +225,9 @@ def test_a_store_is_read_where_its_backups_lie(kb: vs.Store, url: str, tmp_path:
         kb.compact()
         assert len(reader.concepts) == len(WORDS)
         kb.backup(url)
-        stream = reader.concepts.stream(batch_size=10)
-        next(stream)
-        assert reader.refresh() is True and reader.refresh() is False
-        assert sum(1 for _ in stream) == len(WORDS) - 1, "what was being read is read to its end"
+        with reader._catalog.read():
+            assert reader.refresh() is True and reader.refresh() is False
+            assert len(reader.concepts) == len(WORDS), "a read that has begun ends in its commit"
         assert len(reader.concepts) == len(WORDS) + 1_099 and answers(reader) == answers(kb)
         assert reader.concepts.search("later 7", k=1)[0].record.name == "later 7" and reader.check().findings == ()
     before = fetched(tmp_path / "cache")
@@ -291,6 +292,7 @@ def test_what_is_damaged_or_gone_there_is_told(kb: vs.Store, url: str, tmp_path:
 def test_another_store_in_the_place_is_not_taken_for_a_later_one(kb: vs.Store, url: str, tmp_path: Path) -> None:
     kb.backup(url)
     with vs.open(url, read_only=True, cache=tmp_path / "cache") as reader:
+        expected = answers(reader)
         place = vault(url)
         place._fs.rm(place._root, recursive=True)
         with vs.open(tmp_path / "other", embedder="hash:32") as other:
@@ -298,6 +300,4 @@ def test_another_store_in_the_place_is_not_taken_for_a_later_one(kb: vs.Store, u
             other.backup(url)
         with pytest.raises(vs.StoreError, match="another store"):
             reader.refresh()
-        assert (
-            len(reader.concepts) == len(WORDS) and np.isfinite(reader.concepts.vectors([f"default:{WORDS[0]}"])).all()
-        )
+        assert answers(reader) == expected, "what was open stays open"
