@@ -112,13 +112,14 @@ class Keeping:
         """Take a newer generation where the store is read from a URL; whether there was one. A folder is always new.
 
         Raises:
-            StoreError: what is there now is another store, or an earlier commit; or it cannot be reached. What was
-                open stays open.
+            StoreError: what is there now is another store, or an earlier commit; or it cannot be reached. NotFound:
+                there is no backup any more. What was open stays open.
         """
-        moved = self._mirror is not None and self._mirror.turn()
-        if self._mirror is not None and moved:
-            self._catalog.turn_to(self._mirror.catalog)
-        return moved
+        self._catalog.guard()
+        if self._mirror is None or not self._mirror.turn():
+            return False
+        self._catalog.turn_to(self._mirror.catalog)
+        return True
 
     def warm(self) -> None:
         """Load what the first search would load: the embedder, if there is one, and the spaces' vectors and indexes."""

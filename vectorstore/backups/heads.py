@@ -125,9 +125,10 @@ class Heads:
             over.set()
             beat.join()
             with self._lock:
-                if self._mine is not None:
-                    self.follow(self._mine, holder=None)
-                self._mine = None
+                last, self._mine = self._mine, None
+            if last is not None:
+                with self._unheard():  # then it is let go when the lease has run out
+                    self.follow(last, holder=None)
 
     def change(self, add: str | None = None, drop: Iterable[str] = ()) -> None:
         """Let a generation count, or some of them no more.
@@ -176,14 +177,19 @@ class Heads:
 
     def _beat(self, over: threading.Event) -> None:
         while not over.wait(LEASE / 3):
-            try:
-                with self._lock:
-                    if self._mine is None:
-                        return
-                    self._mine = self.follow(self._mine)
-                    self._renewed = time.monotonic()
-            except OSError as error:  # whoever changes something next is told
-                log.warning("%s: the hold of the place was not renewed: %s", self._name, error)
+            with self._unheard(), self._lock:  # whoever changes something next is told
+                if self._mine is None:
+                    return
+                self._mine = self.follow(self._mine)
+                self._renewed = time.monotonic()
+
+    @contextlib.contextmanager
+    def _unheard(self) -> Iterator[None]:
+        """What the other side refuses is no error of what is being done."""
+        try:
+            yield
+        except OSError as error:
+            log.warning("%s: the hold of the place was not renewed or given back: %s", self._name, error)
 
     # -- objects ---------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from vectorstore.backups.generations import pick
 from vectorstore.backups.manifest import Entry, Manifest
@@ -45,7 +46,7 @@ class Mirror:
         base = as_path(cache) if cache is not None else user_cache()
         self.root = base / hashlib.sha256(url.encode()).hexdigest()[:16]
         self.entries: Mapping[str, Entry] = {}
-        self._held: int | None = None
+        self._held: BinaryIO | None = None
         make_folder(self.root)
         self._manifest: Manifest | None = None
         self.catalog = self.root
@@ -72,13 +73,13 @@ class Mirror:
         while True:
             fetch(self._vault, newest.catalog, DiskFolder(self.root), name)
             try:
-                handle = os.open(self.root / name, os.O_RDONLY | os.O_CLOEXEC)
+                held = (self.root / name).open("rb")
                 break
             except FileNotFoundError:  # another process has cleared it away just now
                 continue
-        fcntl.flock(handle, fcntl.LOCK_SH)  # not SQLite's own locks: those are of fcntl
+        fcntl.flock(held, fcntl.LOCK_SH)  # not SQLite's own locks: those are of fcntl
         self.close()
-        self._held, self._manifest, self.entries, self.catalog = handle, newest, entries, self.root / name
+        self._held, self._manifest, self.entries, self.catalog = held, newest, entries, self.root / name
         self._clear()
         return True
 
@@ -105,8 +106,7 @@ class Mirror:
     def close(self) -> None:
         """Let go of the catalog."""
         if self._held is not None:
-            os.close(self._held)
-            self._held = None
+            self._held.close()
 
     def _clear(self) -> None:
         """Remove catalogs that nobody has open; and when ours is the only one left, the files that it does not name."""
