@@ -59,7 +59,7 @@ def cluster(workers: int, slots: int) -> Iterator[None]:
             for number in range(workers):
                 where = ["--local-directory", f"{folder}/{number}", "--host", "127.0.0.1", "--memory-limit", "0"]
                 start("worker", address, "--nthreads", str(slots), "--no-nanny", *where)
-            with Client(address, timeout=60) as client:
+            with Client(address, timeout=60) as client:  # type: ignore[no-untyped-call]
                 client.wait_for_workers(workers, timeout=60)
                 yield
         finally:
@@ -110,7 +110,12 @@ def main() -> None:
     texts = [f"{words[number % len(words)]} ({number})" for number in range(asked.texts)]
     one, first = measured(1, 2, texts)
     two, second = measured(2, 1, texts)
-    found = {"texts": len(texts), "one": one, "two": two, "cosine": float(np.min((first * second).sum(axis=1)))}
+    found: dict[str, Any] = {
+        "texts": len(texts),
+        "one": one,
+        "two": two,
+        "cosine": float(np.min((first * second).sum(axis=1))),
+    }
     found |= {"at": time.strftime("%Y-%m-%d"), "machine": f"{os.cpu_count()} cores"}
     (asked.out / "spreading.json").write_text(json.dumps(found, indent=2) + "\n")
     (asked.out / "spreading.md").write_text(table(found))

@@ -20,7 +20,7 @@ from vectorstore.backups import heads, vault_at
 from vectorstore.backups.vaults import RemoteVault
 from vectorstore.files import sha256
 
-WORDS = [f"word {number} about {number % 13}" for number in range(1_200)]
+WORDS = [f"word {number} about {number % 13}" for number in range(200)]
 pytestmark = [pytest.mark.usefixtures("s3"), pytest.mark.timeout(600)]
 
 
@@ -38,6 +38,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def kb(tmp_path: Path) -> Iterator[vs.Store]:
     with vs.open(tmp_path / "kb", embedder="hash:32", auto_publish=False) as store:
         store.concepts.add([{"name": word} for word in WORDS])
+        store.flush()
         yield store
 
 
@@ -220,7 +221,8 @@ def test_a_store_is_read_where_its_backups_lie(kb: vs.Store, url: str, tmp_path:
             reader.concepts.add({"name": "new"})
         assert reader.refresh() is False and kb.refresh() is False
 
-        kb.concepts.add([{"name": f"later {number}"} for number in range(1_100)])
+        kb.concepts.add([{"name": f"later {number}"} for number in range(150)])
+        kb.flush()
         kb.concepts.delete(f"default:{WORDS[0]}")
         kb.compact()
         assert len(reader.concepts) == len(WORDS)
@@ -228,7 +230,7 @@ def test_a_store_is_read_where_its_backups_lie(kb: vs.Store, url: str, tmp_path:
         with reader._catalog.read():
             assert reader.refresh() is True and reader.refresh() is False
             assert len(reader.concepts) == len(WORDS), "a read that has begun ends in its commit"
-        assert len(reader.concepts) == len(WORDS) + 1_099 and answers(reader) == answers(kb)
+        assert len(reader.concepts) == len(WORDS) + 149 and answers(reader) == answers(kb)
         assert reader.concepts.search("later 7", k=1)[0].record.name == "later 7" and reader.check().findings == ()
     before = fetched(tmp_path / "cache")
     with vs.open(url, read_only=True, cache=tmp_path / "cache") as reader:
@@ -240,7 +242,8 @@ def test_readers_of_one_cache_do_not_disturb_each_other(kb: vs.Store, url: str, 
     cache = tmp_path / "cache"
     old = vs.open(url, read_only=True, cache=cache)
     expected = answers(kb)
-    kb.concepts.add([{"name": f"later {number}"} for number in range(1_100)])
+    kb.concepts.add([{"name": f"later {number}"} for number in range(150)])
+    kb.flush()
     kb.compact()
     kb.backup(url)
     with vs.open(url, read_only=True, cache=cache) as new:
@@ -275,8 +278,9 @@ def test_what_is_damaged_or_gone_there_is_told(kb: vs.Store, url: str, tmp_path:
     reader.close()
 
     late = vs.open(url, read_only=True, cache=tmp_path / "second")
-    kb.concepts.add([{"name": f"later {number}"} for number in range(1_100)])
-    kb.concepts.delete([f"default:{word}" for word in WORDS[:600]])
+    kb.concepts.add([{"name": f"later {number}"} for number in range(150)])
+    kb.flush()
+    kb.concepts.delete([f"default:{word}" for word in WORDS[:100]])
     kb.compact()
     kb.backup(url, keep=1)
     with pytest.raises(vs.StoreError, match=r"refresh\(\)"):

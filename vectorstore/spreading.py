@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 from vectorstore.errors import EmbedderError, VectorstoreError, WorkersLost
@@ -36,7 +36,7 @@ def workers() -> int:
         raise _lost(error) from error
 
 
-def spread(task: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+def spread(task: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> Generator[T, None, None]:
     """The results of a task for each of the arguments, in order, as they come.
 
     Raises:

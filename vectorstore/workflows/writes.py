@@ -90,7 +90,8 @@ class Creation(Work):
 
     def _check(self, item: ItemRow, fields: dict[str, Any]) -> Record:
         """The record that an item makes, as far as that can be told without the others."""
-        return self.table.schema.kind.parse(fields, self.place(item))
+        record: Record = self.table.schema.kind.parse(fields, self.place(item))
+        return record
 
     def _named(self, fields: Mapping[str, Any]) -> str | None:
         name = fields.get("id")
@@ -314,7 +315,8 @@ class Update(Creation):
         if not isinstance(name, str):
             raise ValidationError(f"{self.place(item)}.id: is required to say which record to update")
         collection = self.job.collection
-        return collection._merged(collection._existing([name])[name], fields, item.number)
+        merged: Record = collection._merged(collection._existing([name])[name], fields, item.number)
+        return merged
 
     def _named(self, fields: Mapping[str, Any]) -> str | None:
         name = fields.get("id")
