@@ -38,7 +38,8 @@ def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | Non
     later = {name for name, kind in classes.items() if kind in BUILTIN and kind is not Context and tokenizer is None}
     if sync.catalog.read_only:
         later |= {Context.table}
-    sync.catalog.stand_in = Unmade(each for each in sync.tables.values() if each.schema.kind in BUILTIN).stand_in
+    ours = Unmade(each for each in sync.tables.values() if each.schema.kind in BUILTIN)
+    sync.catalog.stand_in = ours.stand_in
     with sync.catalog.read() as connection:
         todo = {name: table.pending_fields(connection) for name, table in sync.tables.items()}
         other = {name for name, table in sync.tables.items() if table.settle_tokenizer(connection, tokenizer)}
@@ -63,7 +64,7 @@ def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | Non
             if new is None and name in later:
                 continue
             if new is None:
-                table.create(transaction.connection)
+                ours.make(transaction.connection, table)
                 transaction.record("declare", name)
                 if name == Context.table:
                     _first_context(transaction, table)

@@ -96,10 +96,17 @@ class DeclaredTable(Generic[R]):
         self._record(connection)
 
     def create_rows(self, connection: Connection, schema: str = "main") -> None:
-        """Make the table of the records, with its indexes, in a database of the connection."""
+        """Make the table of the records, with its indexes, in a database of the connection.
+
+        Only in the catalog does it point to others: in another database those need not be.
+        """
         lines = ["row INTEGER PRIMARY KEY"]
         for column in self.schema.columns:
-            points = "" if column.ref is None or column.listed is not None else f" REFERENCES {quote(column.ref)}(id)"
+            points = (
+                ""
+                if not ours or column.ref is None or column.listed is not None
+                else f" REFERENCES {quote(column.ref)}(id)"
+            )
             needed = "" if column.nullable else " NOT NULL"
             lines.append(f"{quote(column.name)} {column.sql_type}{needed}{points}")
         lines += [f"{quote(column.key)} TEXT" for column in self.schema.folded]

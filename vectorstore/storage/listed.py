@@ -35,8 +35,8 @@ class ListTable:
 
         Only tags have an index of their rows: other lists cost a third less without, and forget a row by its values.
         """
-        points = "" if self.column.ref is None else f" REFERENCES {quote(self.column.ref)}(id)"
-        owner = f" REFERENCES {self._kind}(row)" if self._by_row else ""
+        points = "" if schema != "main" or self.column.ref is None else f" REFERENCES {quote(self.column.ref)}(id)"
+        owner = f" REFERENCES {self._kind}(row)" if self._by_row and schema == "main" else ""
         connection.execute(
             f"CREATE TABLE {schema}.{self.table}({self.value} TEXT NOT NULL{points}, row INTEGER NOT NULL{owner}, "
             f"PRIMARY KEY({self.value}, row)) STRICT, WITHOUT ROWID"

@@ -43,6 +43,11 @@ class RecordTable(DeclaredTable[R]):
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
+    def make(self, connection: Connection) -> None:
+        """See to it that the kind has its tables, before anything names it; 5 microseconds if it has."""
+        if self.unmade is not None:
+            self.unmade.make(connection, self)
+
     @functools.cached_property
     def _written(self) -> list[str]:
         return [*self.schema.names, *(column.key for column in self.schema.folded), "digest"]
@@ -56,8 +61,7 @@ class RecordTable(DeclaredTable[R]):
         """Insert rows numbered from `first` on, with their full text and the values of their lists."""
         if not rows:
             return
-        if self.unmade is not None:
-            self.unmade.make(connection, self)
+        self.make(connection)
         columns = dict(zip(self.schema.names, zip(*rows, strict=True), strict=True))
         keys = {column.key: folded_column(columns[column.name]) for column in self.schema.folded}
         numbers = range(first, first + len(rows))

@@ -13,10 +13,11 @@ from typing import Any
 
 from vectorstore.storage import history
 from vectorstore.storage.connection import STAND_INS, Connection
+from vectorstore.storage.filters import quote
 from vectorstore.storage.listed import ListTable
 from vectorstore.storage.tables import RecordTable
 
-_LACKING = re.compile(r"no such table: (?:main\.)?(\w+)$")
+_LACKING = re.compile(r"no such table: (\w+)$")
 
 
 class Unmade:
@@ -26,7 +27,7 @@ class Unmade:
         self._tables = {table.name: table for table in tables}
         for table in self._tables.values():
             table.unmade = self
-        self._owner = {name: table for table in self._tables.values() for name in (table.name, *table.derived)}
+        self._owner = {name: table for table in self._tables.values() for name in _names(table)}
 
     def stand_in(self, connection: Connection, message: str) -> bool:
         """After "no such table": let an empty one stand in, if it is of a kind that was not made yet.
@@ -56,7 +57,7 @@ class Unmade:
         history.pause(connection)
         for each in lacking.values():
             if connection.stands_in is not None:  # statements that were prepared for those would go on reading them
-                for name in (*each.derived, each.name):
+                for name in _names(each):
                     connection.execute(f"DROP TABLE IF EXISTS {STAND_INS}.{name}")
             each.create(connection)
         history.renew(connection)
@@ -78,12 +79,20 @@ def made(connection: Connection, kind: str) -> bool:
     return connection.execute("SELECT 1 FROM kinds WHERE name = ?", (kind,)).fetchone() is not None
 
 
+def _names(table: RecordTable[Any]) -> tuple[str, ...]:
+    """All tables that a kind has or may have; full text goes before the rows that it is over."""
+    return (*sorted(table.derived), f"_past_{table.name}", table.name)
+
+
 def _make_empty(connection: Connection, table: RecordTable[Any], name: str) -> None:
     lists: dict[str, ListTable] = {listed.name: listed for listed in table.lists}
     if name in lists:
         lists[name].create(connection, STAND_INS)
     elif name == table.name:
         table.create_rows(connection, STAND_INS)
+    elif name == f"_past_{table.name}":
+        fields = ", ".join(map(quote, table.schema.names))
+        connection.execute(f"CREATE TABLE {STAND_INS}.{name}(_id, _seq, _was, row, {fields}, digest)")
     else:
         connection.execute(f"SELECT 1 FROM {table.table}").close()  # what FTS5 compares its index with
         table.create_text(connection, STAND_INS)
