@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vectorstore as vs
@@ -17,6 +18,10 @@ from vectorstore.errors import CorruptError
 def tables(path: Path) -> set[str]:
     with sqlite3.connect(path / "catalog.sqlite") as raw:
         return {name for (name,) in raw.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+
+def weight(path: Path) -> int:
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
 
 
 def open_store(path: Path, **options: object) -> vs.Store:
@@ -35,7 +40,7 @@ def test_only_kinds_with_records_have_tables(tmp_path: Path) -> None:
 def test_an_empty_store_is_small(tmp_path: Path) -> None:
     with open_store(tmp_path / "kb") as kb:
         kb.compact()
-    assert sum(each.stat().st_size for each in (tmp_path / "kb").rglob("*") if each.is_file()) < 1_000_000
+    assert weight(tmp_path / "kb") < 1_000_000
 
 
 def test_every_kind_answers_every_question_as_if_empty(tmp_path: Path) -> None:
@@ -168,3 +173,14 @@ def test_reading_changes_nothing_that_the_trail_would_tell(tmp_path: Path) -> No
             kb.collection(name).count()
             kb.collection(name).find({"tags__has": "x"})
         assert transaction.connection.changed == before
+
+
+def test_to_purge_all_and_compact_leaves_less_than_a_megabyte(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    with open_store(tmp_path / "kb") as kb:
+        records = [{"name": f"n{i}", "definition": f"number {i} of many, {rng.integers(1e9)}"} for i in range(5000)]
+        kb.concepts.add(records, vectors=rng.standard_normal((5000, 64), dtype=np.float32))
+        assert weight(tmp_path / "kb") > 3_000_000
+        kb.concepts.purge(where={"version__gte": 1})
+        kb.compact()
+    assert weight(tmp_path / "kb") < 1_000_000

@@ -102,11 +102,9 @@ class DeclaredTable(Generic[R]):
         """
         lines = ["row INTEGER PRIMARY KEY"]
         for column in self.schema.columns:
-            points = (
-                ""
-                if not ours or column.ref is None or column.listed is not None
-                else f" REFERENCES {quote(column.ref)}(id)"
-            )
+            points = ""
+            if schema == "main" and column.ref is not None and column.listed is None:
+                points = f" REFERENCES {quote(column.ref)}(id)"
             needed = "" if column.nullable else " NOT NULL"
             lines.append(f"{quote(column.name)} {column.sql_type}{needed}{points}")
         lines += [f"{quote(column.key)} TEXT" for column in self.schema.folded]
