@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,7 @@ def test_to_purge_all_and_compact_leaves_less_than_a_megabyte(tmp_path: Path) ->
         records = [{"name": f"n{i}", "definition": f"number {i} of many, {rng.integers(1e9)}"} for i in range(5000)]
         kb.concepts.add(records, vectors=rng.standard_normal((5000, 64), dtype=np.float32))
         assert weight(tmp_path / "kb") > 3_000_000
-        kb.concepts.purge(where={"version__gte": 1})
+        kb.concepts.delete(where={"version__gte": 1})
+        assert kb.concepts.purge(older_than=timedelta(0)) == 5000
         kb.compact()
     assert weight(tmp_path / "kb") < 1_000_000
