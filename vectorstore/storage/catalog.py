@@ -33,6 +33,7 @@ from vectorstore.storage.connection import (
     OperationalError,
     ProgrammingError,
     Reading,
+    StandIn,
     begin,
     connect,
     empty_wal,
@@ -43,7 +44,7 @@ from vectorstore.storage.connection import (
     read_mode,
     translated,
 )
-from vectorstore.storage.folders import prepare, refuse_lost
+from vectorstore.storage.folder import make_store, refuse_lost
 from vectorstore.storage.history import refuse_foreign
 from vectorstore.storage.lock import LOCK, RESERVE, WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
@@ -71,6 +72,7 @@ class Catalog:
         self.clock = clock
         self.created = False
         self.migrated_from: int | None = None
+        self.stand_in: StandIn | None = None
         self.before_commit: Callable[[Transaction], None] | None = None
         self.on_commit: Callable[[Transaction], None] | None = None
         self._timeout = timeout
@@ -93,7 +95,8 @@ class Catalog:
         path = root / CATALOG if copy is None else copy
         self._path = str(path)
         self._lock = WriteLock(None if read_only else root / LOCK, timeout, RESERVE)
-        prepare(path, self._lock, create=create and not read_only)
+        if not path.is_file():
+            make_store(root, path, self._lock, create=create and not read_only)
         mode = "immutable" if copy is not None else read_mode(root, path) if read_only else "rw"
         self._uri = file_uri(path, mode)
         try:
@@ -159,9 +162,14 @@ class Catalog:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
+    def connect(self, *, query_only: bool = False) -> Connection:
+        """A connection for the caller alone, who closes it."""
+        standing = lambda each, said: self.stand_in is not None and self.stand_in(each, said)  # noqa: E731
+        return connect(self._uri, timeout=self._timeout, query_only=query_only, now=self.now, stand_in=standing)
+
     def _writer_connection(self) -> Connection:
         if self._writer is None:
-            self._writer = connect(self._uri, timeout=self._timeout, now=self.now)
+            self._writer = self.connect()
         return self._writer
 
     def _reader_connection(self, which: str = "connection") -> Connection:
@@ -173,7 +181,7 @@ class Catalog:
             connection = None
         if connection is None:
             turned = self._turned
-            connection = connect(self._uri, timeout=self._timeout, query_only=True, now=self.now)
+            connection = self.connect(query_only=True)
             setattr(self._local, which, (connection, turned))
             with self._registry:
                 self._readers.append(connection)

@@ -1,4 +1,4 @@
-"""The folder that a catalog lies in: made for a new store, and left alone when it is something else's."""
+"""The folder of a store that is about to be made, and of one whose catalog was lost."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from vectorstore.files import make_folder, refused
 from vectorstore.storage.lock import LOCK, WriteLock
 
 
-def prepare(path: Path, lock: WriteLock, *, create: bool) -> None:
-    """The catalog's file is there, empty if it is new.
+def make_store(root: Path, path: Path, lock: WriteLock, *, create: bool) -> None:
+    """Make the folder of a store, with an empty catalog in it, for which `lock` is held.
 
     Raises:
-        NotAStore: the folder holds something else, or no store where none is to be made. StoreError: no parent folder.
+        NotAStore: there is something else, or nothing and it is not to be made.
+        StoreError: the folder above is not there.
     """
-    root = path.parent
-    if path.is_file():
-        return
     if root.is_file():
         raise NotAStore(f"{root} is a file, not a store; it was left as it is")
     strangers = sorted({*os.listdir(root)} - {LOCK}) if root.is_dir() else []
@@ -37,11 +35,7 @@ def prepare(path: Path, lock: WriteLock, *, create: bool) -> None:
 
 
 def refuse_lost(path: Path) -> None:
-    """An empty catalog is a creation that was cut short, unless there are vectors: then it was lost.
-
-    Raises:
-        CorruptError: it was lost; it was left as it is.
-    """
+    """An empty catalog is a creation that was cut short, unless there are vectors: then it was lost."""
     vectors = path.parent / "embeddings"
     if vectors.is_dir() and any(vectors.iterdir()):
         raise CorruptError(f"{path} is empty, but {vectors} holds vectors; it was left as it is; restore a backup")
