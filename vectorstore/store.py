@@ -96,7 +96,7 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
         self.hook_failures: list[tuple[str, Exception]] = []
         copy, folders = (None, None) if self._mirror is None else (self._mirror.catalog, self._mirror.folder)
-        self._catalog = Catalog(root, read_only=read_only, timeout=timeout, clock=clock, create=create, copy=copy)
+        self._catalog = Catalog(root, read_only=read_only, timeout=timeout, clock=clock, create=create, at=copy)
         try:
             self._sync = Sync(self._catalog, folders)
             self._sync.watch.contracts = switched_on(contracts)

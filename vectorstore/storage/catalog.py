@@ -58,14 +58,7 @@ class Catalog:
     """An open catalog. Safe for threads; a forked child must open its own."""
 
     def __init__(
-        self,
-        root: Path | None,
-        *,
-        read_only: bool,
-        timeout: float,
-        clock: Clock,
-        create: bool,
-        copy: Path | None = None,
+        self, root: Path | None, *, read_only: bool, timeout: float, clock: Clock, create: bool, at: Path | None = None
     ) -> None:
         self.root = root
         self.read_only = read_only
@@ -92,12 +85,12 @@ class Catalog:
             self._inode = 0
             self._initialise(fresh=True)
             return
-        path = root / CATALOG if copy is None else copy
+        path = root / CATALOG if at is None else at
         self._path = str(path)
         self._lock = WriteLock(None if read_only else root / LOCK, timeout, RESERVE)
         if not path.is_file():
             make_store(root, path, self._lock, create=create and not read_only)
-        mode = "immutable" if copy is not None else read_mode(root, path) if read_only else "rw"
+        mode = "immutable" if at is not None else read_mode(root, path) if read_only else "rw"
         self._uri = file_uri(path, mode)
         try:
             with translated(root):
