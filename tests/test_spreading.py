@@ -157,7 +157,6 @@ def test_lost_workers_leave_work_that_goes_on(tmp_path: Path, local: list[tuple[
         assert store.workflows.next() is not None, "the lease was given back"
         with pytest.raises(vs.WorkersLost), joblib.parallel_config(backend="loky", n_jobs=2):
             store.workflows.process_all()  # and does not try for ever
-        assert store.workflows.get(work.id).processed == 500, "what came before has landed"
         broken.unlink()
         assert store.workflows.process(work.id).status == "completed"
         assert found(store)[0] == local
