@@ -146,9 +146,7 @@ def test_lost_workers_leave_work_that_goes_on(tmp_path: Path, local: list[tuple[
         return by_process(texts)
 
     broken.touch()
-    with vs.open(
-        tmp_path / "kb", embedder=CallableEmbedder(dying, "by process", 17, normalise=False), metric="ip"
-    ) as store:
+    with vs.open(tmp_path / "kb", embedder=CallableEmbedder(dying, "dying", 17, normalise=False), metric="ip") as store:
         work = store.workflows.create("concepts", records(WORDS))
         with pytest.raises(vs.WorkersLost, match="gone"), joblib.parallel_config(backend="loky", n_jobs=2):
             store.workflows.process(work.id)
@@ -169,7 +167,7 @@ def test_an_embedder_that_cannot_be_sent_is_refused_with_a_way_out(tmp_path: Pat
         with lock:
             return by_process(texts)
 
-    with vs.open(tmp_path / "kb", embedder=CallableEmbedder(bound, "bound", normalise=False)) as store:
+    with vs.open(tmp_path / "kb", embedder=CallableEmbedder(bound, "bound", 17, normalise=False)) as store:
         work = store.workflows.create("concepts", records(WORDS[:5]))
         with (
             pytest.raises(vs.EmbedderError, match=r"leave joblib\.parallel_config"),

@@ -4,12 +4,11 @@
         store.workflows.process(work.id)
 
 Whoever opened such a context in this thread says by it where work is done; without one nothing is spread, and joblib
-is not even imported. Arguments and results are digests in a place that the workers see, too (`vectorstore.tasks`).
+is not even imported. Data goes and comes by digests in a place that the workers see, too (`vectorstore.tasks`).
 """
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
@@ -57,8 +56,8 @@ def spread(task: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> Gene
         raise _lost(error) from error
 
 
-def frozen(value: object, what: str) -> bytes:
-    """A value as bytes that another process can make it of; functions of a script go with their code.
+def sendable(embedder: object) -> None:
+    """An embedder can be sent to workers; functions of a script go with their code.
 
     Raises:
         EmbedderError: it cannot be had elsewhere.
@@ -68,13 +67,12 @@ def frozen(value: object, what: str) -> bytes:
     except ImportError:
         from joblib.externals import cloudpickle
     try:
-        data: bytes = cloudpickle.dumps(value)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        cloudpickle.dumps(embedder)
+    except Exception as error:  # whatever its parts raise when they are asked
         raise EmbedderError(
-            f"{what} cannot be sent to workers ({error}); give one that can be pickled, such as a "
-            "SentenceEmbedder or a function of a module, or leave joblib.parallel_config"
+            f"the embedder {embedder!r} cannot be sent to workers ({error}); give a SentenceEmbedder, or a function "
+            "that holds no locks or files, or leave joblib.parallel_config"
         ) from error
-    return data
 
 
 def _lost(error: BaseException) -> WorkersLost:

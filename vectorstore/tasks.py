@@ -1,6 +1,6 @@
 """What workers do: functions of digests that give digests, in a process that has no store.
 
-A task reads its arguments from a place, and keeps its result there under the digest that it returns; no array passes
+A task reads its data from a place, and keeps its result there under the digest that it returns; no array passes
 through a scheduler. It may be done twice, or by a worker that was thought dead: that only writes the same bytes again.
 What is dear to make, such as an embedder with its model, a worker makes once and keeps.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 import socket
 import threading
 import zipfile
@@ -24,7 +23,7 @@ from vectorstore.clusters import ClusterRecipe, Rule, tried
 from vectorstore.embedders import Embedder, Matrix
 from vectorstore.errors import CorruptError
 from vectorstore.files import Buffer
-from vectorstore.places import Place, place_at
+from vectorstore.places import place_at
 
 _lock = threading.Lock()
 _embedders: dict[str, tuple[Embedder, Matrix]] = {}
@@ -45,12 +44,13 @@ class Done:
     told: dict[str, Any]
 
 
-def embed(place: str, embedder: str, probe: str, texts: str) -> Done:
+def embed(place: str, key: str, embedder: Embedder, probe: str, texts: str) -> Done:
     """Embed texts.
 
     Args:
         place: where everything is.
-        embedder: digest of the embedder, pickled.
+        key: stands for the embedder: one of that key that is here already, with its model, is taken instead.
+        embedder: as joblib sends it; the shipped ones are sent as their arguments, without their models.
         probe: a text whose vector comes with the others', so that whoever asked can tell that they fit.
         texts: digest of the texts, a JSON array.
 
@@ -61,7 +61,7 @@ def embed(place: str, embedder: str, probe: str, texts: str) -> Done:
         EmbedderError: the model is absent or damaged here. CorruptError: an argument cannot be read.
     """
     here = place_at(place)
-    model, known = _embedder(here, embedder, probe)
+    model, known = _kept(key, embedder, probe)
     wanted: list[str] = json.loads(bytes(here.fetch(texts)))
     made = here.keep(packed(vectors=model.embed(wanted), probe=known))
     return Done(made, _worker(), model.identity.to_dict())
@@ -124,15 +124,14 @@ def unpacked(data: Buffer) -> dict[str, npt.NDArray[Any]]:
         raise CorruptError(f"what a worker made is no NPZ: {error}") from error
 
 
-def _embedder(place: Place, digest: str, probe: str) -> tuple[Embedder, Matrix]:
-    """(the embedder, its vector of the probe text), made once in this process; the last few are kept."""
+def _kept(key: str, embedder: Embedder, probe: str) -> tuple[Embedder, Matrix]:
+    """(the embedder, its vector of the probe text), made once in this process; the last two are kept."""
     with _lock:
-        if digest not in _embedders:
-            made: Embedder = pickle.loads(place.fetch(digest))
+        if key not in _embedders:
             while len(_embedders) > 1:
                 del _embedders[next(iter(_embedders))]
-            _embedders[digest] = made, made.embed([probe])[0]
-        return _embedders[digest]
+            _embedders[key] = embedder, embedder.embed([probe])[0]
+        return _embedders[key]
 
 
 def _worker() -> str:

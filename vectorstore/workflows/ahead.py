@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from vectorstore.deduplicating import Remembering
 from vectorstore.embedders import EmbedderIdentity
 from vectorstore.embedding import PROBE, Embedding, same_probe, text_hash
 from vectorstore.errors import EmbedderError, SpaceMismatch
-from vectorstore.spreading import frozen, spread
+from vectorstore.spreading import sendable, spread
 from vectorstore.storage import SpaceRow
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Sync
@@ -38,7 +38,6 @@ class Ahead(Remembering):
         self._sync = sync
         self._space_name = space
         self._metric = metric
-        self._model: str | None = None
         self._probe: Matrix | None = None
 
     def parts(
@@ -66,7 +65,12 @@ class Ahead(Remembering):
                 del fresh[key]
             seen |= fresh.keys()
         probe = PROBE if space is None or space.model is None else str(space.probe_text)
-        arguments = [(*self._where(), probe, self._kept(fresh.values())) for fresh in todo if fresh]
+        embedder, place = self._of.embedder, self._shared.place
+        if any(todo):
+            sendable(embedder)
+        key = json.dumps([type(embedder).__qualname__, embedder.identity.to_dict(), probe])
+        kept = [place.keep(json.dumps(list(fresh.values())).encode()) for fresh in todo if fresh]
+        arguments = [(place.uri, key, embedder, probe, digest) for digest in kept]
         with contextlib.closing(spread(tasks.embed, arguments)) as results:
             for part, fresh in zip(parts, todo, strict=True):
                 if fresh:
@@ -85,16 +89,6 @@ class Ahead(Remembering):
     def probe(self) -> Matrix:
         """(d,) the probe text's vector, as the workers made it."""
         return self._of.probe() if self._probe is None else self._probe
-
-    def _where(self) -> tuple[str, str]:
-        """(the place, the digest of the embedder in it)."""
-        place = self._shared.place
-        if self._model is None:
-            self._model = place.keep(frozen(self._of.embedder, f"the embedder {self._of.embedder!r}"))
-        return place.uri, self._model
-
-    def _kept(self, texts: Iterable[str]) -> str:
-        return self._shared.place.keep(json.dumps(list(texts)).encode())
 
     def _take(self, space: SpaceRow | None, keys: Sequence[bytes], done: tasks.Done) -> None:
         """Take over what a worker made, if it is what this process would have made.
