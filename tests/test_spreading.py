@@ -239,3 +239,11 @@ def test_clusters_are_given_and_tried_by_workers_as_they_are_here(
             unlike == [(a.seed, a.clusters, a.coherence) for a in tried.trials] and local.stability == tried.stability
         )
     assert not [*(tmp_path / "kb").glob(".shared*")]
+    before = sorted(path.name for path in (tmp_path / "kb").rglob("*"))
+    with (
+        vs.open(tmp_path / "kb", embedder=None, read_only=True) as reader,
+        joblib.parallel_config(backend="threading", n_jobs=2),
+    ):
+        assert len(reader.clusters.trials("concepts", "kmeans", 5, seeds=(0, 1)).trials) == 2
+    after = sorted(path.name for path in (tmp_path / "kb").rglob("*") if not path.name.endswith(("-wal", "-shm")))
+    assert after == [name for name in before if not name.endswith(("-wal", "-shm"))], "and writes nothing there"

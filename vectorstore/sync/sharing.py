@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vectorstore.files import as_path
 from vectorstore.places import Place, place_at
 from vectorstore.spreading import PER_WORKER, workers
 from vectorstore.sync.core import Sync
@@ -40,8 +41,10 @@ def sharing(sync: Sync, what: str, where: str | None = None) -> Iterator[Shared 
         return
     with contextlib.ExitStack() as held:
         name = f"{SHARED}{what}.tmp"
-        if where is None and sync.root is None:
+        if where is None and (sync.root is None or sync.catalog.read_only):
             where = held.enter_context(tempfile.TemporaryDirectory(prefix="vectorstore-"))
+        if where is not None and "://" not in where:
+            where = str(as_path(where))  # workers stand elsewhere
         place = place_at(f"{sync.root if where is None else where.rstrip('/')}/{name}")
         place.forget()  # what a run that was killed has left
         held.callback(place.forget)
