@@ -43,8 +43,9 @@ def sharing(sync: Sync, what: str, where: str | None = None) -> Iterator[Shared 
         name = f"{SHARED}{what}.tmp"
         if where is None and (sync.root is None or sync.catalog.read_only):
             where = held.enter_context(tempfile.TemporaryDirectory(prefix="vectorstore-"))
-        if where is not None and "://" not in where:
-            where = str(as_path(where))  # workers stand elsewhere
+        elif where is not None:
+            name = f"{SHARED}{sync.catalog.newest('SELECT store FROM state')}-{what}.tmp"  # others may work there, too
+            where = where if "://" in where else str(as_path(where))  # workers stand elsewhere
         place = place_at(f"{sync.root if where is None else where.rstrip('/')}/{name}")
         place.forget()  # what a run that was killed has left
         held.callback(place.forget)
