@@ -220,7 +220,7 @@ class Run:
             raise Stopped
         return row
 
-    def _to_the_end(self, shared: Shared | None) -> WorkflowRow:
+    def _to_the_end(self, shared: Shared | None = None) -> WorkflowRow:
         while True:
             row = self._look()
             work = WORKS[row.operation](Job(self._sync, self._others, row, self._land, self._taken, shared))
