@@ -68,9 +68,9 @@ class Ahead(Remembering):
         embedder, place = self._of.embedder, self._shared.place
         if any(todo):
             sendable(embedder)
-        key = json.dumps([type(embedder).__qualname__, embedder.identity.to_dict(), probe])
+        model = json.dumps([type(embedder).__qualname__, embedder.identity.to_dict(), probe])
         kept = [place.keep(json.dumps(list(fresh.values())).encode()) for fresh in todo if fresh]
-        arguments = [(place.uri, key, embedder, probe, digest) for digest in kept]
+        arguments = [(place.uri, model, embedder, probe, digest) for digest in kept]
         with contextlib.closing(spread(tasks.embed, arguments)) as results:
             for part, fresh in zip(parts, todo, strict=True):
                 if fresh:
