@@ -15,16 +15,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import vectorstore as vs
 from tests.feeding_child import STEPS
 from tests.remote_oracle import FedStoreAgainstModel, run
-from vectorstore.engines import address_of, connect, expression, fields_of, marks_of
+from vectorstore.engines import address_of, connect, marks_of
 from vectorstore.engines.faiss import Flat, compiled
 from vectorstore.http.observing import StoreCollector
-from vectorstore.records import parse, schema_of
 from vectorstore.storage import remotes as rows
 from vectorstore.storage import spaces
 from vectorstore.vectors import Vids
@@ -81,60 +78,7 @@ def same(store: vs.Store, where: dict[str, Any] | None = None, seed: int = 3) ->
     return plans
 
 
-# -- one meaning of a filter -------------------------------------------------------------------------------------------
-
-_texts = st.sampled_from([text for text in TEXTS if text is not None])
-_terms = st.one_of(
-    st.builds(lambda value: {"domain": value}, st.sampled_from(TEXTS)),
-    st.builds(lambda value: {"domain__ne": value}, st.sampled_from(TEXTS)),
-    st.builds(lambda operator, value: {f"domain__{operator}": value}, st.sampled_from(["gt", "gte", "lt", "lte"]), _texts),
-    st.builds(lambda value: {"domain__startswith": value[:2]}, _texts),
-    st.builds(lambda name, values: {f"domain__{name}": values}, st.sampled_from(["in", "nin"]), st.lists(st.sampled_from(TEXTS), max_size=3)),
-    st.builds(lambda name, value: {f"domain__{name}": value}, st.just("isnull"), st.booleans()),
-    st.builds(lambda operator, value: {f"quality__{operator}": value}, st.sampled_from(["eq", "ne", "gt", "lte"]), st.sampled_from([0.0, 0.3, 1, 0.55])),
-    st.builds(lambda values: {"quality__nin": values}, st.lists(st.sampled_from([0.1, 0.5, None]), max_size=3)),
-    st.builds(lambda value: {"name": value}, st.sampled_from(["N3", "n4", "nobody"])),
-)  # fmt: skip
-_filters = st.recursive(
-    _terms,
-    lambda inner: st.one_of(
-        st.builds(lambda part: {"not": part}, inner),
-        st.builds(lambda parts: {"or": parts}, st.lists(inner, max_size=3)),
-        st.builds(lambda parts: {"and": parts}, st.lists(inner, max_size=3)),
-        st.builds(lambda a, b: {**a, **b}, inner, inner),
-    ),
-    max_leaves=6,
-)
-
-
-def test_one_filter_means_the_same_to_the_catalog_and_to_an_engine(tmp_path: Path) -> None:
-    schema, said = schema_of(vs.Concept), []
-    with filled(tmp_path, 66) as store:
-        (status,) = store.remotes.status()
-        engine = Flat(tmp_path / "engine", status.collection, DIM, "cosine", fields_of(schema))
-        with store._catalog.read() as connection:
-            vid_of = {record: vid for vid, record in connection.execute("SELECT vid, record FROM vectors").fetchall()}
-
-            @settings(max_examples=400, deadline=None, derandomize=True, database=None)
-            @given(_filters)
-            def agree(where: dict[str, Any]) -> None:
-                node = parse(where, schema)
-                text = None if node is None else expression(node, fields_of(schema))
-                said.append(text is not None)
-                if text is None or node is None:
-                    return
-                truth = {vid_of[row] for row in store._sync.table("concepts").matching(connection, node).tolist()}
-                found = {vid for vid, holds in zip(*holding(engine, text), strict=True) if holds}
-                odd = {vid for vid, holds in zip(*holding(engine, "odd == true"), strict=True) if holds}
-                assert truth <= found and found - truth <= odd and engine.count(text) == len(found)
-
-            agree()
-    assert sum(said) > len(said) / 3
-
-
-def holding(engine: Flat, text: str) -> tuple[list[int], list[bool]]:
-    content = engine._content()
-    return content.vids.tolist(), engine._holding(content, text).tolist()
+# -- filters -----------------------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_said_is_looked_up(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from vectorstore.engines.expressions import expression, fields_of, named
-from vectorstore.engines.protocol import STAMP, Caps, Field, Rows, VectorIndex, marks_of
+from vectorstore.engines.protocol import MAX_BYTES, STAMP, Caps, Field, Rows, VectorIndex, marks_of
 from vectorstore.errors import ValidationError
 
 __all__ = [
+    "MAX_BYTES",
     "STAMP",
     "Address",
     "Caps",
