@@ -18,8 +18,9 @@ import pytest
 
 import vectorstore as vs
 from tests.feeding_child import STEPS
+from tests.moving import there_and_back
 from tests.remote_oracle import FedStoreAgainstModel, run
-from vectorstore.engines import address_of, connect, marks_of
+from vectorstore.engines import Rows, address_of, connect, marks_of
 from vectorstore.engines.faiss import Flat, compiled
 from vectorstore.http.observing import StoreCollector
 from vectorstore.storage import remotes as rows
@@ -422,3 +423,26 @@ def test_a_mark_tells_rows_apart() -> None:
         marks_of([1], one, [("a", None)])[0],
     ]
     assert len(set(marks[:4])) == 4 and marks[4] == marks[0] and min(marks) >= 0
+
+
+def test_a_store_moves_there_and_back_while_it_is_written(tmp_path: Path) -> None:
+    plans = there_and_back(tmp_path, f"faiss:{tmp_path / 'engine'}", rows=400)
+    assert plans["engine"] > 20 and plans["index"] > 20
+
+
+def test_a_row_that_the_engine_spoils_under_its_right_mark_is_found(tmp_path: Path) -> None:
+    with filled(tmp_path) as store:
+        with store._catalog.read() as connection:
+            (row,) = rows.remotes_of(connection)
+            (space,) = spaces.all_spaces(connection)
+        engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
+        held = engine.snapshot(1, 1_000)
+        spoiled = held.vectors.copy()
+        spoiled[7] = spoiled[8]
+        fields = [*held.values]
+        fields[9] = (*fields[9][:-1], 0.123)
+        stamp = engine.versions(0, 1)[0]
+        engine.add(Rows(held.vids, spoiled, held.marks, fields), stamp)
+        (finding,) = store.check().findings
+        assert str(finding.what) == "2 rows are different: vids [8, 10]"
+        assert store.repair(dry_run=False).remaining == () and store.check().findings == ()

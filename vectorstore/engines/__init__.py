@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from vectorstore.engines.expressions import expression, fields_of, named
 from vectorstore.engines.protocol import MAX_BYTES, STAMP, Caps, Field, Rows, VectorIndex, marks_of
@@ -62,7 +62,7 @@ class Address:
 def address_of(text: str) -> Address:
     """Read `milvus://[user:password@]host[:19530][/database][?option=value]`, or `faiss:/folder`.
 
-    Options of Milvus: timeout, shards, replicas, index, nlist, M, efConstruction, token, tls; see docs/scale.md.
+    What is special in an address is written with %, in a password too. Options of Milvus: timeout, shards, replicas, index, nlist, M, efConstruction, token, tls; see docs/scale.md.
 
     Raises:
         ValidationError: it is neither; the message names what is allowed.
@@ -89,7 +89,7 @@ def address_of(text: str) -> Address:
         except ValueError:
             raise ValidationError(f"index: {name}: expected a number above 0, got {options[name]!r}") from None
     if parts.username:
-        options.setdefault("token", f"{parts.username}:{parts.password or ''}")
+        options.setdefault("token", f"{unquote(parts.username)}:{unquote(parts.password or '')}")
     if parts.path.strip("/"):
         options["db"] = parts.path.strip("/")
     return Address("milvus", f"{parts.hostname}:{port}", options)
