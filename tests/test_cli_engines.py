@@ -60,7 +60,7 @@ def test_an_option_a_variable_and_the_settings_switch_a_store(
     assert answer("engines", "list", kb)["engines"][0]["collection"] != listed["collection"]
     assert run("check", kb).returncode == 0
     assert run("engines", "drop", kb, "concepts").returncode == 0
-    assert answer("engines", "list", kb)["engines"] == [] and plan(kb) == "index"
+    assert answer("engines", "list", kb)["engines"] == [] and plan(kb) == "exact"
 
 
 def test_check_compares_what_the_engine_holds(kb: Path, engine: str, tmp_path: Path) -> None:

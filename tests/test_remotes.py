@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +16,7 @@ import pytest
 
 import vectorstore as vs
 from tests.feeding_child import STEPS
+from tests.feeding_suite import DIM, FeedingSuite, concepts, same, vectors
 from tests.moving import there_and_back
 from tests.remote_oracle import FedStoreAgainstModel, run
 from vectorstore.engines import Rows, address_of, connect, marks_of
@@ -26,9 +25,6 @@ from vectorstore.http.observing import StoreCollector
 from vectorstore.storage import remotes as rows
 from vectorstore.storage import spaces
 from vectorstore.vectors import Vids
-
-DIM = 8
-TEXTS = ["physics", "日本", 'a"b', "back\\slash", "100%", "under_score", "new\nline", "it's", "", "é", "x" * 1500, None]
 
 
 @pytest.fixture(autouse=True)
@@ -51,32 +47,11 @@ def opened(tmp_path: Path, **options: Any) -> vs.Store:
     return vs.open(tmp_path / "kb", **options)
 
 
-def concepts(numbers: range, **more: Any) -> list[dict[str, Any]]:
-    return [
-        {"id": f"c{n}", "name": f"n{n}", "domain": TEXTS[n % len(TEXTS)], "quality": n % 11 / 10, **more}
-        for n in numbers
-    ]
-
-
-def vectors(numbers: range, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((max(numbers) + 1, DIM)).astype(np.float32)[numbers.start :]
-
-
 def filled(tmp_path: Path, count: int = 120, **options: Any) -> vs.Store:
     store = opened(tmp_path, **options)
     store.concepts.add(concepts(range(count)), vectors=vectors(range(count)))
     assert store.remotes.sync(60)
     return store
-
-
-def same(store: vs.Store, where: dict[str, Any] | None = None, seed: int = 3) -> set[str]:
-    """The answers through the engine equal the exact ones; returns the plans."""
-    plans = set()
-    for query in np.random.default_rng(seed).standard_normal((6, DIM)):
-        hits, truth = store.concepts.search(query, 7, where), store.concepts.search(query, 7, where, exact=True)
-        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in truth]
-        plans.add(hits.plan.name)
-    return plans
 
 
 # -- filters -----------------------------------------------------------------------------------------------------------
@@ -190,69 +165,12 @@ def test_an_applier_killed_at_any_step_loses_nothing(tmp_path: Path, step: str) 
         assert same(store) == {"engine"} and same(store, {"domain__ne": "moved"}) == {"engine + filter"}
 
 
-def test_a_late_batch_of_a_dead_applier_is_found_and_mended(tmp_path: Path) -> None:
-    """Split brain: what an applier read long ago arrives after its successor's work."""
-    with filled(tmp_path) as store:
-        with store._catalog.read() as connection:
-            (row,) = rows.remotes_of(connection)
-            (space,) = spaces.all_spaces(connection)
-        feeder = store.remotes._fed()
-        with store._catalog.read() as connection:
-            vids = [vid for (vid,) in connection.execute("SELECT vid FROM vectors ORDER BY vid LIMIT 20").fetchall()]
-        stale = feeder._rows_of(space, row, vids)
-        store.concepts.upsert(concepts(range(10)), vectors=vectors(range(10), seed=5))
-        store.concepts.delete([f"c{n}" for n in range(10, 15)])
-        store.concepts.update([{"id": "c16", "quality": 0.77}])
-        assert store.remotes.sync(60)
-        engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
-        stamp = engine.versions(0, 1)[0]
-        engine.add(stale, stamp)
+class TestFolder(FeedingSuite):
+    """What must be true of every engine when things die."""
 
-        assert same(store) <= {"engine", "exact"}  # what is wrong there makes no answer wrong
-        found = store.check().findings
-        assert sorted(finding.what.split(":")[0] for finding in found) == [
-            "1 rows are different",
-            "15 rows are surplus",
-        ]
-        assert {finding.layer for finding in found} == {"remote"}
-        assert store.repair(dry_run=True).actions == ("tell engines outside again what they have wrong",)
-        assert store.repair(dry_run=False).remaining == () and store.check().findings == ()
-        engine.remove(vids[15:])  # and rows that were lost there
-        assert [finding.what.split(":")[0] for finding in store.check().findings] == ["5 rows are missing"]
-        assert store.repair(dry_run=False).remaining == ()
-        assert same(store) == {"engine"}
-
-
-def test_a_restored_catalog_is_fed_anew_and_never_mistaken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with filled(tmp_path) as store:
-        former = store.remotes.status()[0].collection
-    shutil.copytree(tmp_path / "kb", tmp_path / "old")
-    with opened(tmp_path) as store:
-        store.concepts.upsert(concepts(range(40)), vectors=vectors(range(40), seed=5))
-        assert store.remotes.sync(60)
-    shutil.rmtree(tmp_path / "kb")
-    (tmp_path / "old").rename(tmp_path / "kb")
-
-    with opened(tmp_path) as store:
-        store.concepts.upsert(concepts(range(20, 60)), vectors=vectors(range(20, 60), seed=7))  # the same vids again
-        assert same(store) == {"exact"}  # the engine holds another state: it is not asked
-        with caplog.at_level(logging.WARNING, "vectorstore"):
-            assert store.remotes.sync(60)
-        assert former in caplog.text and "fed anew" in caplog.text
-        (status,) = store.remotes.status()
-        assert status.collection != former and status.status == "current"
-        assert same(store) == {"engine"} and store.check().findings == ()
-
-
-def test_an_engine_that_lost_its_data_is_fed_anew(tmp_path: Path) -> None:
-    with filled(tmp_path) as store:
-        shutil.rmtree(tmp_path / "engine")
-        assert same(store) == {"exact"}
-        assert "cannot be compared" in str(store.check().findings[0])
-        store.concepts.add(concepts(range(300, 302)), vectors=vectors(range(300, 302)))
-        assert same(store) == {"exact"}
-    with opened(tmp_path) as store:
-        assert store.remotes.sync(60) and same(store) == {"engine"} and store.check().findings == ()
+    @pytest.fixture
+    def address(self, tmp_path: Path) -> str:
+        return f"faiss:{tmp_path / 'engine'}"
 
 
 def test_while_the_engine_is_down_answers_are_exact_or_an_error_that_says_so(tmp_path: Path) -> None:
@@ -410,6 +328,7 @@ def test_an_engine_is_never_told_what_is_not_committed(tmp_path: Path) -> None:
 def test_an_address_keeps_its_password_out_of_the_catalog() -> None:
     address = address_of("milvus://me:secret@host/db?shards=2&tls=1")
     assert address.name == "milvus://host:19530/db" and "secret" not in repr(address)
+    assert address_of("milvus://m%40e:s%2Fe%3A%20t@host").options["token"] == "m@e:s/e: t"
     assert address.options["token"] == "me:secret" and connect(address, "c", 4, "l2", ()).caps.most == 16_384
 
 

@@ -44,7 +44,7 @@ def available() -> bool:
 class Server:
     """One server process; `start` after `kill` finds the same data. `over` are more settings."""
 
-    def __init__(self, data: Path, **over: str) -> None:
+    def __init__(self, data: Path, **over: object) -> None:
         self.data, self.over = data, over
         self.process: subprocess.Popen[bytes] | None = None
         self.ports: dict[str, int] = {}
@@ -62,13 +62,19 @@ class Server:
         shared = unpacked()
         if not self.ports:
             self.ports = configured(self.data, {**OVER, **self.over})
-            self.ports["metrics"] = free_ports(1)[0]
+            self.ports["metrics"], self.ports["peer"] = free_ports(2)
+            client, peer = (f"http://127.0.0.1:{self.ports[name]}" for name in ("etcd_port", "peer"))
+            (self.data / "configs" / "etcd.yaml").write_text(
+                f"name: default\nlisten-client-urls: {client}\nadvertise-client-urls: {client}\nlisten-peer-urls: {peer}\n"
+                f"initial-advertise-peer-urls: {peer}\ninitial-cluster: default={peer}\n"
+            )
         environment = {
             **os.environ,
             "LD_LIBRARY_PATH": str(shared / "bin"),
             "DEPLOY_MODE": "STANDALONE",
             "METRICS_PORT": str(self.ports["metrics"]),
             "MILVUS_RUN_DIR": str(self.data / "run"),
+            "ETCD_CONFIG_PATH": str(self.data / "configs" / "etcd.yaml"),  # else two servers want port 2380
         }
         with open(self.data / "logs" / "out.log", "ab") as log:
             self.process = subprocess.Popen(
@@ -102,7 +108,7 @@ def unpacked() -> Path:
 
 
 def configured(
-    data: Path, over: Mapping[str, str], tail: str = "", ports: Mapping[str, int] | None = None
+    data: Path, over: Mapping[str, object], tail: str = "", ports: Mapping[str, int] | None = None
 ) -> dict[str, int]:
     """Write the settings of a process into its folder; returns its ports, free ones where none are given."""
     config = _wheel().MilvusServerConfig(data_dir=str(data))

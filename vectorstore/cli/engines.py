@@ -98,12 +98,17 @@ def renew(store: StorePath, kind: KindName, index: IndexAddress = None, timeout:
 
 
 def drop(store: StorePath, kind: KindName, index: IndexAddress = None) -> None:
-    """Let no engine serve a kind any more: an index is built here, which takes over, and the collections are dropped.
+    """Let no engine serve a kind any more: its collections are dropped.
+
+    Before, an index is built here that takes over, if there are enough vectors for one.
 
     \b
     vectorstore engines drop kb concepts --index milvus://milvus.example:19530
     """
+    from vectorstore.sync.publish import PUBLISH_ROWS
+
     with open_store(store, "none", index, auto_publish=False) as opened:
-        opened.publish(kind)
+        if len(opened.collection(kind)) >= PUBLISH_ROWS:
+            opened.publish(kind)
         opened.remotes.drop(kind)
     note(f"{kind} is searched here again")

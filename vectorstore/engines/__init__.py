@@ -41,6 +41,7 @@ _OPTIONS = {
     "efConstruction": "of an HNSW index, 360",
     "token": "instead of user:password",
     "tls": "1 for https",
+    "ca": "a file of certificates to trust, PEM, with tls=1; the system's are trusted without",
 }
 
 
@@ -62,7 +63,7 @@ class Address:
 def address_of(text: str) -> Address:
     """Read `milvus://[user:password@]host[:19530][/database][?option=value]`, or `faiss:/folder`.
 
-    What is special in an address is written with %, in a password too. Options of Milvus: timeout, shards, replicas, index, nlist, M, efConstruction, token, tls; see docs/scale.md.
+    What is special there is written with %, in a password too. Options of Milvus: timeout, shards, replicas, index, nlist, M, efConstruction, token, tls, ca; see docs/scale.md.
 
     Raises:
         ValidationError: it is neither; the message names what is allowed.
@@ -82,7 +83,7 @@ def address_of(text: str) -> Address:
         raise ValidationError(f"index: unknown option {unknown[0]!r}; the options are: {', '.join(_OPTIONS)}")
     if options.get("index", "FLAT") not in ("IVF_SQ8", "HNSW", "FLAT"):
         raise ValidationError(f"index: index: expected {_OPTIONS['index']}, got {options['index']!r}")
-    for name in sorted(options.keys() - {"index", "token", "tls"}):
+    for name in sorted(options.keys() - {"index", "token", "tls", "ca"}):
         try:
             if not 0 < float(options[name]) < 1e6 or (name != "timeout" and int(options[name]) < 1):
                 raise ValueError

@@ -303,6 +303,7 @@ class Milvus:
         with self._lock:
             if self._made is None:
                 own = {"token": self._options["token"]} if "token" in self._options else {}
+                own |= {"server_pem_path": self._options["ca"]} if "ca" in self._options else {}
                 own |= {"db_name": self._options["db"]} if "db" in self._options else {}
                 self._made = library.MilvusClient(self._uri, timeout=self._patience, **own)
             return self._made
