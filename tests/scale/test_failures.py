@@ -94,4 +94,4 @@ def test_users_and_tls(tmp_path: Path, guarded: tuple[Server, Path]) -> None:
         assert "p@ss" not in str(store.remotes.status()) and "p%40ss" not in str(store.stats())
         store.remotes.drop("concepts")
     for file in (tmp_path / "kb").rglob("*"):
-        assert not file.is_file() or b"p@ss" not in file.read_bytes() and b"p%40ss" not in file.read_bytes()
+        assert not file.is_file() or (b"p@ss" not in file.read_bytes() and b"p%40ss" not in file.read_bytes())
