@@ -97,7 +97,7 @@ class Load:
                 self.store.concepts.upsert([{"id": name, "name": name, "quality": 0.5} for name in names], vectors=rows)
                 self.truth.update(zip(names, rows, strict=True))
             self.written += 20
-            self._stop.wait(0.03)
+            self._stop.wait(0.06)
 
     def _feed(self) -> None:
         while not self._stop.is_set():
@@ -128,10 +128,11 @@ class Load:
             if hits.plan.name.startswith("engine"):
                 self.by_engine += 1
                 self.down, self._last = max(self.down, now - self._last), now
+            self._stop.wait(0.005)
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[Kept]:
+def kept(tmp_path_factory: pytest.TempPathFactory, address: str, filters_reach_the_engine: None) -> Iterator[Kept]:
     """A store that the cluster serves, for all kills in turn."""
     data = clustered(ROWS, DIM, seed=1)
     path = tmp_path_factory.mktemp("kept") / "kb"
@@ -146,7 +147,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[Kep
 @pytest.mark.parametrize("roles", [*((role,) for role in ROLES), ("query1", "query2")], ids="+".join)
 def test_a_role_killed_under_load_loses_nothing(cluster: Cluster, kept: Kept, roles: tuple[str, ...]) -> None:
     store, queries, truth = kept
-    with mock.patch("vectorstore.sync.remotes.RETRY", 0.5), Load(store, queries, truth) as load:
+    with (
+        mock.patch("vectorstore.sync.remotes.RETRY", 0.5),
+        Load(store, queries, truth) as load,
+    ):
         time.sleep(2)
         cluster.kill(*roles)
         time.sleep(3)

@@ -64,6 +64,7 @@ def share(store: vs.Store, queries: np.ndarray, where: dict[str, Any] | None = N
     """Recall@10 of answers that the engine gave; every hit has its exact score."""
     hits = store.concepts.search_many(queries, 10, where)
     truth = store.concepts.search_many(queries, 10, where, exact=True)
+    assert {each.plan.name for each in hits} == {"engine" if where is None else "engine + filter"}
     for answer, right in zip(hits, truth, strict=True):
         scores = {hit.id: hit.score for hit in right}
         assert len(answer) == len(right)

@@ -268,9 +268,9 @@ class Milvus:
             while time.monotonic() < until:
                 state = client.describe_index(self._name, "vector", timeout=self._patience) or {}
                 if not state.get("pending_index_rows") and state.get("state", "Finished") == "Finished":
+                    client.refresh_load(self._name, timeout=max(60.0, self._patience))
                     break
                 time.sleep(0.2)
-            client.refresh_load(self._name, timeout=timeout)
 
     def close(self) -> None:
         """Give the connection back."""
