@@ -173,6 +173,33 @@ class TestFolder(FeedingSuite):
         return f"faiss:{tmp_path / 'engine'}"
 
 
+def test_an_engine_that_has_too_few_rows_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As a server does for some seconds whose node came back, and which has not loaded everything yet."""
+    with filled(tmp_path) as store, mock.patch("vectorstore.sync.remotes.RETRY", 0.05):
+        assert same(store) == {"engine"}
+        with store._catalog.read() as connection:
+            (row,) = rows.remotes_of(connection)
+            (space,) = spaces.all_spaces(connection)
+        engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
+        held = engine.snapshot(1, 60)
+        engine.remove(held.vids.tolist())
+        with opened(tmp_path) as other:
+            assert same(other) == {"exact"}  # who asks for the first time counts at once
+        with mock.patch("vectorstore.sync.remotes.COUNTED", 0.0):
+            store._sync.engines._counted.clear()  # type: ignore[union-attr]  # a second later
+            assert same(store) == {"exact"} and same(store, {"quality__gte": 0.2}) == {"filtered exact"}
+            assert caplog.text.count("has only 61 of at least 120 rows") == 2  # once in each process
+            hits = store.concepts.search(np.ones(DIM), 3)
+            assert hits.exact and "has only 61 of at least 120 rows" in hits.plan.reason
+            assert "61 of at least" in str(store.health().checks["engines"])
+            engine.add(held, row.applied or 0)
+            threading.Event().wait(0.1)
+            assert same(store) == {"engine"} and store.health().ok
+            store.concepts.add(concepts(range(300, 305)), vectors=vectors(range(300, 305)))
+            store.concepts.delete(["c1", "c2"])
+            assert same(store) == {"engine"}  # what it has not been told is not missed
+
+
 def test_while_the_engine_is_down_answers_are_exact_or_an_error_that_says_so(tmp_path: Path) -> None:
     down = vs.EngineDown("nobody is there")
     with filled(tmp_path) as store, mock.patch("vectorstore.sync.remotes.RETRY", 0.0):

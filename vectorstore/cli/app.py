@@ -60,9 +60,9 @@ EPILOG = (
     "7 the embedder is missing, or another one than the store's · 8 no index that is good enough · 70 unforeseen · "
     "130 interrupted. Results go to stdout, messages and progress to stderr; with --json stdout is JSON alone.\n\n"
     "[bold]Settings[/]: an option counts before the environment (VECTORSTORE_EMBEDDER, VECTORSTORE_INDEX, "
-    "VECTORSTORE_JSON, VECTORSTORE_RECALL, VECTORSTORE_STORE), that before ~/.config/vectorstore/config.toml (or the file that "
-    "VECTORSTORE_CONFIG names), that before the default. Keys of the file are options, for all commands or in the "
-    'table of one: embedder = "hash", or k = 5 below \\[search]. All of it: vectorstore reference.'
+    "VECTORSTORE_JSON, VECTORSTORE_RECALL, VECTORSTORE_STORE), that before ~/.config/vectorstore/config.toml (or the "
+    "file that VECTORSTORE_CONFIG names), that before the default. Keys of the file are options, for all commands or "
+    'in the table of one: embedder = "hash", or k = 5 below \\[search]. All of it: vectorstore reference.'
 )
 
 

@@ -41,7 +41,7 @@ _OPTIONS = {
     "efConstruction": "of an HNSW index, 360",
     "token": "instead of user:password",
     "tls": "1 for https",
-    "ca": "a file of certificates to trust, PEM, with tls=1; the system's are trusted without",
+    "ca": "a PEM file of certificates to trust, with tls=1",
 }
 
 
@@ -63,7 +63,8 @@ class Address:
 def address_of(text: str) -> Address:
     """Read `milvus://[user:password@]host[:19530][/database][?option=value]`, or `faiss:/folder`.
 
-    What is special there is written with %, in a password too. Options of Milvus: timeout, shards, replicas, index, nlist, M, efConstruction, token, tls, ca; see docs/scale.md.
+    What is special there is written with %, in a password too. Options of Milvus: timeout, shards, replicas, index,
+    nlist, M, efConstruction, token, tls, ca; see docs/scale.md.
 
     Raises:
         ValidationError: it is neither; the message names what is allowed.

@@ -112,7 +112,7 @@ class Flat:
         _, places = content.native.search(prepared, min(count, len(content.vids)), params=parameters)
         return [content.vids[row[row >= 0]] for row in places]
 
-    def count(self, where: str | None = None) -> int:
+    def count(self, where: str | None = None, since: int | None = None) -> int:
         """Rows that the filter holds for."""
         content = self._content()
         return len(content.vids) if where is None else int(self._holding(content, where).sum())

@@ -144,8 +144,11 @@ class VectorIndex(Protocol):
             ValidationError: of a count that is not in 1 .. caps.most.
         """
 
-    def count(self, where: str | None = None) -> int:
-        """How many rows there are now, the stamp left out; exact."""
+    def count(self, where: str | None = None, since: int | None = None) -> int:
+        """How many rows there are now, the stamp left out; exact.
+
+        With `since` as a search sees them that waits for that time, which costs a few milliseconds.
+        """
 
     def versions(self, low: int, high: int) -> dict[int, int]:
         """Vid -> mark of all rows with low <= vid < high, as of now."""
