@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 from unittest import mock
 
 import numpy as np
@@ -392,3 +393,54 @@ def test_a_row_that_the_engine_spoils_under_its_right_mark_is_found(tmp_path: Pa
         (finding,) = store.check().findings
         assert str(finding.what) == "2 rows are different: vids [8, 10]"
         assert store.repair(dry_run=False).remaining == () and store.check().findings == ()
+
+
+def test_what_is_purged_is_gone_there_and_a_restored_backup_is_not_mistaken(tmp_path: Path) -> None:
+    with filled(tmp_path) as store:
+        store.backup(tmp_path / "backups")
+        with store._catalog.read() as connection:
+            (row,) = rows.remotes_of(connection)
+            (space,) = spaces.all_spaces(connection)
+        engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
+        store.concepts.delete(["c3", "c4"])
+        store.concepts.purge(["c3", "c4"])
+        store.compact()
+        assert store.remotes.sync(60) and engine.count() == 118 and same(store) == {"engine"}
+        assert store.check().findings == ()
+    shutil.rmtree(tmp_path / "kb")
+    vs.restore(tmp_path / "backups", tmp_path / "kb")
+    with opened(tmp_path) as store:
+        assert same(store) == {"exact"} and len(store.concepts) == 120
+        assert store.remotes.sync(60) and same(store) == {"engine"} and store.check().findings == ()
+
+
+class Note(vs.Record):
+    table: ClassVar[str] = "notes"
+    title: str
+
+
+class ShadedNote(Note):
+    shade: Annotated[str | None, vs.INDEXED] = "red"
+
+
+def test_a_field_that_is_new_is_looked_up_until_the_collection_is_renewed(tmp_path: Path) -> None:
+    index = {"notes": f"faiss:{tmp_path / 'engine'}"}
+    how: dict[str, Any] = {"embedder": None, "auto_publish": False, "index": index}
+    with vs.open(tmp_path / "kb", kinds=[Note], **how) as store:
+        store["notes"].add([{"title": f"n{n}"} for n in range(60)], vectors=vectors(range(60)))
+        assert store.remotes.sync(60)
+    with vs.open(tmp_path / "kb", kinds=[ShadedNote], **how) as store:
+        store["notes"].add([{"title": "blue", "shade": "blue"}], vectors=vectors(range(1), seed=4))
+        assert store.remotes.sync(60)
+        query, asked = (
+            vectors(range(1), seed=9)[0],
+            mock.patch.object(Flat, "search", autospec=True, side_effect=Flat.search),
+        )
+        for text in (False, True):
+            with asked as search:
+                hits = store["notes"].search(query, 60, {"shade__ne": "blue"})
+                assert len(hits) == 60 and hits.plan.name == "engine + filter"
+            where = str(search.call_args_list[0].args[4] if len(search.call_args_list[0].args) > 4 else "")
+            assert ("f_shade" in where) is text, where
+            store.remotes.renew("notes")
+            assert store.remotes.sync(60)
