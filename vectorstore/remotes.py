@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from vectorstore.engines import Address, address_of
-from vectorstore.errors import ConflictError, EngineDown, LibraryMissing, NotFound, StoreBusy, ValidationError
+from vectorstore.errors import (
+    ConflictError,
+    EngineDown,
+    LibraryMissing,
+    NotFound,
+    StoreBusy,
+    ValidationError,
+    installing,
+)
 from vectorstore.storage import SpaceRow, spaces
 from vectorstore.storage import remotes as rows
 from vectorstore.storage.remotes import RemoteRow
@@ -44,7 +52,7 @@ def served_by(index: str | Mapping[str, str | None] | None) -> Served:
 def _usable(text: str) -> Address:
     address = address_of(text)
     if address.scheme == "milvus" and find_spec("pymilvus") is None:  # which loads nothing
-        raise LibraryMissing("pymilvus is not installed; run: pip install 'vectorstore[milvus]'")
+        raise LibraryMissing(f"milvus:// needs pymilvus; {installing('milvus')}")
     return address
 
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol, cast
 
 from vectorstore import files as disk
 from vectorstore.backups.manifest import CATALOG, Entry
-from vectorstore.errors import CorruptError, LibraryMissing, StoreError
+from vectorstore.errors import CorruptError, LibraryMissing, StoreError, installing
 from vectorstore.files import TEMPORARY, Buffer, DiskFolder, as_path, make_folder
 from vectorstore.storage.lock import WriteLock
 
@@ -203,12 +203,12 @@ class RemoteVault:
         try:
             from fsspec.core import url_to_fs
         except ImportError:
-            raise LibraryMissing(f'{url}: needs fsspec; pip install "vectorstore[remote]"') from None
+            raise LibraryMissing(f"{url}: needs fsspec; {installing('remote')}") from None
         self.name = url
         try:
             self._fs, self._root = cast("tuple[Any, str]", url_to_fs(url))
         except (ImportError, ValueError) as error:
-            raise StoreError(f'{url}: {error}; pip install "vectorstore[remote]"') from error
+            raise StoreError(f"{url}: {error}; {installing('remote')}") from error
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
