@@ -34,7 +34,7 @@ CALLS: list[Call] = [
     ("search kb concepts monarch -k 2", 0, "2 hits"),
     ("search kb dreams monarch", 3, "no kind 'dreams'"),
     ("kinds kb", 0, "analogies"),
-    ("stats kb", 0, "on disk"),
+    ("stats kb", 0, "empty: "),
     ("stats nowhere", 5, "vectorstore init"),
     ("check kb", 0, "all agrees"),
     ("check broken", 1, "1 finding"),

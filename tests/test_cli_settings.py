@@ -168,3 +168,20 @@ def test_help_comes_at_once() -> None:
         subprocess.run([sys.executable, "-m", "vectorstore.cli", "--help"], capture_output=True, timeout=60, check=True)
         used.append(min(os.times().children_user - before, time.perf_counter() - started))
     assert min(used) < 0.5
+
+
+def test_a_search_that_had_to_load_the_model_says_that_its_time_is_that(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = vs.HashEmbedder.embed
+
+    def loading(*arguments: Any) -> Any:
+        __import__("colorsys")
+        return embed(*arguments)
+
+    monkeypatch.setattr("vectorstore.cli.searching._MODEL", "colorsys")
+    monkeypatch.setattr(vs.HashEmbedder, "embed", loading)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    command = ("search", shared, "concepts", "monarch")
+    assert "the loading of the model included" in run(*command).stdout
+    assert "the loading of the model included" not in run(*command).stdout, "it is there already"

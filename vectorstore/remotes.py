@@ -97,6 +97,8 @@ class Remotes:
     def sync(self, timeout: float = 60.0) -> bool:
         """Feed until nothing waits and every space that should be served is; whether that was reached in time.
 
+        A collection that does not hold what it was last sent is filled anew.
+
         Args:
             timeout: seconds.
 
@@ -105,6 +107,7 @@ class Remotes:
             EngineDown: an engine did not answer until the time was over.
         """
         feeder, until, problem = self._fed(), time.monotonic() + timeout, None
+        feeder.doubt()
         while True:
             try:
                 found, problem = feeder.feed(), None

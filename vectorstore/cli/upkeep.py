@@ -92,8 +92,12 @@ def stats(store: StorePath, as_json: AsJson = False) -> None:
     )
     typer.echo()
     header = ["kind", "records", "deleted", "vectors", "dim", "metric", "segments", "waiting", "index"]
-    rows = [_stats_row(name, entry) for name, entry in found["kinds"].items()]
-    typer.echo(table(header, rows, right=[1, 2, 3, 4, 6, 7]))
+    used = {name: entry for name, entry in found["kinds"].items() if entry["records"] or entry["deleted"]}
+    rows = [_stats_row(name, entry) for name, entry in used.items()]
+    if rows:
+        typer.echo(table(header, rows, right=[1, 2, 3, 4, 6, 7]))
+    if empty := [name for name in found["kinds"] if name not in used]:
+        typer.echo(typer.style(f"empty: {', '.join(empty)}", dim=True))
 
 
 def _stats_row(name: str, entry: dict[str, Any]) -> list[object]:

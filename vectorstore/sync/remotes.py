@@ -82,6 +82,8 @@ class Engines:
         self._open: dict[int, VectorIndex] = {}
         self._proved: dict[int, bool] = {}
         self._silent: dict[int, tuple[float, EngineDown]] = {}
+        self.doubted: set[int] = set()
+        """Remotes that a search could not use: the applier looks whether they still hold what they were sent."""
 
     def address(self, kind: str) -> Address | None:
         """Where the spaces of a kind go."""
@@ -166,6 +168,7 @@ class Engines:
             found = engine.search(queries, count, effort, where, row.since)
         except EngineDown as error:
             self._silent[row.id] = (time.monotonic() + RETRY, error)
+            self.doubted.add(row.id)
             if silent is None:
                 log.warning("%s", error)
             raise
