@@ -29,7 +29,7 @@ HERE = Path("kb")
 
 lattice = typer.Typer(
     no_args_is_help=True,
-    help="What gathers where two names meet, and fades (echo forms): list, show, prune, let fade, clear.",
+    help="Forms that gather where two names meet, and fade: list, show, prune, clear.",
 )
 
 

@@ -199,7 +199,7 @@ class Maps:
             space: which of the kind's vector spaces.
 
         Raises:
-            NotFound: there is no map yet. ValidationError: a bad argument, or pyarrow is not installed.
+            NotFound: there is no map yet. ValidationError: a bad argument. LibraryMissing: no pyarrow.
 
         Memory: the table.
         """
