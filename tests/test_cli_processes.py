@@ -30,6 +30,7 @@ CALLS: list[Call] = [
     ("count kb concepts", 0, "3"),
     ("delete kb concepts king", 0, "1 record deleted"),
     ("undelete kb concepts cat", 0, "1 record restored"),
+    ("purge kb concepts", 0, "0 records purged"),
     ("purge kb concepts cat", 0, "1 record purged"),
     ("search kb concepts monarch -k 2", 0, "2 hits"),
     ("search kb dreams monarch", 3, "no kind 'dreams'"),
