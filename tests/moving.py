@@ -43,7 +43,7 @@ class Writer:
 
 def there_and_back(tmp_path: Path, address: str, rows: int) -> Counter[str]:
     """Ask at every step; returns how many answers each plan gave."""
-    path, plans = tmp_path / "kb", Counter[str]()
+    path, plans, reasons = tmp_path / "kb", Counter[str](), Counter[str]()
     still, moving = clustered(rows, DIM, seed=1), clustered(200, DIM, seed=2)
     queries, shares = queries_like(still, 12, 3), []
     with vs.open(path, embedder=None, auto_publish=False) as store:
@@ -66,6 +66,7 @@ def there_and_back(tmp_path: Path, address: str, rows: int) -> Counter[str]:
                 assert all(hit.score == scores[hit.id] for hit in hits if hit.id in scores)
                 shares.append(len(scores.keys() & set(hits.ids)) / 10)
                 plans[hits.plan.name.partition(" ")[0]] += 1
+                reasons[hits.plan.reason] += 1
             first, hits = (store.concepts.search(queries[place], 10, exact=exact) for exact in (True, False))
             if first.generation == hits.generation:
                 shares.append(len(set(first.ids) & set(hits.ids)) / 10)
@@ -87,7 +88,7 @@ def there_and_back(tmp_path: Path, address: str, rows: int) -> Counter[str]:
             for _ in range(8):
                 feeder.feed()
                 ask(store)
-            assert plans["engine"] > 20
+            assert plans["engine"] > 20, (plans, reasons.most_common(4))
             work = threading.Thread(target=store.publish, args=("concepts",))
             work.start()
             while work.is_alive():

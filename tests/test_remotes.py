@@ -463,3 +463,24 @@ def test_a_field_that_is_new_is_looked_up_until_the_collection_is_renewed(tmp_pa
             assert ("f_shade" in where) is text, where
             store.remotes.renew("notes")
             assert store.remotes.sync(60)
+
+
+def test_an_engine_is_measured_by_what_it_has_been_told(tmp_path: Path) -> None:
+    """However much is written while it is measured, it is not found wanting for that."""
+    with opened(tmp_path) as store, vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as writer:
+        store.concepts.add(concepts(range(200)), vectors=vectors(range(200)))
+        real, written = Flat.settle, []
+
+        def settle(self: Flat, timeout: float) -> None:
+            writer.concepts.upsert(concepts(range(100, 300)), vectors=vectors(range(100, 300), seed=len(written) + 5))
+            writer.concepts.delete([f"c{n}" for n in range(20)])
+            written.append(True)
+            real(self, timeout)
+
+        feeder = store.remotes._fed()
+        with mock.patch.object(Flat, "settle", settle):
+            while not [each for each in store.remotes.status() if each.status == "current"]:
+                feeder.feed()
+        assert written and store.remotes.status()[0].waiting > 200
+        assert same(store) == {"engine"} and same(store, {"quality__gte": 0.2}) == {"engine + filter"}
+        assert store.remotes.sync(60) and same(store) == {"engine"} and store.check().findings == ()
