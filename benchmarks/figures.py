@@ -266,7 +266,7 @@ def installing(found: Found) -> str:
         ("", ""),
         [
             (
-                "`pip install vectorstore` into a clean environment",
+                "installed into a clean environment",
                 f"{one['bytes'] / 1e6:,.0f} MB in {one['distributions']} packages, {one['torch_bytes'] / 1e6:,.0f} MB "
                 f"of it torch {one['torch']}, {one['own_bytes'] / 1e6:.1f} MB this one",
             ),

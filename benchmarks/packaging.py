@@ -174,7 +174,7 @@ def table(results: dict[str, Any]) -> str:
     def row(name: str, cell: Any) -> None:
         lines.append(f"| {name} | " + " | ".join(cell(one) for one in results["installed"]) + " |")
 
-    row("`pip install vectorstore`, s", lambda one: f"{one['seconds']:.0f}")
+    row("installing, s", lambda one: f"{one['seconds']:.0f}")
     row("· MB", lambda one: f"{one['bytes'] / 1e6:,.0f}")
     row("· of that torch", lambda one: f"{one['torch_bytes'] / 1e6:,.0f} ({one['torch']})")
     row("· of that vectorstore", lambda one: f"{one['own_bytes'] / 1e6:.1f}")

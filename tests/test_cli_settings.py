@@ -168,3 +168,29 @@ def test_help_comes_at_once() -> None:
         subprocess.run([sys.executable, "-m", "vectorstore.cli", "--help"], capture_output=True, timeout=60, check=True)
         used.append(min(os.times().children_user - before, time.perf_counter() - started))
     assert min(used) < 0.5
+
+
+def test_a_search_that_had_to_load_the_model_says_that_its_time_is_that(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = vs.HashEmbedder.embed
+
+    def loading(*arguments: Any) -> Any:
+        __import__("colorsys")
+        return embed(*arguments)
+
+    monkeypatch.setattr("vectorstore.cli.searching._MODEL", "colorsys")
+    monkeypatch.setattr(vs.HashEmbedder, "embed", loading)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    command = ("search", shared, "concepts", "monarch")
+    assert "the loading of the model included" in run(*command).stdout
+    assert "the loading of the model included" not in run(*command).stdout, "it is there already"
+
+
+def test_a_purge_that_finds_nothing_old_enough_says_so(tmp_path: Path) -> None:
+    with vs.open(tmp_path / "kb", "hash") as store:
+        store.concepts.add({"id": "x", "name": "x"})
+        store.concepts.delete("x")
+    done = run("purge", tmp_path / "kb", "concepts")
+    assert done.stdout == "0 records purged\n" and "1 deleted, none of them for 30 days: --older-than" in done.stderr
+    assert run("purge", tmp_path / "kb", "concepts", "--older-than", "0").stderr == ""

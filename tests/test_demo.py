@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,7 +78,8 @@ def test_the_second_run_finds_the_records_there_and_says_so(runs: Runs) -> None:
     assert f"{RECORDS} concepts found there already: nothing to embed" in second.stdout
     assert "embedding" not in second.stderr
     assert "0 findings" in second.stdout
-    assert "What to type next" in second.stdout
+    typed = shlex.split(second.stdout.partition("What to type next")[2].strip().splitlines()[-1])
+    assert subprocess.run(typed, capture_output=True, timeout=60).returncode == 0, "as it stands, it can be typed"
 
 
 def test_the_demo_leaves_only_its_concepts(runs: Runs) -> None:

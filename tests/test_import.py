@@ -363,8 +363,11 @@ def test_vectors_of_another_model_are_refused(tmp_path: Path) -> None:
         store.export(tmp_path / "kb.parquet", vectors="all", kinds="concepts")
     for name in ("kb.jsonl", "kb.parquet"):
         with opened(embedder="hash:32") as store:
-            with pytest.raises(vs.SpaceMismatch, match=r"open the store with the first, or import without vectors"):
+            with pytest.raises(
+                vs.SpaceMismatch, match=r"open the store with the first, or import without vectors"
+            ) as raised:
                 store.import_(tmp_path / name)
+            assert "'hash' 1 (16 dimensions" in str(raised.value) and "'hash' 1 (32 dimensions" in str(raised.value)
             store.import_(tmp_path / name, vectors=False)
             assert store.concepts.vector_info("default:king").dim == 32
         with opened(embedder=None) as store:

@@ -310,8 +310,11 @@ def test_a_chroma_folder(chroma: Path, store: vs.Store) -> None:
 
 def test_all_collections_of_a_chroma_folder(chroma: Path, tmp_path: Path) -> None:
     with vs.open(":memory:", embedder=None) as store:
-        with pytest.raises(vs.DimensionError, match="6 dimensions, got 2|2 dimensions, got 6"):
+        with pytest.raises(vs.DimensionError, match="6 dimensions, got 2|2 dimensions, got 6") as raised:
             store.import_(chroma)  # one kind has vectors of one length
+        mend = 'its collections differ (birds 6, plain 2 dimensions): import one at a time, with collection="birds"'
+        assert mend in str(raised.value) and "vectors=False" in str(raised.value)
+        assert not store.concepts.count()
         done = store.import_(chroma, vectors=False)
         assert done.added == {"concepts": 90} and store.concepts.get("birds:b1").name == "sparrow"
     with vs.open(":memory:", embedder=None, metric="l2") as store:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import vectorstore as vs
+
 NEEDS = {"haystack": "haystack", "langchain": "langchain_core", "llamaindex": "llama_index", "mcp": "mcp"}
 
 
@@ -31,12 +33,12 @@ def test_a_missing_extra_is_named(module: str) -> None:
         f"try:\n    import vectorstore.integrations.{module}\n"
         "except ImportError as error:\n    print(error)"
     )
-    assert f'pip install "vectorstore[{module}]"' in shown
+    assert vs.errors.installing(module) in shown
 
 
 def test_the_command_mcp_names_its_missing_extra_and_makes_nothing(tmp_path: Path) -> None:
     script = "import sys; sys.modules['mcp'] = None; from vectorstore.cli import main; main()"
     command = [sys.executable, "-c", script, "mcp", str(tmp_path / "kb")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 8 and 'pip install "vectorstore[mcp]"' in done.stderr and done.stdout == ""
+    assert done.returncode == 8 and vs.errors.installing("mcp") in done.stderr and done.stdout == ""
     assert list(tmp_path.iterdir()) == []

@@ -187,3 +187,8 @@ async def test_datasette_opens_a_copy_of_the_catalog(tmp_path: Path) -> None:
 
     assert page.status_code == 200 and "pawn" in page.text and "king" not in page.text
     assert [row["name"] for row in found] == ["pawn"]
+    found = (await shown.get("/copy/concepts.json?_search=pawn&_shape=array")).json()
+    assert [row["name"] for row in found] == ["pawn"], "the search box asks the full text"
+    tables = [table["name"] for table in (await shown.get("/copy.json")).json()["tables"]]
+    wrong = [table for table in tables if (await shown.get(f"/copy/{table}.json?_size=1")).status_code != 200]
+    assert len(tables) > 10 and wrong == []

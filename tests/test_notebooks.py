@@ -38,6 +38,7 @@ def test_there_is_one_of_each() -> None:
         "05-memory-decay-causes",
         "06-crash-and-recovery",
         "07-choosing-an-index",
+        "08-from-one-machine-to-many",
         "09-benchmarks",
     ]
     listed = (FOLDER / "README.md").read_text(encoding="utf-8")

@@ -19,6 +19,7 @@ import vectorstore as vs
 from tests.http_client import TOKEN
 from vectorstore.http import create_app
 
+expect.set_options(timeout=15_000)  # a busy machine is slow, not wrong
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = [
     *("--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-component-update"),

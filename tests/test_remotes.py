@@ -201,6 +201,25 @@ def test_an_engine_that_has_too_few_rows_is_not_believed(tmp_path: Path, caplog:
             assert same(store) == {"engine"}  # what it has not been told is not missed
 
 
+def test_an_engine_that_lost_its_data_is_fed_anew_by_the_process_that_finds_out(tmp_path: Path) -> None:
+    """Nothing waits to be sent and the store stays open: what a search could not have, the applier looks after."""
+    with filled(tmp_path) as store:
+        shutil.rmtree(tmp_path / "engine")
+        assert store.remotes.sync(60), "asked for, the collection is looked at, and nobody searched"
+        assert same(store) == {"engine"} and store.check().findings == ()
+    with opened(tmp_path, auto_publish=True) as store:
+        assert same(store) == {"engine"}
+        shutil.rmtree(tmp_path / "engine")
+        assert same(store) == {"exact"}
+        pause, plans = threading.Event(), set()
+        for _ in range(200):
+            plans = same(store)
+            if plans == {"engine"}:
+                break
+            pause.wait(0.05)
+        assert plans == {"engine"} and store.check().findings == ()
+
+
 def test_while_the_engine_is_down_answers_are_exact_or_an_error_that_says_so(tmp_path: Path) -> None:
     down = vs.EngineDown("nobody is there")
     with filled(tmp_path) as store, mock.patch("vectorstore.sync.remotes.RETRY", 0.0):

@@ -120,7 +120,7 @@ def test_it_is_loaded_when_a_store_wants_it_and_never_before(code: str, environm
 def test_without_the_library_it_is_left_out_or_an_error_that_says_so() -> None:
     hidden = "sys.modules['opentelemetry'] = None\n"
     assert loaded(hidden + OPEN) == "True"  # the None that hides it; the store opened
-    assert "vectorstore[otel]" in loaded(hidden + OPEN, VECTORSTORE_TELEMETRY="on")
+    assert vs.errors.installing("otel") in loaded(hidden + OPEN, VECTORSTORE_TELEMETRY="on")
 
 
 def test_the_sdk_being_loaded_is_asking(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic_core import from_json
 
-from vectorstore.errors import ValidationError
+from vectorstore.errors import LibraryMissing, ValidationError, installing
 from vectorstore.records import Record
 from vectorstore.records.columnar import without_collector
 from vectorstore.records.schema import schema_of
@@ -126,7 +126,7 @@ def as_columns(records: Any, kind: type[Record]) -> Columns | None:
     could be meant by that.
 
     Raises:
-        ValidationError: columns of unequal length, or an Arrow object and no pyarrow to read it.
+        ValidationError: columns of unequal length. LibraryMissing: an Arrow object, and no pyarrow to read it.
     """
     if isinstance(records, Mapping):
         return _of_mapping(records, kind)
@@ -202,9 +202,9 @@ def _through_pyarrow(records: Any) -> Any:
     try:
         import pyarrow
     except ImportError:
-        raise ValidationError(
-            f"a {type(records).__name__} is read by pyarrow, which is not installed: pip install pyarrow; "
-            "or give a mapping from names to sequences"
+        raise LibraryMissing(
+            f"a {type(records).__name__} is read by pyarrow; {installing('arrow')};"
+            " or give a mapping from names to sequences"
         ) from None
     if hasattr(records, "__arrow_c_stream__"):
         return pyarrow.table(records)

@@ -83,8 +83,8 @@ class Embedding:
         made_by = EmbedderIdentity.from_dict(json.loads(str(space.model)))
         if made_by != embedder.identity:
             raise SpaceMismatch(
-                f"{space.name}: its vectors were made by {_name(made_by)}, the store was opened with "
-                f"{_name(embedder.identity)}; open it with the first, or embed into a new store"
+                f"{space.name}: its vectors were made by {made_by}, the store was opened with "
+                f"{embedder.identity}; open it with the first, or embed into a new store"
             )
 
     def check(self, space: SpaceRow | None) -> None:
@@ -189,8 +189,3 @@ def same_probe(where: str, model: str, before: Matrix, now: Matrix) -> None:
 def text_hash(text: str) -> bytes:
     """16 bytes that stand for a text (BLAKE2b)."""
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
-
-
-def _name(identity: EmbedderIdentity) -> str:
-    mark = identity.digest[:8] or "no digest"
-    return f"{identity.model!r} {identity.version} ({identity.dim} dimensions, {mark})".replace("  ", " ")

@@ -55,6 +55,15 @@ _PLACE = re.compile(r"([\w.*\[\]-]{1,120})(?:: |=)(.*)", re.DOTALL)
 _GOT = re.compile(r",? got .*", re.DOTALL)
 
 
+def installing(extra: str) -> str:
+    """What brings an extra; only this says so. On PyPI the name is somebody else's, so it comes from the clone.
+
+    Args:
+        extra: one of `[project.optional-dependencies]`.
+    """
+    return f'in the clone of vectorstore, run: pip install ".[{extra}]"'
+
+
 class VectorstoreError(Exception):
     """Base of every error this package raises on purpose."""
 

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from vectorstore.errors import CorruptError, LibraryMissing, StoreError
+from vectorstore.errors import CorruptError, LibraryMissing, StoreError, installing
 from vectorstore.files import Buffer, DiskFolder, sha256
 
 
@@ -56,11 +56,11 @@ def filesystem(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError:
-        raise LibraryMissing(f'{url}: needs fsspec; pip install "vectorstore[remote]"') from None
+        raise LibraryMissing(f"{url}: needs fsspec; {installing('remote')}") from None
     try:
         return cast("tuple[Any, str]", url_to_fs(url))
     except (ImportError, ValueError) as error:
-        raise StoreError(f'{url}: {error}; pip install "vectorstore[remote]"') from error
+        raise StoreError(f"{url}: {error}; {installing('remote')}") from error
 
 
 class FolderPlace:

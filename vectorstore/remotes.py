@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from vectorstore.engines import Address, address_of
-from vectorstore.errors import ConflictError, EngineDown, LibraryMissing, NotFound, StoreBusy, ValidationError
+from vectorstore.errors import (
+    ConflictError,
+    EngineDown,
+    LibraryMissing,
+    NotFound,
+    StoreBusy,
+    ValidationError,
+    installing,
+)
 from vectorstore.storage import SpaceRow, spaces
 from vectorstore.storage import remotes as rows
 from vectorstore.storage.remotes import RemoteRow
@@ -44,7 +52,7 @@ def served_by(index: str | Mapping[str, str | None] | None) -> Served:
 def _usable(text: str) -> Address:
     address = address_of(text)
     if address.scheme == "milvus" and find_spec("pymilvus") is None:  # which loads nothing
-        raise LibraryMissing("pymilvus is not installed; run: pip install 'vectorstore[milvus]'")
+        raise LibraryMissing(f"milvus:// needs pymilvus; {installing('milvus')}")
     return address
 
 
@@ -89,6 +97,8 @@ class Remotes:
     def sync(self, timeout: float = 60.0) -> bool:
         """Feed until nothing waits and every space that should be served is; whether that was reached in time.
 
+        A collection that does not hold what it was last sent is filled anew.
+
         Args:
             timeout: seconds.
 
@@ -97,6 +107,7 @@ class Remotes:
             EngineDown: an engine did not answer until the time was over.
         """
         feeder, until, problem = self._fed(), time.monotonic() + timeout, None
+        feeder.doubt()
         while True:
             try:
                 found, problem = feeder.feed(), None

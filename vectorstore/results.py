@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from vectorstore.errors import ValidationError
+from vectorstore.errors import LibraryMissing, ValidationError, installing
 from vectorstore.html import table
 
 R = TypeVar("R", covariant=True)
@@ -229,9 +229,12 @@ class Hits(Sequence[Hit[R]]):
         """A pandas DataFrame: rank, score, distance, then the fields of the records.
 
         Raises:
-            ImportError: pandas is not installed (`pip install "vectorstore[pandas]"`).
+            LibraryMissing: pandas is not installed.
         """
-        import pandas
+        try:
+            import pandas
+        except ImportError:
+            raise LibraryMissing(f"to_pandas needs pandas; {installing('pandas')}") from None
 
         rows = [{key: row[key] for key in ("rank", "score", "distance")} | row["record"] for row in self.to_dicts()]
         return pandas.DataFrame(rows, columns=None if rows else ["rank", "score", "distance", "id"])

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from vectorstore.errors import ValidationError
+from vectorstore.errors import LibraryMissing, installing
 from vectorstore.exporting import Held, Snapshot
 from vectorstore.records import Column, Record, Where, parse
 from vectorstore.records.codecs import texts_from_json
@@ -32,14 +33,12 @@ def pyarrow(what: str) -> Any:
     """The module.
 
     Raises:
-        ValidationError: it is not installed.
+        LibraryMissing: it is not installed.
     """
     try:
         import pyarrow
     except ImportError:
-        raise ValidationError(
-            f"{what} needs pyarrow, which is not installed: pip install 'vectorstore[arrow]'"
-        ) from None
+        raise LibraryMissing(f"{what} needs pyarrow; {installing('arrow')}") from None
     return pyarrow
 
 
@@ -162,6 +161,8 @@ class Tabular(Generic[R]):
 
     def to_pandas(self, where: Where | None = None, *, vectors: bool = False) -> Any:
         """The same as a `pandas.DataFrame`; vectors are numpy arrays."""
+        if find_spec("pandas") is None:
+            raise LibraryMissing(f"{self._table.name}.to_pandas needs pandas; {installing('pandas')}")
         return self.to_arrow(where, vectors=vectors).to_pandas()
 
     def to_polars(self, where: Where | None = None, *, vectors: bool = False) -> Any:
@@ -169,9 +170,7 @@ class Tabular(Generic[R]):
         try:
             import polars
         except ImportError:
-            raise ValidationError(
-                f"{self._table.name}.to_polars needs polars: pip install 'vectorstore[polars]'"
-            ) from None
+            raise LibraryMissing(f"{self._table.name}.to_polars needs polars; {installing('polars')}") from None
         return polars.from_arrow(self.to_arrow(where, vectors=vectors))
 
 

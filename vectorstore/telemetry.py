@@ -13,7 +13,7 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from vectorstore.errors import LibraryMissing, ValidationError
+from vectorstore.errors import LibraryMissing, ValidationError, installing
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram
@@ -111,7 +111,7 @@ def _instruments() -> tuple[Tracer, Histogram]:
     try:
         from opentelemetry import metrics, trace
     except ImportError:
-        raise LibraryMissing('telemetry needs OpenTelemetry; pip install "vectorstore[otel]"') from None
+        raise LibraryMissing(f"telemetry needs OpenTelemetry; {installing('otel')}") from None
 
     tracer = trace.get_tracer(SCOPE, version("vectorstore"), schema_url=SCHEMA)
     meter = metrics.get_meter(SCOPE, version("vectorstore"), schema_url=SCHEMA)

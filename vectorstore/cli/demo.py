@@ -6,6 +6,8 @@ what the steps add for show is erased again.
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -156,6 +158,7 @@ def index(tour: Tour, store: Store) -> None:
     with tour.step("Index", "build it, measure it, then use it") as result:
         report = store.rebuild("concepts")
         tour.say(rebuild_table(report))
+        tour.say("recall@10: how many of the ten nearest are found; a search says below which it does not fall")
         after = report.after
         result.append(f"{after.recipe}: recall@10 {after.recall:.4f}, {after.milliseconds:.2f} ms a query")
         tour.facts["index"] = {"recipe": after.recipe, "recall": after.recall, "milliseconds": after.milliseconds}
@@ -326,16 +329,27 @@ def _best(hits: Hits[Any]) -> str:
     return f"{hits[0].record.name!r} ({hits[0].score:.3f})" if len(hits) else "nothing"
 
 
+def _called() -> str:
+    """What to type for this command: `make demo` has it in .venv, which need not be on the path."""
+    found, here = shutil.which("vectorstore"), Path(sys.executable).absolute().parent
+    if found is not None and Path(found).absolute().parent == here:
+        return "vectorstore"
+    if Path(sys.argv[0]).name == "vectorstore":
+        return shlex.quote(sys.argv[0])
+    return f"{shlex.quote(sys.executable)} -m vectorstore.cli"
+
+
 def summary(tour: Tour, total: float) -> str:
     """The steps in a table, and what to type next."""
     rows = [(place, title, duration(seconds), result) for place, (title, seconds, result) in enumerate(tour.steps, 1)]
     rows.append(("", "all", duration(total), f"the store is in {tour.folder}"))  # type: ignore[arg-type]
+    command, folder = _called(), shlex.quote(str(tour.folder))
     commands = [
-        f'vectorstore search {tour.folder} concepts "someone who heals the sick" --explain',
-        f'vectorstore search {tour.folder} concepts "a small creature that flies at night" --where domain=noun.animal',
-        f"vectorstore find {tour.folder} concepts --where name__startswith=king",
-        f'vectorstore add {tour.folder} concepts --field name=emoji --field "definition=a small picture in a message"',
-        f"vectorstore stats {tour.folder}",
+        f'{command} search {folder} concepts "someone who heals the sick" --explain',
+        f'{command} search {folder} concepts "a small creature that flies at night" --where domain=noun.animal',
+        f"{command} find {folder} concepts --where name__startswith=king",
+        f'{command} add {folder} concepts --field name=emoji --field "definition=a small picture in a message"',
+        f"{command} stats {folder}",
     ]
     shown = table(["", "step", "time", "result"], rows, right=[0, 2])
     return f"{shown}\n\n{typer.style('What to type next', bold=True)}\n  " + "\n  ".join(commands)

@@ -27,7 +27,10 @@ DomainOption = Annotated[
 ContextOption = Annotated[str, typer.Option("--context", help="The context that the form is in.")]
 HERE = Path("kb")
 
-lattice = typer.Typer(no_args_is_help=True, help="Echo forms: list, show, prune, let fade, clear.")
+lattice = typer.Typer(
+    no_args_is_help=True,
+    help="Forms that gather where two names meet, and fade: list, show, prune, clear.",
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -214,7 +214,10 @@ def purge(
         collection = opened.collection(kind)
         wanted = as_where(where, collection.kind)
         number = collection.purge(ids or None, where=wanted, older_than=timedelta(days=older_than))
+        kept = 0 if number or ids else opened.stats()["kinds"][kind]["deleted"]
     _tell("purged", number, as_json)
+    if kept:
+        note(f"{kept} deleted, none of them for {older_than:g} days{' and matching' if where else ''}: --older-than")
 
 
 def _tell(done: str, number: int, as_json: bool, key: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,10 @@ from vectorstore.cli.output import columns_of, duration, say_json, table
 
 if TYPE_CHECKING:
     from vectorstore.results import Hits
+
+
+_MODEL = "sentence_transformers"
+"""The module that a model needs, which takes seconds to import: a search that had to is not a slow search."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,15 +64,17 @@ def search(
         collection = opened.collection(kind)
         wanted = as_where(where, collection.kind)
         sought: Any = vs.Id(query) if like else as_query(query)
+        before = _MODEL in sys.modules
         hits = collection.search(sought, k, wanted, recall, exact, mode)  # type: ignore[arg-type]
+        loaded = _MODEL in sys.modules and not before
     if as_json:
         say_json(hits.to_dict())
     else:
-        typer.echo(shown(hits, explain=explain))
+        typer.echo(shown(hits, explain=explain, loaded=loaded))
 
 
-def shown(hits: Hits[Any], *, explain: bool = False) -> str:
-    """Hits as a table, with the promise and the time below."""
+def shown(hits: Hits[Any], *, explain: bool = False, loaded: bool = False) -> str:
+    """Hits as a table, with the promise and the time below; `loaded` says that most of it went into the model."""
     records = [hit.record for hit in hits]
     names = columns_of(records)
     rows = [
@@ -77,12 +84,13 @@ def shown(hits: Hits[Any], *, explain: bool = False) -> str:
     promise = "exact" if hits.exact else f"recall ≥ {hits.recall_promised:.4f}"
     way = f"{promise} · {hits.plan.name}" if hits.plan.name != promise else promise
     count = f"{len(hits)} hit{'' if len(hits) == 1 else 's'}"
-    lines.append(typer.style(f"{count} · {way} · {duration(hits.elapsed)}", dim=True))
+    said = f"{count} · {way} · {duration(hits.elapsed)}{', the loading of the model included' if loaded else ''}"
+    lines.append(typer.style(said, dim=True))
     if explain:
         matching = "" if hits.plan.matching is None else f" · {hits.plan.matching} match the filter"
         lines.append(f"plan: {hits.plan.reason}{matching}")
         lines.append(
             f"{hits.plan.candidates} proposed by the index, {hits.plan.scanned} scored exactly, metric {hits.metric}, "
-            f"state {hits.generation} of the catalog"
+            f"as of commit {hits.generation}"
         )
     return "\n".join(lines)

@@ -9,7 +9,7 @@ import typer
 
 from vectorstore.cli.app import EmbedderName, IndexAddress, StorePath
 from vectorstore.cli.output import note
-from vectorstore.errors import LibraryMissing
+from vectorstore.errors import LibraryMissing, installing
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def serve(
         from vectorstore.http.service import Limits
         from vectorstore.http.serving import Plan, serve, token_of
     except ImportError as error:
-        raise LibraryMissing(f'serve needs the extra http: pip install "vectorstore[http]" ({error})') from None
+        raise LibraryMissing(f"serve needs FastAPI and uvicorn ({error}); {installing('http')}") from None
     from vectorstore.cli.app import open_store
     from vectorstore.cli.arguments import as_index
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from vectorstore.sync.rebuild import RebuildReport
 
 PANEL = "The store"
+FIRST = 5
+"""So many kinds are named to who makes a store; most never need the others."""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +42,9 @@ def init(store: StorePath, as_json: AsJson = False) -> None:
     if as_json:
         say_json(found)
     else:
-        typer.echo(f"{found['path']} is a store with the kinds {', '.join(found['kinds'])}")
+        first, others = ", ".join(found["kinds"][:FIRST]), len(found["kinds"]) - FIRST
+        more = f" and {others} others (vectorstore kinds {shlex.quote(str(store))})" if others > 0 else ""
+        typer.echo(f"{found['path']} is a store with the kinds {first}{more}")
 
 
 def kinds(store: StorePath, as_json: AsJson = False) -> None:
@@ -92,8 +97,12 @@ def stats(store: StorePath, as_json: AsJson = False) -> None:
     )
     typer.echo()
     header = ["kind", "records", "deleted", "vectors", "dim", "metric", "segments", "waiting", "index"]
-    rows = [_stats_row(name, entry) for name, entry in found["kinds"].items()]
-    typer.echo(table(header, rows, right=[1, 2, 3, 4, 6, 7]))
+    used = {name: entry for name, entry in found["kinds"].items() if entry["records"] or entry["deleted"]}
+    rows = [_stats_row(name, entry) for name, entry in used.items()]
+    if rows:
+        typer.echo(table(header, rows, right=[1, 2, 3, 4, 6, 7]))
+    if empty := [name for name in found["kinds"] if name not in used]:
+        typer.echo(typer.style(f"empty: {', '.join(empty)}", dim=True))
 
 
 def _stats_row(name: str, entry: dict[str, Any]) -> list[object]:

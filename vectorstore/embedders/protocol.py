@@ -53,6 +53,11 @@ class EmbedderIdentity:
         if self.dim < 1:
             raise ValidationError(f"EmbedderIdentity.dim: expected at least 1, got {self.dim}")
 
+    def __str__(self) -> str:
+        """As messages name it."""
+        mark = self.digest[:8] or "no digest"
+        return f"{self.model!r} {self.version} ({self.dim} dimensions, {mark})".replace("  ", " ")
+
     def to_dict(self) -> dict[str, str | int | bool]:
         """The fields by name, fit for JSON; `from_dict` reads them back to an equal identity."""
         return asdict(self)

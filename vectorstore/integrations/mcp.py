@@ -18,15 +18,16 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import Field
 
+from vectorstore.errors import NotFound, VectorstoreError, installing
+
 try:
     from mcp.server.mcpserver import MCPServer
     from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
     from mcp.server.mcpserver.resources import ResourceSecurity
     from mcp_types import ToolAnnotations
 except ImportError as error:
-    raise ImportError('needs the MCP SDK: pip install "vectorstore[mcp]"') from error
+    raise ImportError(f"needs the MCP SDK; {installing('mcp')}") from error
 
-from vectorstore.errors import NotFound, VectorstoreError
 from vectorstore.results import Hits
 from vectorstore.search import Id
 from vectorstore.store import Store

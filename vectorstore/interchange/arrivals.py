@@ -20,7 +20,7 @@ import numpy as np
 
 from vectorstore.embedders import EmbedderIdentity
 from vectorstore.embedding import Embedding
-from vectorstore.errors import CorruptError, SpaceMismatch, ValidationError
+from vectorstore.errors import CorruptError, DimensionError, SpaceMismatch, ValidationError
 from vectorstore.exporting import vectors_of_rows
 from vectorstore.ids import new_id
 from vectorstore.importing import Brought, Import, Space
@@ -329,7 +329,10 @@ class Arrivals(Import[R]):
         except (ValueError, TypeError):
             for item, _, each in vectors:  # which one is it
                 at = f"{self._source.at(item.place)}: {where}"
-                dim = as_matrix(each.numbers, at, dim=dim, metric=self._metric).shape[1]
+                try:
+                    dim = as_matrix(each.numbers, at, dim=dim, metric=self._metric).shape[1]
+                except DimensionError as error:
+                    raise DimensionError("; ".join(filter(None, (str(error), self._source.lengths)))) from None
             raise
 
     def _check_space(self, wanted: Space) -> None:
@@ -339,8 +342,8 @@ class Arrivals(Import[R]):
         made_by = EmbedderIdentity.from_dict(json.loads(wanted.model))
         if made_by != self._embedding.embedder.identity:
             raise SpaceMismatch(
-                f"{wanted.name}: the vectors in {self._source.path} belong with {made_by.model!r}, the store embeds "
-                f"with {self._embedding.embedder.identity.model!r}; open the store with the first, or "
+                f"{wanted.name}: the vectors in {self._source.path} belong with {made_by}, the store embeds "
+                f"with {self._embedding.embedder.identity}; open the store with the first, or "
                 "import without vectors"
             )
 

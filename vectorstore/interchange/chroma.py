@@ -8,6 +8,7 @@ length one: Chroma keeps no others.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def read_chroma(path: Path, kind: str | None = None, collection: str | None = No
                 raise NotFound(f"{path}: no collection {collection!r}; it has: {', '.join(names)}")
         segments = {each.records for each in found}
         total = sum(row["segment_id"] in segments for row in database.rows("embeddings", ["segment_id"]))
-    source = Source(path, lambda: iter(()), unit="record", total=total)
+    source = Source(path, lambda: iter(()), unit="record", total=total, lengths=_lengths(found))
 
     def items() -> Iterator[Item]:
         source.left_out.clear()
@@ -77,6 +78,18 @@ def read_chroma(path: Path, kind: str | None = None, collection: str | None = No
 
     source.read = items
     return source
+
+
+def _lengths(found: list[_Collection]) -> str:
+    """What to do about collections whose vectors differ in length."""
+    dims = {each.name: each.dim for each in found if each.dim is not None}
+    if len(set(dims.values())) < 2:
+        return ""
+    listed = ", ".join(f"{name} {dim}" for name, dim in dims.items())
+    return (
+        f"its collections differ ({listed} dimensions): import one at a time, with collection={json.dumps(min(dims))}, "
+        "into a kind or store of its own, or all of them with vectors=False"
+    )
 
 
 def _collections(database: Foreign) -> list[_Collection]:

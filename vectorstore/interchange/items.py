@@ -53,6 +53,7 @@ class Source:
         replays: a log in which an id may come again, and may be deleted.
         notes: what had to be said about it, such as a torn last line; complete when `read` has come to its end.
         left_out: what has no kind here, counted by its name.
+        lengths: what to do when vectors of one space differ in length, where that can be said; "" where it cannot.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Source:
     replays: bool = False
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    lengths: str = ""
 
     def at(self, place: int) -> str:
         """How messages name a place."""

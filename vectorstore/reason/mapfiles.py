@@ -42,7 +42,8 @@ def write_map(collection: Collection[Any], plane: Map, path: Path, neighbours: i
     Records that were added or deleted since the map was read are left out. See `Maps.export` for the columns.
 
     Raises:
-        ValidationError: not a name that ends in .parquet, a number of neighbours out of range, or no pyarrow.
+        ValidationError: not a name that ends in .parquet, or a number of neighbours out of range. LibraryMissing: no
+            pyarrow.
     """
     if path.suffix != ".parquet":
         raise ValidationError(f"maps.export: expected a path that ends in .parquet, got {str(path)!r}")

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vectorstore.errors import LibraryMissing, NotFound, ValidationError
+from vectorstore.errors import LibraryMissing, NotFound, ValidationError, installing
 from vectorstore.html import scatter
 from vectorstore.ids import from_micros
 from vectorstore.reason.mapfiles import MapFile, write_map
@@ -199,7 +199,7 @@ class Maps:
             space: which of the kind's vector spaces.
 
         Raises:
-            NotFound: there is no map yet. ValidationError: a bad argument, or pyarrow is not installed.
+            NotFound: there is no map yet. ValidationError: a bad argument. LibraryMissing: no pyarrow.
 
         Memory: the table.
         """
@@ -333,7 +333,7 @@ def _umap(vectors: Matrix) -> Points:
     try:
         from umap import UMAP
     except ImportError as error:
-        raise LibraryMissing(f'method "umap" needs umap-learn: pip install "vectorstore[umap]" ({error})') from None
+        raise LibraryMissing(f'method "umap" needs umap-learn ({error}); {installing("umap")}') from None
     neighbours = max(2, min(15, len(vectors) - 1))
     found = UMAP(n_neighbors=neighbours, metric="euclidean", random_state=SEED, n_jobs=1).fit_transform(vectors)
     points: Points = np.asarray(found, np.float32)

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from vectorstore.errors import CorruptError, LibraryMissing, NewerFormat, ValidationError, WrongKey
+from vectorstore.errors import CorruptError, LibraryMissing, NewerFormat, ValidationError, WrongKey, installing
 from vectorstore.states.codec import dumps
 
 FORMAT = 1
@@ -67,7 +67,7 @@ class AesGcm:
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError:
-            raise LibraryMissing('AesGcm needs cryptography; pip install "vectorstore[crypto]"') from None
+            raise LibraryMissing(f"AesGcm needs cryptography; {installing('crypto')}") from None
         if not isinstance(key, bytes) or len(key) not in (16, 24, 32):
             raise ValidationError("AesGcm: key: expected 16, 24 or 32 bytes")
         self._cipher = AESGCM(key)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
-from vectorstore.errors import LibraryMissing, NotFound, StoreError
+from vectorstore.errors import LibraryMissing, NotFound, StoreError, installing
 from vectorstore.files import make_folder, replace_file
 
 
@@ -65,7 +65,7 @@ class RemoteTarget:
         try:
             from fsspec.core import url_to_fs
         except ImportError:
-            raise LibraryMissing(f'{url}: needs fsspec; pip install "vectorstore[remote]"') from None
+            raise LibraryMissing(f"{url}: needs fsspec; {installing('remote')}") from None
         try:
             self._fs, root = cast("tuple[Any, str]", url_to_fs(url))
         except (ImportError, ValueError) as error:

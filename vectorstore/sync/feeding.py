@@ -49,6 +49,10 @@ class Feeder:
         self.stopping = threading.Event()
         self._applied: dict[int, int | None] = {}
 
+    def doubt(self) -> None:
+        """Look, before the next feeding, whether each collection still holds what it was sent."""
+        self._applied.clear()
+
     def feed(self) -> bool | None:
         """Do some of what waits; whether there was any, None when another applier is at it.
 
@@ -119,6 +123,9 @@ class Feeder:
             engine.drop()
             self._drop(row)
             return True
+        if row.id in self._engines.doubted:
+            self._engines.doubted.discard(row.id)
+            self._applied.pop(row.id, None)
         if self._applied.get(row.id, -1) != row.applied or row.sending is not None:
             if not self._take_over(space, row, engine):
                 return True

@@ -91,6 +91,8 @@ class Engines:
         self._open: dict[int, VectorIndex] = {}
         self._proved: dict[int, bool] = {}
         self._silent: dict[int, tuple[float, EngineDown]] = {}
+        self.doubted: set[int] = set()
+        """Remotes that a search could not use: the applier looks whether they still hold what they were sent."""
         self._counted: dict[int, float] = {}
         self._told: dict[int, float] = {}
 
@@ -213,6 +215,7 @@ class Engines:
             self._told[row.id] = now + TOLD
         self._silent[row.id] = (now + RETRY, error)
         self._counted.pop(row.id, None)
+        self.doubted.add(row.id)
         return error
 
     def _prove(self, row: RemoteRow, engine: VectorIndex) -> None:

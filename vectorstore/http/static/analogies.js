@@ -4,7 +4,11 @@ import * as api from "./api.js";
 import { go } from "./app.js";
 import { failed, gist, h, number, title } from "./dom.js";
 
-const METHODS = ["3cosadd", "3cosmul", "pair"];
+const METHODS = {
+  "3cosadd": "what is near king − man + woman",
+  "3cosmul": "the same as a product: near to both, far from the first",
+  "pair": "what lies from the third as the second does from the first",
+};
 
 export async function show(main, params, state, signal) {
   const inputs = ["a", "b", "c"].map((name) => h("input", {
@@ -12,7 +16,8 @@ export async function show(main, params, state, signal) {
     placeholder: { a: "man", b: "king", c: "woman" }[name],
   }));
   const method = h("select", { name: "method" },
-    METHODS.map((name) => h("option", { value: name, selected: params.get("method") === name }, name)));
+    Object.entries(METHODS).map(([name, meaning]) =>
+      h("option", { value: name, title: meaning, selected: params.get("method") === name }, `${name}: ${meaning}`)));
   const form = h("form", { class: "desk", "aria-label": "Complete an analogy" },
     inputs[0], h("span", {}, "is to"), inputs[1], h("span", {}, "as"), inputs[2], h("span", {}, "is to what?"),
     h("label", {}, "by ", method), h("button", { class: "main", type: "submit" }, "Complete"));
@@ -60,8 +65,8 @@ async function senses(answers, inputs, problem, form, signal) {
 }
 
 function discovery(main, signal) {
-  const from = h("input", { name: "source", required: true, list: "domains", "aria-label": "From domain", autocomplete: "off" });
-  const to = h("input", { name: "target", required: true, list: "domains", "aria-label": "To domain", autocomplete: "off" });
+  const from = h("input", { name: "source", required: true, list: "domains", "aria-label": "From domain", autocomplete: "off", placeholder: "one domain" });
+  const to = h("input", { name: "target", required: true, list: "domains", "aria-label": "To domain", autocomplete: "off", placeholder: "another domain" });
   const list = h("datalist", { id: "domains" });
   const form = h("form", { class: "desk", "aria-label": "Discover an analogy" },
     h("span", {}, "What in"), to, h("span", {}, "corresponds to what in"), from,

@@ -25,7 +25,7 @@ export async function show(main, params, state, signal) {
     h("h2", {}, told.status === "ok" ? "All is well" : "Something is wrong"),
     h("ul", { class: "checks" }, checks),
     h("p", { class: "about" }, `${found.store.path} · ${size(found.store.bytes)} · format ${found.store.format} · `
-      + `state ${count(found.store.seq)} · vectorstore ${found.service.version} · process ${found.service.pid}`),
+      + `commit ${count(found.store.seq)} · vectorstore ${found.service.version} · process ${found.service.pid}`),
     h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Kind", "Records", "Deleted", "Vectors", "Space", "Index"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, rows))));
