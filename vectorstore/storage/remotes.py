@@ -290,7 +290,7 @@ def states_of(
     listed = "".join(f", t.{quote(name)}" for name in fields)
     found = connection.execute(
         f"SELECT v.vid{listed} FROM json_each(?) j CROSS JOIN vectors v ON v.vid = j.value "
-        f"JOIN {table.table} t ON t.row = v.record WHERE v.space = ? AND v.retired IS NULL",
+        f"CROSS JOIN {table.table} t ON t.row = v.record WHERE v.space = ? AND v.retired IS NULL",
         (json.dumps([int(vid) for vid in vids]), space),
     ).fetchall()
     return {vid: tuple(values) for vid, *values in found}
@@ -310,7 +310,7 @@ def vids_holding(connection: Connection, table: RecordTable[Any], node: Node, vi
     sql, values = table.condition(node)
     found = connection.execute(
         f"SELECT v.vid FROM json_each(?) j CROSS JOIN vectors v ON v.vid = j.value "
-        f"JOIN {table.table} ON {table.table}.row = v.record WHERE {sql}",
+        f"CROSS JOIN {table.table} ON {table.table}.row = v.record WHERE {sql}",
         (json.dumps(vids.tolist()), *values),
     ).fetchall()
     return np.sort(np.array([vid for (vid,) in found], dtype=np.int64))
