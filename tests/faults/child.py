@@ -27,7 +27,7 @@ from typing import Any
 import vectorstore as vs
 from tests.crash.child import MATRIX, Seen, in_fork, opened, prepare
 from tests.crash.model import Model, fields_of, matrix_of, vector_of
-from tests.crash.same import ACTED, determined, differing, rows_of
+from tests.crash.same import ACTED, determined, differing, rows_before, rows_of
 from tests.crash.verbs import Verb, states
 from tests.crash.verify import answers, half_fits, litter, state_of
 from tests.faults.shim import FAIL, FOR_EVER, MKDIR, OPEN, RENAME, SHORT, SYNC, TRUNCATE, UNLINK, WRITE, Fault, Shim
@@ -77,7 +77,7 @@ def act(verb: Verb, root: Path, shim: Shim, fault: Fault, acknowledged: list[int
 def whole(verb: Verb, root: Path, shim: Shim, out: Path, log: Path) -> None:
     """Without a fault: the calls there are, the rows after each commit."""
     determined()
-    seen = Seen()
+    seen = Seen(rows=[] if verb.empty else [rows_before(root.parent.parent / "prepared")])
     commit = Catalog._commit
 
     def committed(catalog: Catalog, connection: Any) -> None:
@@ -89,9 +89,6 @@ def whole(verb: Verb, root: Path, shim: Shim, out: Path, log: Path) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     shim.watch(root.parent, handle)
     store = opened(verb, root, ACTED, kinds=verb.kinds)
-    if not seen.rows:
-        with store._catalog.read() as connection:
-            seen.rows.append(rows_of(connection))
     seen.marks.append(len(seen.rows))
     for step in verb.steps:
         step.act(store)
