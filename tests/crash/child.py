@@ -35,8 +35,12 @@ from tests.crash.points import Points
 from tests.crash.same import ACTED, PREPARED, Calls, Rows, Ticking, determined, rows_before, rows_of
 from tests.crash.verbs import VERBS, Verb, states
 from tests.crash.verify import problems_of
+from vectorstore.records.kinds import BUILTIN
+from vectorstore.records.schema import schema_of
 
 vs.open  # noqa: B018 - loads the package
+for _kind in BUILTIN:
+    schema_of(_kind)  # once, and not in each fork
 MATRIX: dict[str, Verb] = {**VERBS, **FAMILIES}
 WORKERS = 2
 PATIENCE = 600
@@ -83,6 +87,7 @@ class Seen:
         marks: how many of `rows` there were when the store was open, and after each acknowledged step.
         calls: public verb -> the most commits of one call of it.
         unflagged: verbs that commit and are not declared as writing.
+        opening: how many calls that change files opening the store made, where a rig counts them.
     """
 
     steps: list[str] = field(default_factory=list)
@@ -90,6 +95,7 @@ class Seen:
     marks: list[int] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
     unflagged: list[str] = field(default_factory=list)
+    opening: int = 0
 
     def allowed(self, acknowledged: int) -> list[Rows]:
         """What may be there after a stop within the step after those that were acknowledged, or while it was opened."""
