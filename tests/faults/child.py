@@ -187,7 +187,7 @@ def after(store: vs.Store, root: Path, models: list[Model]) -> list[str]:
 
 def skipped(verb: Verb, seen: Seen, every: bool) -> int:
     """How many of the first calls another case has already: those of an opening that does nothing of its own."""
-    own = verb.empty or verb.spoil is not None or verb.kinds != verb.before
+    own = verb.empty or verb.engine or verb.spoil is not None or verb.kinds != verb.before
     return 0 if every or own or verb in (MATRIX["add small"], MATRIX["upsert"]) else seen.opening
 
 
