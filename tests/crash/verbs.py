@@ -59,8 +59,8 @@ class Verb:
 
     @property
     def comparable(self) -> bool:
-        """Whether the rows can be compared: what opening itself writes tells when that was."""
-        return not self.empty and self.kinds == self.before
+        """Whether the rows can be compared: what opening itself writes tells when that was, and engines have times."""
+        return not self.empty and self.kinds == self.before and not self.engine
 
 
 def names(prefix: str, count: int, start: int = 0) -> list[str]:
