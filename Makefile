@@ -84,7 +84,7 @@ crash: install ## run the tests that kill processes; KILLS=500 for more random o
 	$(BIN)/python -m pytest -m crash $(ARGS)
 
 faults: install ## run the tests with failing disks and damaged files (Linux, a C compiler; some need root)
-	$(BIN)/python -m pytest -m faults $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m faults $(ARGS)
 
 power: install ## run the tests that cut the power of a file system of their own (Linux, root)
 	$(BIN)/python -m pytest -m power $(ARGS)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import vectorstore as vs
+from tests.conftest import Clock
 from vectorstore.recipes import IndexRecipe
 
 ROWS, DIM = 4000, 48
@@ -63,19 +65,23 @@ def test_audits_survive_reopening(store: vs.Store, tmp_path: Path) -> None:
         assert opened.concepts.audits() == [audit]
 
 
-def test_an_audit_warns_when_less_is_delivered_than_asked(
-    store: vs.Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A curve that promises what the index does not deliver any more, as after a drift of the data."""
-    weak = IndexRecipe("weak", "PQ4x4fs", ({"candidates": 10},), min_recall=0.0)
-    store.rebuild("concepts", weak)
+def overpromising(store: vs.Store, folder: Path, **options: Any) -> vs.Store:
+    """The store, opened again with an index that delivers much less than it promises."""
+    store.rebuild("concepts", IndexRecipe("weak", "PQ4x4fs", ({"candidates": 10},), min_recall=0.0))
     with store._catalog.write() as transaction:
         transaction.connection.execute(
             "UPDATE artifacts SET points = ?",
             ('{"queries": 9, "depths": {"10": [[{"candidates": 10}, 10, 0.999]]}, "filtered": {}}',),
         )
     store.close()
-    store = vs.open(tmp_path / "kb", auto_publish=False)
+    return vs.open(folder / "kb", auto_publish=False, **options)
+
+
+def test_an_audit_warns_when_less_is_delivered_than_asked(
+    store: vs.Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A curve that promises what the index does not deliver any more, as after a drift of the data."""
+    store = overpromising(store, tmp_path)
 
     with caplog.at_level(logging.WARNING, "vectorstore"):
         audit = store.concepts.audit_recall(recall=0.95)
@@ -149,3 +155,15 @@ def test_auto_refuses_what_makes_no_sense() -> None:
         vs.Auto(recall=7)
     with pytest.raises(vs.RecipeError, match=r"auto\.memory: expected a number of at least 0"):
         vs.Auto(memory=-1)
+
+
+def test_an_audit_asks_what_the_clock_says(store: vs.Store, tmp_path: Path, clock: Clock) -> None:
+    """So two runs of the same calls at the same times find the same, which the kills at every step rely on."""
+    with overpromising(store, tmp_path, clock=clock) as opened:
+        first, second = (opened.concepts.audit_recall(recall=0.95, sample=40) for _ in range(2))
+        clock.move(seconds=1)
+        later = opened.concepts.audit_recall(recall=0.95, sample=40)
+
+    assert 0.0 < first.delivered < 1.0
+    assert (first.delivered, first.error) == (second.delivered, second.error)
+    assert (first.delivered, first.error) != (later.delivered, later.error)

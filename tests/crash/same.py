@@ -13,7 +13,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+from sqlite_utils.utils import sqlite3
 
 from vectorstore.promises import VERBS
 from vectorstore.storage.connection import lenient
@@ -66,6 +69,17 @@ def rows_of(connection: Any) -> Rows:
             rows = connection.execute(f'SELECT {wanted} FROM "{name}"').fetchall()
             found[name] = hashlib.blake2b("\n".join(sorted(map(repr, rows))).encode("utf-8", "replace")).hexdigest()
     return found
+
+
+def rows_before(prepared: Path) -> Rows:
+    """The rows of a store that nobody has open, read without touching its files: opening it may already commit."""
+    wal = prepared / "catalog.sqlite-wal"
+    assert not wal.exists() or not wal.stat().st_size, f"{wal}: what it holds would not be seen"
+    connection = sqlite3.connect(f"file:{prepared / 'catalog.sqlite'}?mode=ro&immutable=1", uri=True)
+    try:
+        return rows_of(connection)
+    finally:
+        connection.close()
 
 
 def differing(found: Rows, allowed: Sequence[Rows]) -> list[str]:

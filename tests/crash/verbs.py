@@ -42,7 +42,8 @@ class Verb:
     """Steps over a prepared store.
 
     `before` are the kinds it is prepared with, `spoil` damages it then, `again` is what its user would repeat after
-    the crash, such as a repair that was cut short, `engine` has an engine outside answer for the concepts, `also` says what else is wrong, in the store or beside it.
+    the crash, such as a repair that was cut short, `engine` has an engine outside answer for the concepts, `also` says
+    what else is wrong, in the store or beside it.
     """
 
     prepare: Sequence[Step]

@@ -23,7 +23,7 @@ from tests.crash.child import MATRIX, Seen, in_fork, looked, opened, prepare
 from tests.crash.load import rounds_of
 from tests.crash.same import ACTED, determined
 from tests.crash.verbs import Verb, states
-from tests.faults.child import shared, whole
+from tests.faults.child import shared, skipped, whole
 from tests.faults.disks import Disk
 from tests.faults.shim import CUT, Fault, Shim
 
@@ -87,7 +87,7 @@ def steps(verb: Verb, folder: Path, system: str, every: bool, lie: bool) -> dict
     finally:
         dry.unmount()
     seen, calls = Seen(**json.loads((folder / "seen").read_text())), log.read_text().splitlines()
-    wanted = [*chosen(calls, every), len(calls)]
+    wanted = [*chosen(calls, every, skipped(verb, seen, every)), len(calls)]
 
     def work(worker: int) -> None:
         found = []
@@ -102,11 +102,11 @@ def steps(verb: Verb, folder: Path, system: str, every: bool, lie: bool) -> dict
     return {"calls": len(calls), "cuts": len(wanted), "failures": failures}
 
 
-def chosen(calls: list[str], every: bool) -> list[int]:
-    """All calls; or the first and the last of those that follow each other on one file."""
+def chosen(calls: list[str], every: bool, skip: int) -> list[int]:
+    """All calls; or, without the first ones, the first and the last of those that follow each other on one file."""
     places: list[int] = []
-    start = 0
-    for _, group in itertools.groupby(calls):
+    start = skip
+    for _, group in itertools.groupby(calls[skip:]):
         size = len(list(group))
         places += [start + each for each in (range(size) if every else sorted({0, size - 1}))]
         start += size

@@ -104,6 +104,10 @@ class Shim:
         """The power goes now, and this process with it."""
         self._library.fault_cut()
 
+    def seen(self) -> int:
+        """How many calls were counted so far."""
+        return int(self._library.fault_seen())
+
     def disarm(self) -> int:
         """Everything works again; how many calls met the fault."""
         self._library.fault_disarm()

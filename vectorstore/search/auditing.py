@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,8 @@ def audit(
         break
     if allowed is not None and not len(allowed.positions):
         raise ValidationError(f"{space}: no record with a vector matches the filter {json.dumps(where)}")
-    asked = _queries(live, count) if queries is None else queries
+    now = sync.catalog.clock()
+    asked = _queries(live, count, to_micros(now)) if queries is None else queries
     shares, promised = [], 1.0
     for place, query in enumerate(asked, 1):
         found = live.search(query, request.k, allowed=allowed, recall=request.recall)
@@ -84,7 +84,7 @@ def audit(
         newer=newer,
         filter=None if where is None else json.dumps(where),
         seq=live.seq,
-        at=sync.catalog.clock(),
+        at=now,
         warning=_warning(space, live, request.recall, delivered, error, newer),
     )
     if result.warning:
@@ -108,15 +108,12 @@ def history(sync: Sync, space: str, limit: int, after: str | None) -> Page[Audit
         return Page.of(*audits_of(connection, made.id, limit + 1, None if cursor is None else cursor[1]), limit)
 
 
-def _queries(live: Live, count: int) -> Matrix:
-    """Held-out queries of the kinds that the promise was measured with, which no other audit asked.
-
-    The seed is the clock's.
-    """
+def _queries(live: Live, count: int, seed: int) -> Matrix:
+    """Held-out queries of the kinds that the promise was measured with, which no audit at another time asked."""
     segments = [segment for segment in live.segments if segment.rows]
     far = live.fed is not None or (live.index is not None and live.index.recipe.inverted)
     each = math.ceil(count / (3 if far else 2))
-    return np.concatenate(held_out(segments, live.metric, each, seed=time.time_ns() % 2**32, far=far))[:count]
+    return np.concatenate(held_out(segments, live.metric, each, seed=seed, far=far))[:count]
 
 
 def _warning(space: str, live: Live, asked: float, delivered: float, error: float, newer: float) -> str | None:
