@@ -287,7 +287,7 @@ def run(mutants: list[Mutant], seconds: float, out: Path) -> None:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
         place = Path(scratch) / "tests"
-        options = ["-q", "-p", "no:cacheprovider", "--timeout=100", f"--basetemp={place}", *tests]
+        options = ["-q", "-p", "no:cacheprovider", "--timeout=45", f"--basetemp={place}", *tests]
         pytest.main(options, plugins=[Forking(mutants, seconds, out, place)])
 
 
