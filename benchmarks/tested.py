@@ -1,4 +1,4 @@
-"""The report of what the tests reach and what they notice: `benchmarks/results/tested.json` and `.md`, docs/reliability.md.
+"""The report of what the tests reach and notice: `benchmarks/results/tested.json` and `.md`, docs/reliability.md.
 
     python -m benchmarks.tested
 
@@ -81,7 +81,8 @@ def summary(stored: Stored) -> Iterator[str]:
     )
     counts = by_file(stored["mutants"])
     total = {name: sum(each[name] for each in counts.values()) for name in COLUMNS}
-    yield f"\n`make mutants`, {stored['mutants_at']}:\n\n| file | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}"
+    yield f"\n`make mutants`, {stored['mutants_at']}:\n"
+    yield f"| file | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}"
     for path, each in {**counts, "all": total}.items():
         yield f"| {path.removeprefix('vectorstore/')} | {' | '.join(f'{each[name]:,}' for name in COLUMNS)} |"
 
@@ -90,7 +91,8 @@ def markdown(stored: Stored) -> Iterator[str]:
     """The report."""
     yield f"# What the tests reach, and what they notice\n\n{stored['about']}\n"
     yield from summary(stored)
-    yield f"\n## Files with less than {WANTED:.0f} % of their branches\n\n| file | branches | taken, % |\n|---|---:|---:|"
+    yield f"\n## Files with less than {WANTED:.0f} % of their branches\n"
+    yield "| file | branches | taken, % |\n|---|---:|---:|"
     files = {name: share(each[1], each[0]) for name, each in stored["coverage"]["files"].items()}
     for name, taken in sorted(files.items(), key=lambda pair: pair[1]):
         if taken < WANTED:

@@ -203,21 +203,63 @@ def test_a_lock_takes_its_reserve_anew_after_it_was_given_back(tmp_path: Path) -
         lock.close()  # twice is once
 
 
-def test_a_lock_without_room_for_a_reserve_works_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "full")
+def refusing(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, "full")
 
-    lock = WriteLock(tmp_path / "store.lock", 1.0, 4096)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "posix_fallocate", full)
-        with lock:
-            assert (tmp_path / "store.lock").stat().st_size == 16
+
+@pytest.mark.parametrize("also", ["posix_fallocate", "ftruncate"])
+def test_a_lock_without_room_for_a_reserve_works_as_well(
+    also: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "store.lock"
+    path.write_bytes(bytes(100))
+    lock = WriteLock(path, 1.0, 4096)
+    monkeypatch.setattr(os, "posix_fallocate", refusing)
+    monkeypatch.setattr(os, also, refusing)
+    with lock:
+        assert path.stat().st_size == (16 if also == "posix_fallocate" else 100)
+        assert lock.give_room() is False  # there is none, or the disk keeps it
+        lock.note(7)
     lock.close()
+
+
+def test_a_lock_keeps_room_where_the_system_cannot_allocate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fallocate")
     lock = WriteLock(tmp_path / "store.lock", 1.0, 4096)
     with lock:
         assert (tmp_path / "store.lock").stat().st_size == 4096
     lock.close()
+
+
+def test_a_commit_counts_though_its_number_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path / "kb") as store:
+        monkeypatch.setattr(os, "pwrite", refusing)
+        fill(store, 3)
+        assert len(store.concepts) == 3
+
+
+def test_a_closed_lock_gives_its_descriptor_back(tmp_path: Path) -> None:
+    lock = WriteLock(tmp_path / "store.lock", 1.0)
+    with lock:
+        handle = lock._handle
+        assert handle is not None and os.get_inheritable(handle) is False
+        assert os.fstat(handle).st_mode & 0o777 == 0o600
+    lock.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handle)
+
+
+def test_waiting_for_the_lock_is_no_spinning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, pauses = [100.0], list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda pause: (pauses.append(pause), now.__setitem__(0, now[0] + pause)))
+    held, other = WriteLock(tmp_path / "store.lock", 1.0), WriteLock(tmp_path / "store.lock", 1.0)
+    with held, pytest.raises(vs.StoreBusy):
+        other.acquire()
+    assert pauses[0] == 0.0002 and pauses == sorted(pauses) and pauses[-1] == 0.01
+    assert 1.0 < sum(pauses) <= 1.0 + 0.01 and len(pauses) < 120
+    other.close()
+    held.close()
 
 
 # -- the catalog ---------------------------------------------------------------------------------------------------
