@@ -261,14 +261,15 @@ def reached(path: str) -> dict[int, list[str]]:
 
 
 def chosen(paths: list[str], each: int | None, seed: int) -> list[Mutant]:
-    """All mutants of the files, or so many of each."""
+    """All mutants of the files, or so many of each; in no order, so that those tried so far are a sample of all."""
     found = []
     for path in paths:
         mutants = mutants_of(path)
         if each is not None and len(mutants) > each:
-            kept = sorted(random.Random(f"{seed} {path}").sample(range(len(mutants)), each))
+            kept = random.Random(f"{seed} {path}").sample(range(len(mutants)), each)
             mutants = [mutants[place] for place in kept]
         found += mutants
+    random.Random(seed).shuffle(found)
     return found
 
 

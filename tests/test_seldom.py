@@ -24,7 +24,7 @@ from vectorstore.storage import catalog as catalogs
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.lock import RESERVE, WriteLock
-from vectorstore.sync import write
+from vectorstore.sync import models, write
 from vectorstore.sync.core import INDEX
 from vectorstore.sync.publish import publish, snapshot
 from vectorstore.sync.rebuild import refresh
@@ -623,3 +623,85 @@ def test_a_space_whose_name_leads_elsewhere_is_damage(tmp_path: Path) -> None:
         for name in ("../concepts", "Concepts", "a.b.c", "a/b"):
             with pytest.raises(vs.CorruptError, match="is no name of a vector space"):
                 store._sync.folder("embeddings", name)
+
+
+@pytest.mark.parametrize(
+    ("damage", "what", "remains"),
+    [
+        ("UPDATE models SET centroids = substr(centroids, 1, 5)", "the centroids of .* are damaged", True),
+        ("UPDATE models SET centroids = zeroblob(length(centroids))", "holds other centroids than the catalog", False),
+        ("UPDATE memberships SET record = 9999 WHERE record = 1", "has a member in row 9999 .* not there", True),
+    ],
+)
+def test_a_damaged_fit_is_named_and_mended_from_what_the_catalog_has(
+    damage: str, what: str, remains: bool, tmp_path: Path
+) -> None:
+    with opened(tmp_path / "kb") as store:
+        fill(store, 40)
+        store.clusters.fit("concepts", "kmeans", 2)
+        assert store.check().findings == () and store.check().models == 1
+    sql(tmp_path / "kb", damage)
+    with opened(tmp_path / "kb") as store:
+        found = [finding for finding in store.check().findings if finding.layer == "models"]
+        assert len(found) == 1 and re.search(what, found[0].what) and found[0].derived is not remains
+        assert bool(store.repair(dry_run=False).remaining) is remains
+        assert store.check().litter == ()
+
+
+def test_a_model_that_was_swept_before_its_commit_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path / "kb") as store:
+        info = models.publish_model(store._sync, "blob", "bin", [b"x"])
+        models.still_there(store._sync, info)
+        assert store.sweep(0) == [f"models/{info.name}"]
+        with pytest.raises(vs.StoreError, match="was removed before it could be committed .* try again"):
+            models.still_there(store._sync, info)
+
+
+def test_only_decisions_about_records_that_are_not_there_are_named_and_forgotten(tmp_path: Path) -> None:
+    """A record that was rejected or merged is never there: a repair forgot those decisions too."""
+    with opened(tmp_path / "kb") as store:
+        store.concepts.add([{"id": "a", "name": "a"}, {"id": "b", "name": "b"}], vectors=np.eye(2))
+        for name, action, vector in (
+            ("k1", "keep", [1, 0]), ("r1", "reject", [1, 0]), ("m1", "merge", [1, 0]), ("k2", "keep", [0, 1]),
+            ("r2", "reject", [0, 1]), ("k3", "keep", [1, 0]),
+        ):  # fmt: skip
+            policy = vs.Duplicates(0.99, action)
+            store.concepts.add([{"id": name, "name": name}], vectors=[vector], duplicates=policy)
+        assert store.check().findings == () and len(store.concepts) == 5
+    sql(tmp_path / "kb", "UPDATE decisions SET other = 'z' WHERE other = 'b'")
+    sql(tmp_path / "kb", "UPDATE decisions SET record = 'y' WHERE record = 'k3'")
+    with opened(tmp_path / "kb") as store:
+        found = [finding.what for finding in store.check().findings if finding.layer == "rows"]
+        assert sorted(found) == [
+            "names concepts 'y', which is not there", *["names concepts 'z', which is not there"] * 2
+        ]  # fmt: skip
+        assert store.repair(dry_run=False).remaining == ()
+    kept = sql(tmp_path / "kb", "SELECT record, other, action FROM decisions ORDER BY id")
+    assert kept == [("k1", "a", "keep"), ("r1", "a", "reject"), ("m1", "a", "merge")]
+
+
+def test_a_store_is_closed_though_a_statement_does_not_end(tmp_path: Path) -> None:
+    store = opened(tmp_path / "kb")
+    fill(store, 1)
+
+    class Busy:
+        waited: list[float] = []
+
+        def acquire(self, timeout: float | None = None) -> bool:
+            if timeout is not None:
+                self.waited.append(timeout)
+            return timeout is None
+
+        def release(self) -> None:
+            pass
+
+    reader = store._catalog._reader_connection()
+    turn, reader.turn = reader.turn, Busy()
+    store.close()
+    assert Busy.waited == [10]
+    assert reader.execute("SELECT 1").fetchone() == (1,)  # it was left to whoever uses it
+    reader.turn = turn
+    reader.close()
+    with pytest.raises(vs.StoreClosed):
+        store.concepts.get("c0000")
+    store.close()
