@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import errno
 import os
 import re
@@ -299,6 +300,19 @@ def test_a_fork_must_open_its_own(tmp_path: Path) -> None:
         assert store.concepts.get("c0000") is not None
 
 
+def test_writers_queue_at_the_lock_and_readers_do_not(tmp_path: Path) -> None:
+    with opened(tmp_path / "kb") as store, opened(tmp_path / "kb", timeout=0.1) as other:
+        fill(store, 2)
+        with store._sync.catalog.write():
+            with pytest.raises(vs.StoreBusy, match=r"another process held .*store\.lock for 0\.1 s"):
+                other.concepts.delete("c0000")
+            with opened(tmp_path / "kb", read_only=True, timeout=0.1) as reader:
+                assert reader._catalog._lock._path is None and len(reader.concepts) == 2
+                with pytest.raises(vs.ReadOnlyStore, match="open it without read_only=True"):
+                    reader.concepts.delete("c0000")
+        assert other.concepts.delete("c0000") == 1
+
+
 class Refusing(Connection):
     """A connection whose commits fail as it is told; those that end a read do not."""
 
@@ -455,11 +469,57 @@ def test_many_segments_are_merged_before_an_index_is_built(
         for part in range(segments):
             fill(store, 20, start=20 * part)
             store.flush()
-        before = answers(store)
-        report = store.rebuild("concepts", recipe)
+        before, told = answers(store), list[tuple[int, int]]()
+        report = store.rebuild("concepts", recipe, lambda *done: told.append(done))
         assert report.rows == 20 * segments and 0 <= report.seconds < 60
+        assert recipe == "auto" or report.after.recipe == recipe
+        assert bool(told) == (recipe != "exact") and all(done <= total for done, total in told)
         assert store.check().segments == (1 if merged and recipe != "exact" else segments)
         assert answers(store) == before and store.check().findings == ()
+
+
+def test_upkeep_is_written_down_as_it_was(tmp_path: Path) -> None:
+    with opened(tmp_path / "kb") as store:
+        told: list[dict[str, Any]] = []
+        store.on("persist", told.append)
+
+        def last() -> tuple[str, str | None, int, dict[str, Any]]:
+            entry = store.trail.list(limit=1)[0]
+            return entry.operation, entry.kind, entry.count, dict(entry.details)
+
+        fill(store, 3)
+        store.flush()
+        assert last() == ("flush", "concepts", 0, {"space": "concepts", "vectors": 3})
+        store.rebuild("concepts", "hnsw32")
+        operation, kind, _, details = last()
+        assert (operation, kind, len(details.pop("sha256"))) == ("publish", "concepts", 64)
+        assert details == {"space": "concepts", "recipe": "hnsw32", "vectors": 3}
+        store.rebuild("concepts", "exact")
+        assert last() == ("publish", "concepts", 0, {"space": "concepts", "recipe": "exact", "vectors": 0})
+        store.concepts.upsert({"id": "c0001", "name": "n1"}, vectors=np.ones((1, 8)))
+        store.compact()
+        assert last() == ("compact", "concepts", 0, {"space": "concepts", "removed": 1})
+        (tmp_path / "kb/embeddings/concepts/.x.tmp").touch()
+        assert store.sweep(0) == ["embeddings/concepts/.x.tmp"]
+        assert last() == ("sweep", None, 0, {"files": 1})
+        assert [{name: each[name] for name in ("space", "rows")} for each in told] == [
+            {"space": "concepts", "rows": rows} for rows in (3, 1, 3)
+        ]
+
+
+def test_an_index_is_asked_for_as_many_as_will_survive(tmp_path: Path) -> None:
+    with opened(tmp_path / "kb") as store:
+        fill(store, 2000)
+        store.rebuild("concepts", "hnsw32")
+        live = snapshot(store._sync, "concepts")
+    assert live is not None and live.curve is not None and live.index is not None
+    point = dataclasses.replace(live.curve.cheapest(0.5, 10), candidates=20)
+    assert live._fetch(point, None) == 20
+    half = dataclasses.replace(live, dead=np.arange(2000) % 2 == 0)
+    assert half._fetch(point, None) == int(20 / 0.5 * 1.2) + 16 == 64
+    assert half._fetch(dataclasses.replace(point, candidates=203), None) == 503  # no more than a quarter of all
+    assert half._fetch(dataclasses.replace(point, candidates=202), None) == 500
+    assert half.dead_indexed == half.dead_rows == half.live_rows == 1000 and half._tail.tolist() == []
 
 
 def test_a_space_without_vectors_has_no_index(tmp_path: Path) -> None:
