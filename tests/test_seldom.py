@@ -517,7 +517,7 @@ def test_an_index_is_asked_for_as_many_as_will_survive(tmp_path: Path) -> None:
     assert live._fetch(point, None) == 20
     half = dataclasses.replace(live, dead=np.arange(2000) % 2 == 0)
     assert half._fetch(point, None) == int(20 / 0.5 * 1.2) + 16 == 64
-    assert half._fetch(dataclasses.replace(point, candidates=203), None) == 503  # no more than a quarter of all
+    assert half._fetch(dataclasses.replace(point, candidates=203), None) == 0  # 503 are more than a quarter of all
     assert half._fetch(dataclasses.replace(point, candidates=202), None) == 500
     assert half.dead_indexed == half.dead_rows == half.live_rows == 1000 and half._tail.tolist() == []
 
