@@ -280,11 +280,12 @@ def files() -> list[str]:
     return ["vectorstore/files.py", "vectorstore/vectors/live.py", *sorted(named)]
 
 
-def run(mutants: list[Mutant], seconds: float, out: Path) -> None:
-    """Try them, in a pytest session of all test files that reach their files."""
+def run(mutants: list[Mutant], seconds: float, out: Path, only: list[str]) -> None:
+    """Try them, in a pytest session of all test files that reach their files, or of some only."""
     contexts = {name for path in {m.path for m in mutants} for names in reached(path).values() for name in names}
     modules = {part for context in contexts for part in context.split(".")[:2]}
     tests = sorted(str(path) for path in (ROOT / "tests").glob("test_*.py") if path.stem in modules)
+    tests = only or tests
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
         place = Path(scratch) / "tests"
@@ -300,14 +301,19 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=8, help="of the sample")
     parser.add_argument("--seconds", type=float, default=20, help="of tests for one mutant")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.jsonl")
-    parser.add_argument("--again", action="store_true", help="only those that survived so far, by --out")
+    parser.add_argument("--tests", nargs="*", default=[], help="of these files, on those that survived")
+    parser.add_argument(
+        "--go-on", action="store_true", help="first those that survived by --out; none that was noticed"
+    )
     asked = parser.parse_args(None if arguments is None else [*arguments])
     os.chdir(ROOT)
     mutants = chosen(asked.files or files(), asked.each, asked.seed)
-    if asked.again:
-        left = {key(line) for line in latest([asked.out]) if line["result"] in LEFT}
-        mutants = [mutant for mutant in mutants if key(mutant.told()) in left]
-    run(mutants, asked.seconds, asked.out)
+    before = {key(line): line["result"] for line in latest([asked.out])} if asked.go_on else {}
+    mutants = [mutant for mutant in mutants if before.get(key(mutant.told()), "survived") in LEFT]
+    mutants.sort(key=lambda mutant: key(mutant.told()) not in before)
+    if asked.tests:
+        mutants = [mutant for mutant in mutants if key(mutant.told()) in before]
+    run(mutants, asked.seconds, asked.out, asked.tests)
     wanted = {key(mutant.told()) for mutant in mutants}
     known = explained()
     open_ones = [line for line in latest([asked.out]) if line["result"] in LEFT and key(line) in wanted]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import vectorstore as vs
-from benchmarks.mutants import LEFT, Line, explained, key, latest
+from benchmarks.mutants import LEFT, Line, durations, explained, key, latest
 from benchmarks.mutations import mutants_of
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,10 @@ def read_coverage(path: Path) -> Stored:
     found = json.loads(path.read_text())
     names = ("num_branches", "covered_branches", "num_statements", "covered_lines")
     counts = {name: [each["summary"][n] for n in names] for name, each in found["files"].items()}
-    return {"at": found["meta"]["timestamp"][:10], "with": f"coverage.py {found['meta']['version']}", "files": counts}
+    run = {name.partition("::")[0] for name in durations()}
+    there = {each.stem for each in (ROOT / "tests").glob("test_*.py")}
+    about = {"at": found["meta"]["timestamp"][:10], "with": f"coverage.py {found['meta']['version']}"}
+    return {**about, "run": len(run & there), "of": len(there), "files": counts}
 
 
 def share(part: int, whole: int) -> float:
@@ -74,10 +77,11 @@ def summary(stored: Stored) -> Iterator[str]:
     """What stands in the documentation."""
     taken, run, branches = reached(stored["coverage"])
     below = sum(share(each[1], each[0]) < WANTED for each in stored["coverage"]["files"].values())
+    of = stored["coverage"]
     yield (
-        f"`make coverage`, {stored['coverage']['at']}: the quick tests take {taken:.1f} % of {branches:,} branches and "
-        f"reach {run:.1f} % of the lines of the package. {below} of {len(stored['coverage']['files'])} files have less "
-        f"than {WANTED:.0f} % of their branches."
+        f"`make coverage`, {of['at']}: the quick tests of {of['run']} of {of['of']} test files take {taken:.1f} % of "
+        f"{branches:,} branches and reach {run:.1f} % of the lines of the package. {below} of {len(of['files'])} files "
+        f"have less than {WANTED:.0f} % of their branches."
     )
     counts = by_file(stored["mutants"])
     total = {name: sum(each[name] for each in counts.values()) for name in COLUMNS}

@@ -94,6 +94,17 @@ def test_an_index_that_is_older_than_the_current_one_is_not_published(tmp_path: 
         assert store.check().findings == () and store.check().litter == ()
 
 
+def test_a_recall_that_just_suffices_suffices(tmp_path: Path) -> None:
+    with opened(tmp_path / "kb") as store:
+        fill(store, 200)
+        strict = dataclasses.replace(BUILTIN_RECIPES["hnsw32"], min_recall=1.0)
+        assert store.rebuild("concepts", strict).after.recall == 1.0
+        poor = dataclasses.replace(BUILTIN_RECIPES["simhash512"], min_recall=1.0, points=({"candidates": 10},))
+        with pytest.raises(vs.RecallTooLow, match=r"measured recall 0\.\d+, its min_recall is 1; the old index stays"):
+            store.rebuild("concepts", poor)
+        assert snapshot(store._sync, "concepts").index.recipe == strict
+
+
 def test_the_exact_recipe_takes_the_index_away_with_its_file_and_does_what_belongs_to_it(tmp_path: Path) -> None:
     with opened(tmp_path / "kb") as store:
         fill(store, 300)
@@ -240,6 +251,17 @@ def test_of_two_vectors_without_rows_the_newest_is_live_again(tmp_path: Path) ->
         assert store.repair(dry_run=False).remaining == ()
         assert [name for name, _ in answers(store)] == [name for name, _ in before] and before[0][0] == "c0001"
         assert store.check().vectors == 3
+
+
+def test_a_waiting_vector_that_nothing_tells_whose_it_was_goes(tmp_path: Path) -> None:
+    with opened(tmp_path / "kb") as store:
+        fill(store, 3)
+    sql(tmp_path / "kb", "DELETE FROM vectors WHERE vid = 2")
+    with opened(tmp_path / "kb") as store:
+        assert [finding.what for finding in store.check().findings] == ["vids [2] belong to no record"]
+        assert store.repair(dry_run=False).remaining == ()
+        assert sorted(name for name, _ in answers(store)) == ["c0000", "c0002"] and len(store.concepts) == 3
+    assert sql(tmp_path / "kb", "SELECT vid FROM pending ORDER BY vid") == [(1,), (3,)]
 
 
 def test_vectors_wait_for_the_next_repair_while_a_segment_is_damaged(tmp_path: Path) -> None:
