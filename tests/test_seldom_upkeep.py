@@ -419,3 +419,25 @@ def test_only_decisions_about_records_that_are_not_there_are_named_and_forgotten
         assert store.repair(dry_run=False).remaining == ()
     kept = sql(tmp_path / "kb", "SELECT record, other, action FROM decisions ORDER BY id")
     assert kept == [("k1", "a", "keep"), ("r1", "a", "reject"), ("m1", "a", "merge")]
+
+
+@pytest.mark.parametrize(("nearest", "plan", "doublings"), [(0, "index", 0), (60, "index", 1), (600, "exact", 3)])
+def test_an_index_is_asked_for_more_until_enough_have_survived(
+    nearest: int, plan: str, doublings: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path / "kb") as store:
+        fill(store, 2000)
+        store.rebuild("concepts", "hnsw32")
+        live = snapshot(store._sync, "concepts")
+    assert live is not None and live.index is not None
+    query = np.arange(8, dtype=np.float32)
+    if nearest:
+        live = dataclasses.replace(live, dead=live.retire(np.sort(live.search(query, nearest, exact=True).vids)))
+    asked: list[int] = []
+    real = type(live.index).candidates
+    monkeypatch.setattr(type(live.index), "candidates", lambda *a: (asked.append(a[3]), real(*a))[1])
+    found, exact = live.search(query, 5, recall=0.5), live.search(query, 5, exact=True)
+    assert found.vids.tolist() == exact.vids.tolist() and np.array_equal(found.scores, exact.scores)
+    assert found.plan.name == plan and asked == [asked[0] * 2**n for n in range(doublings + 1)]
+    if plan == "exact":
+        assert "propose too many candidates" in found.plan.reason
