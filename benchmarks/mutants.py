@@ -156,7 +156,8 @@ class Forking:
         for item in found:
             ranked.append((ranks[item.module.__name__], self._seconds(item), item))
             ranks[item.module.__name__] += 1
-        chosen, used = [], 0.0
+        chosen: list[pytest.Function] = []
+        used = 0.0
         for _, seconds, item in sorted(ranked, key=lambda each: each[:2]):
             if used + seconds <= self.seconds or not chosen:
                 chosen.append(item)

@@ -97,10 +97,10 @@ def mutants_of(path: str) -> list[Mutant]:
     found.sort(key=lambda mutant: mutant.line)
     seen: Counter[tuple[str, ...]] = Counter()
     for place, mutant in enumerate(found):
-        name = (mutant.function, mutant.text, mutant.what)
-        seen[name] += 1
-        if seen[name] > 1:
-            found[place] = replace(mutant, what=f"{mutant.what}, {seen[name]}")
+        same = (mutant.function, mutant.text, mutant.what)
+        seen[same] += 1
+        if seen[same] > 1:
+            found[place] = replace(mutant, what=f"{mutant.what}, {seen[same]}")
     return found
 
 
@@ -169,9 +169,9 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         case ast.IfExp(test=ast.Name() | ast.Attribute() | ast.Call() as test):
             yield "condition turned", ast.IfExp(ast.UnaryOp(ast.Not(), test), node.body, node.orelse)
         case ast.Call(keywords=[_, *_] as words):
-            for word in words:
-                kept = [each for each in words if each is not word]
-                yield f"{word.arg or '**'}= dropped", ast.Call(node.func, node.args, kept)
+            for given in words:
+                kept = [each for each in words if each is not given]
+                yield f"{given.arg or '**'}= dropped", ast.Call(node.func, node.args, kept)
 
 
 def _word(node: ast.AST) -> str:
