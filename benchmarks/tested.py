@@ -55,8 +55,8 @@ def reached(stored: Stored) -> tuple[float, float, int]:
     return share(taken, branches), share(run, lines), branches
 
 
-def by_file(lines: list[Line]) -> dict[str, dict[str, int]]:
-    """File -> how many mutants ended how."""
+def by_file(lines: list[Line], sizes: dict[str, int]) -> dict[str, dict[str, int]]:
+    """File -> how many mutants ended how, of how many that there are."""
     known = explained()
     found: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COLUMNS, 0))
     for line in lines:
@@ -69,7 +69,7 @@ def by_file(lines: list[Line]) -> dict[str, dict[str, int]]:
         else:
             mine["a test failed" if line["result"] == "killed" else "it hung or died"] += 1
     for path, counts in found.items():
-        counts["in the file"] = len(mutants_of(path))
+        counts["in the file"] = sizes[path]
     return dict(sorted(found.items()))
 
 
@@ -83,7 +83,7 @@ def summary(stored: Stored) -> Iterator[str]:
         f"{branches:,} branches and reach {run:.1f} % of the lines of {_what(of['files'])}. {below} of its "
         f"{len(of['files'])} files have less than {WANTED:.0f} % of their branches."
     )
-    counts = by_file(stored["mutants"])
+    counts = by_file(stored["mutants"], stored["sizes"])
     total = {name: sum(each[name] for each in counts.values()) for name in COLUMNS}
     yield f"\n`make mutants`, {stored['mutants_at']}:\n"
     yield f"| file | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}"
@@ -138,7 +138,9 @@ def main() -> None:
     if (BUILD / "mutants.jsonl").exists():
         merged = {key(line): line for line in (*stored["mutants"], *latest([BUILD / "mutants.jsonl"]))}
         paths = {line["path"] for line in merged.values()}
-        there = {key(mutant.told()) for name in paths for mutant in mutants_of(name)}
+        mutants = {path: mutants_of(path) for path in paths}
+        stored["sizes"] = {path: len(each) for path, each in sorted(mutants.items())}
+        there = {key(mutant.told()) for each in mutants.values() for mutant in each}
         stored["mutants"] = [line for name, line in merged.items() if name in there]
         stored["mutants_at"] = today
     stored["about"] = (

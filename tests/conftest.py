@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,3 +103,28 @@ def states(open_store: Callable[..., vs.Store]) -> Callable[..., Any]:
     """Opens a state of one store anew at each call."""
     store = open_store()
     return lambda name="agent", **options: store.state(name, **options)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """An S3 service on this machine, in this process; a bucket of it."""
+    pytest.importorskip("s3fs")
+    server_module = pytest.importorskip("moto.server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().mkdir("shelf")
+    yield "s3://shelf"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+    patch.undo()

@@ -42,7 +42,8 @@ TAKES_NOTHING = {
     *(
         "Store.flush",
         "Store.health",
-        "Store.warm",
+        "Keeping.warm",
+        "Keeping.refresh",
         "Store.stats",
         "Versioned.lines",
         "Snapshots.list",

@@ -142,8 +142,8 @@ def test_nothing_looks_through_all_vectors_for_each_record_that_leaves_or_comes_
     assert many.check().findings == ()
 
 
-def test_a_stream_of_100_000_holds_one_batch_in_memory() -> None:
-    rows = 100_000
+def test_a_long_stream_holds_one_batch_in_memory() -> None:
+    rows = 40_000
     with vs.open(":memory:", embedder=None) as store:
         columns = {"id": [f"a{n}" for n in range(rows)], "a": ["x" * 50] * rows}
         columns |= {
@@ -153,7 +153,7 @@ def test_a_stream_of_100_000_holds_one_batch_in_memory() -> None:
         }
         store.analogies.add(columns)
         peaks = []
-        for wanted in (20_000, 100_000):
+        for wanted in (8_000, 40_000):
             tracemalloc.start()
             stream = store.analogies.stream({**either("royal", "magic"), "quality__gte": 0.0}, batch_size=500)
             assert sum(1 for _ in itertools.islice(stream, wanted)) == wanted

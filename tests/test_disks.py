@@ -251,17 +251,17 @@ def test_opening_makes_no_commit_where_there_is_nothing_to_sweep(root: Path) -> 
     ],
 )
 def test_a_damaged_declaration_is_found(change: str, finding: str, root: Path) -> None:
-    sql(root, f"UPDATE kinds SET {change} WHERE name = 'frames'")
+    sql(root, f"UPDATE kinds SET {change} WHERE name = 'concepts'")
     try:
         with opened(root) as store:
             assert [finding in each.what for each in store.check().findings] == [True]
     except vs.SchemaChangedError as error:
-        assert "frames" in str(error)
+        assert "concepts" in str(error)
 
 
 def test_a_declaration_that_cannot_be_read_is_a_typed_error(root: Path) -> None:
-    sql(root, "UPDATE kinds SET declaration = '[{broken' WHERE name = 'frames'")
-    with pytest.raises(vs.CorruptError, match="the declaration of 'frames'"):
+    sql(root, "UPDATE kinds SET declaration = '[{broken' WHERE name = 'concepts'")
+    with pytest.raises(vs.CorruptError, match="the declaration of 'concepts'"):
         opened(root)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import signal
 import subprocess
@@ -10,27 +9,23 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import vectorstore as vs
 from tests.feeding_child import STEPS
+from tests.feeding_suite import DIM, FeedingSuite, concepts, same, vectors
+from tests.moving import there_and_back
 from tests.remote_oracle import FedStoreAgainstModel, run
-from vectorstore.engines import address_of, connect, expression, fields_of, marks_of
+from vectorstore.engines import Rows, address_of, connect, marks_of
 from vectorstore.engines.faiss import Flat, compiled
 from vectorstore.http.observing import StoreCollector
-from vectorstore.records import parse, schema_of
 from vectorstore.storage import remotes as rows
 from vectorstore.storage import spaces
 from vectorstore.vectors import Vids
-
-DIM = 8
-TEXTS = ["physics", "日本", 'a"b', "back\\slash", "100%", "under_score", "new\nline", "it's", "", "é", "x" * 1500, None]
 
 
 @pytest.fixture(autouse=True)
@@ -53,17 +48,6 @@ def opened(tmp_path: Path, **options: Any) -> vs.Store:
     return vs.open(tmp_path / "kb", **options)
 
 
-def concepts(numbers: range, **more: Any) -> list[dict[str, Any]]:
-    return [
-        {"id": f"c{n}", "name": f"n{n}", "domain": TEXTS[n % len(TEXTS)], "quality": n % 11 / 10, **more}
-        for n in numbers
-    ]
-
-
-def vectors(numbers: range, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((max(numbers) + 1, DIM)).astype(np.float32)[numbers.start :]
-
-
 def filled(tmp_path: Path, count: int = 120, **options: Any) -> vs.Store:
     store = opened(tmp_path, **options)
     store.concepts.add(concepts(range(count)), vectors=vectors(range(count)))
@@ -71,70 +55,7 @@ def filled(tmp_path: Path, count: int = 120, **options: Any) -> vs.Store:
     return store
 
 
-def same(store: vs.Store, where: dict[str, Any] | None = None, seed: int = 3) -> set[str]:
-    """The answers through the engine equal the exact ones; returns the plans."""
-    plans = set()
-    for query in np.random.default_rng(seed).standard_normal((6, DIM)):
-        hits, truth = store.concepts.search(query, 7, where), store.concepts.search(query, 7, where, exact=True)
-        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in truth]
-        plans.add(hits.plan.name)
-    return plans
-
-
-# -- one meaning of a filter -------------------------------------------------------------------------------------------
-
-_texts = st.sampled_from([text for text in TEXTS if text is not None])
-_terms = st.one_of(
-    st.builds(lambda value: {"domain": value}, st.sampled_from(TEXTS)),
-    st.builds(lambda value: {"domain__ne": value}, st.sampled_from(TEXTS)),
-    st.builds(lambda operator, value: {f"domain__{operator}": value}, st.sampled_from(["gt", "gte", "lt", "lte"]), _texts),
-    st.builds(lambda value: {"domain__startswith": value[:2]}, _texts),
-    st.builds(lambda name, values: {f"domain__{name}": values}, st.sampled_from(["in", "nin"]), st.lists(st.sampled_from(TEXTS), max_size=3)),
-    st.builds(lambda name, value: {f"domain__{name}": value}, st.just("isnull"), st.booleans()),
-    st.builds(lambda operator, value: {f"quality__{operator}": value}, st.sampled_from(["eq", "ne", "gt", "lte"]), st.sampled_from([0.0, 0.3, 1, 0.55])),
-    st.builds(lambda values: {"quality__nin": values}, st.lists(st.sampled_from([0.1, 0.5, None]), max_size=3)),
-    st.builds(lambda value: {"name": value}, st.sampled_from(["N3", "n4", "nobody"])),
-)  # fmt: skip
-_filters = st.recursive(
-    _terms,
-    lambda inner: st.one_of(
-        st.builds(lambda part: {"not": part}, inner),
-        st.builds(lambda parts: {"or": parts}, st.lists(inner, max_size=3)),
-        st.builds(lambda parts: {"and": parts}, st.lists(inner, max_size=3)),
-        st.builds(lambda a, b: {**a, **b}, inner, inner),
-    ),
-    max_leaves=6,
-)
-
-
-def test_one_filter_means_the_same_to_the_catalog_and_to_an_engine(tmp_path: Path) -> None:
-    schema, said = schema_of(vs.Concept), []
-    with filled(tmp_path, 66) as store:
-        (status,) = store.remotes.status()
-        engine = Flat(tmp_path / "engine", status.collection, DIM, "cosine", fields_of(schema))
-        with store._catalog.read() as connection:
-            vid_of = {record: vid for vid, record in connection.execute("SELECT vid, record FROM vectors").fetchall()}
-
-            @settings(max_examples=400, deadline=None, derandomize=True, database=None)
-            @given(_filters)
-            def agree(where: dict[str, Any]) -> None:
-                node = parse(where, schema)
-                text = None if node is None else expression(node, fields_of(schema))
-                said.append(text is not None)
-                if text is None or node is None:
-                    return
-                truth = {vid_of[row] for row in store._sync.table("concepts").matching(connection, node).tolist()}
-                found = {vid for vid, holds in zip(*holding(engine, text), strict=True) if holds}
-                odd = {vid for vid, holds in zip(*holding(engine, "odd == true"), strict=True) if holds}
-                assert truth <= found and found - truth <= odd and engine.count(text) == len(found)
-
-            agree()
-    assert sum(said) > len(said) / 3
-
-
-def holding(engine: Flat, text: str) -> tuple[list[int], list[bool]]:
-    content = engine._content()
-    return content.vids.tolist(), engine._holding(content, text).tolist()
+# -- filters -----------------------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_said_is_looked_up(tmp_path: Path) -> None:
@@ -245,69 +166,39 @@ def test_an_applier_killed_at_any_step_loses_nothing(tmp_path: Path, step: str) 
         assert same(store) == {"engine"} and same(store, {"domain__ne": "moved"}) == {"engine + filter"}
 
 
-def test_a_late_batch_of_a_dead_applier_is_found_and_mended(tmp_path: Path) -> None:
-    """Split brain: what an applier read long ago arrives after its successor's work."""
-    with filled(tmp_path) as store:
+class TestFolder(FeedingSuite):
+    """What must be true of every engine when things die."""
+
+    @pytest.fixture
+    def address(self, tmp_path: Path) -> str:
+        return f"faiss:{tmp_path / 'engine'}"
+
+
+def test_an_engine_that_has_too_few_rows_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As a server does for some seconds whose node came back, and which has not loaded everything yet."""
+    with filled(tmp_path) as store, mock.patch("vectorstore.sync.remotes.RETRY", 0.05):
+        assert same(store) == {"engine"}
         with store._catalog.read() as connection:
             (row,) = rows.remotes_of(connection)
             (space,) = spaces.all_spaces(connection)
-        feeder = store.remotes._fed()
-        with store._catalog.read() as connection:
-            vids = [vid for (vid,) in connection.execute("SELECT vid FROM vectors ORDER BY vid LIMIT 20").fetchall()]
-        stale = feeder._rows_of(space, row, vids)
-        store.concepts.upsert(concepts(range(10)), vectors=vectors(range(10), seed=5))
-        store.concepts.delete([f"c{n}" for n in range(10, 15)])
-        store.concepts.update([{"id": "c16", "quality": 0.77}])
-        assert store.remotes.sync(60)
         engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
-        stamp = engine.versions(0, 1)[0]
-        engine.add(stale, stamp)
-
-        assert same(store) <= {"engine", "exact"}  # what is wrong there makes no answer wrong
-        found = store.check().findings
-        assert sorted(finding.what.split(":")[0] for finding in found) == [
-            "1 rows are different",
-            "15 rows are surplus",
-        ]
-        assert {finding.layer for finding in found} == {"remote"}
-        assert store.repair(dry_run=True).actions == ("tell engines outside again what they have wrong",)
-        assert store.repair(dry_run=False).remaining == () and store.check().findings == ()
-        engine.remove(vids[15:])  # and rows that were lost there
-        assert [finding.what.split(":")[0] for finding in store.check().findings] == ["5 rows are missing"]
-        assert store.repair(dry_run=False).remaining == ()
-        assert same(store) == {"engine"}
-
-
-def test_a_restored_catalog_is_fed_anew_and_never_mistaken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with filled(tmp_path) as store:
-        former = store.remotes.status()[0].collection
-    shutil.copytree(tmp_path / "kb", tmp_path / "old")
-    with opened(tmp_path) as store:
-        store.concepts.upsert(concepts(range(40)), vectors=vectors(range(40), seed=5))
-        assert store.remotes.sync(60)
-    shutil.rmtree(tmp_path / "kb")
-    (tmp_path / "old").rename(tmp_path / "kb")
-
-    with opened(tmp_path) as store:
-        store.concepts.upsert(concepts(range(20, 60)), vectors=vectors(range(20, 60), seed=7))  # the same vids again
-        assert same(store) == {"exact"}  # the engine holds another state: it is not asked
-        with caplog.at_level(logging.WARNING, "vectorstore"):
-            assert store.remotes.sync(60)
-        assert former in caplog.text and "fed anew" in caplog.text
-        (status,) = store.remotes.status()
-        assert status.collection != former and status.status == "current"
-        assert same(store) == {"engine"} and store.check().findings == ()
-
-
-def test_an_engine_that_lost_its_data_is_fed_anew(tmp_path: Path) -> None:
-    with filled(tmp_path) as store:
-        shutil.rmtree(tmp_path / "engine")
-        assert same(store) == {"exact"}
-        assert "cannot be compared" in str(store.check().findings[0])
-        store.concepts.add(concepts(range(300, 302)), vectors=vectors(range(300, 302)))
-        assert same(store) == {"exact"}
-    with opened(tmp_path) as store:
-        assert store.remotes.sync(60) and same(store) == {"engine"} and store.check().findings == ()
+        held = engine.snapshot(1, 60)
+        engine.remove(held.vids.tolist())
+        with opened(tmp_path) as other:
+            assert same(other) == {"exact"}  # who asks for the first time counts at once
+        with mock.patch("vectorstore.sync.remotes.COUNTED", 0.0):
+            store._sync.engines._counted.clear()  # type: ignore[union-attr]  # a second later
+            assert same(store) == {"exact"} and same(store, {"quality__gte": 0.2}) == {"filtered exact"}
+            assert caplog.text.count("has only 61 of at least 120 rows") == 2  # once in each process
+            hits = store.concepts.search(np.ones(DIM), 3)
+            assert hits.exact and "has only 61 of at least 120 rows" in hits.plan.reason
+            assert "61 of at least" in str(store.health().checks["engines"])
+            engine.add(held, row.applied or 0)
+            threading.Event().wait(0.1)
+            assert same(store) == {"engine"} and store.health().ok
+            store.concepts.add(concepts(range(300, 305)), vectors=vectors(range(300, 305)))
+            store.concepts.delete(["c1", "c2"])
+            assert same(store) == {"engine"}  # what it has not been told is not missed
 
 
 def test_while_the_engine_is_down_answers_are_exact_or_an_error_that_says_so(tmp_path: Path) -> None:
@@ -465,6 +356,7 @@ def test_an_engine_is_never_told_what_is_not_committed(tmp_path: Path) -> None:
 def test_an_address_keeps_its_password_out_of_the_catalog() -> None:
     address = address_of("milvus://me:secret@host/db?shards=2&tls=1")
     assert address.name == "milvus://host:19530/db" and "secret" not in repr(address)
+    assert address_of("milvus://m%40e:s%2Fe%3A%20t@host").options["token"] == "m@e:s/e: t"
     assert address.options["token"] == "me:secret" and connect(address, "c", 4, "l2", ()).caps.most == 16_384
 
 
@@ -478,3 +370,98 @@ def test_a_mark_tells_rows_apart() -> None:
         marks_of([1], one, [("a", None)])[0],
     ]
     assert len(set(marks[:4])) == 4 and marks[4] == marks[0] and min(marks) >= 0
+
+
+def test_a_store_moves_there_and_back_while_it_is_written(tmp_path: Path) -> None:
+    plans = there_and_back(tmp_path, f"faiss:{tmp_path / 'engine'}", rows=400)
+    assert plans["engine"] > 20 and plans["index"] > 20
+
+
+def test_a_row_that_the_engine_spoils_under_its_right_mark_is_found(tmp_path: Path) -> None:
+    with filled(tmp_path) as store:
+        with store._catalog.read() as connection:
+            (row,) = rows.remotes_of(connection)
+            (space,) = spaces.all_spaces(connection)
+        engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
+        held = engine.snapshot(1, 1_000)
+        spoiled = held.vectors.copy()
+        spoiled[7] = spoiled[8]
+        fields = [*held.values]
+        fields[9] = (*fields[9][:-1], 0.123)
+        stamp = engine.versions(0, 1)[0]
+        engine.add(Rows(held.vids, spoiled, held.marks, fields), stamp)
+        (finding,) = store.check().findings
+        assert str(finding.what) == "2 rows are different: vids [8, 10]"
+        assert store.repair(dry_run=False).remaining == () and store.check().findings == ()
+
+
+def test_what_is_purged_is_gone_there_and_a_restored_backup_is_not_mistaken(tmp_path: Path) -> None:
+    with filled(tmp_path) as store:
+        store.backup(tmp_path / "backups")
+        with store._catalog.read() as connection:
+            (row,) = rows.remotes_of(connection)
+            (space,) = spaces.all_spaces(connection)
+        engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
+        store.concepts.delete(["c3", "c4"])
+        store.concepts.purge(["c3", "c4"])
+        store.compact()
+        assert store.remotes.sync(60) and engine.count() == 118 and same(store) == {"engine"}
+        assert store.check().findings == ()
+    shutil.rmtree(tmp_path / "kb")
+    vs.restore(tmp_path / "backups", tmp_path / "kb")
+    with opened(tmp_path) as store:
+        assert same(store) == {"exact"} and len(store.concepts) == 120
+        assert store.remotes.sync(60) and same(store) == {"engine"} and store.check().findings == ()
+
+
+class Note(vs.Record):
+    table: ClassVar[str] = "notes"
+    title: str
+
+
+class ShadedNote(Note):
+    shade: Annotated[str | None, vs.INDEXED] = "red"
+
+
+def test_a_field_that_is_new_is_looked_up_until_the_collection_is_renewed(tmp_path: Path) -> None:
+    index = {"notes": f"faiss:{tmp_path / 'engine'}"}
+    how: dict[str, Any] = {"embedder": None, "auto_publish": False, "index": index}
+    with vs.open(tmp_path / "kb", kinds=[Note], **how) as store:
+        store["notes"].add([{"title": f"n{n}"} for n in range(60)], vectors=vectors(range(60)))
+        assert store.remotes.sync(60)
+    with vs.open(tmp_path / "kb", kinds=[ShadedNote], **how) as store:
+        store["notes"].add([{"title": "blue", "shade": "blue"}], vectors=vectors(range(1), seed=4))
+        assert store.remotes.sync(60)
+        query, asked = (
+            vectors(range(1), seed=9)[0],
+            mock.patch.object(Flat, "search", autospec=True, side_effect=Flat.search),
+        )
+        for text in (False, True):
+            with asked as search:
+                hits = store["notes"].search(query, 60, {"shade__ne": "blue"})
+                assert len(hits) == 60 and hits.plan.name == "engine + filter"
+            where = str(search.call_args_list[0].args[4] if len(search.call_args_list[0].args) > 4 else "")
+            assert ("f_shade" in where) is text, where
+            store.remotes.renew("notes")
+            assert store.remotes.sync(60)
+
+
+def test_an_engine_is_measured_by_what_it_has_been_told(tmp_path: Path) -> None:
+    """However much is written while it is measured, it is not found wanting for that."""
+    with opened(tmp_path) as store, vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as writer:
+        store.concepts.add(concepts(range(200)), vectors=vectors(range(200)))
+        real, written = Flat.settle, []
+
+        def settle(self: Flat, timeout: float) -> None:
+            writer.concepts.upsert(concepts(range(100, 300)), vectors=vectors(range(100, 300), seed=len(written) + 5))
+            writer.concepts.delete([f"c{n}" for n in range(20)])
+            written.append(True)
+            real(self, timeout)
+
+        feeder = store.remotes._fed()
+        with mock.patch.object(Flat, "settle", settle):
+            while not [each for each in store.remotes.status() if each.status == "current"]:
+                feeder.feed()
+        assert written and store.remotes.status()[0].waiting > 200
+        assert same(store) == {"engine"} and same(store, {"quality__gte": 0.2}) == {"engine + filter"}
+        assert store.remotes.sync(60) and same(store) == {"engine"} and store.check().findings == ()

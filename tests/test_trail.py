@@ -267,7 +267,7 @@ def test_what_was_purged_is_in_no_byte_of_the_trail(rotated: bool, tmp_path: Pat
         assert store.trail.verify(anchor).ok
         purge = store.trail.list(operation="purge")[0]
         assert (purge.count, purge.ids) == (1, ()), "that one was erased, not which"
-        assert [each.ids for each in store.trail.stream() if each.kind == "concepts"][1:4] == [("other",), (), ()]
+        assert [each.ids for each in store.trail.stream() if each.kind == "concepts"][:3] == [("other",), (), ()]
         assert store.trail.list(kind="concepts", id=secret) == []
     found = bytes_of(path)
     assert secret.encode() not in found and b"S3CRET" not in found and b"other" in found

@@ -156,7 +156,8 @@ def test_old_anchors_hold_for_ever(tmp_path: Path) -> None:
 
 def test_rotation_moves_entries_into_files_and_the_chain_goes_on(place: Any) -> None:
     with vs.open(place, embedder=None, auto_publish=False) as store:
-        store.concepts.add({"id": "a", "name": "a"}, vectors=vectors(1))
+        for name in "abcd":
+            store.concepts.add({"id": name, "name": name}, vectors=vectors(1))
         before = [*store.trail.stream()]
         first = store.trail.rotate(keep=2)
         assert first is not None and first.startswith(f"trail/1-{len(before) - 2}.")

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from vectorstore.errors import ValidationError as ValidationError
     from vectorstore.errors import VectorstoreError as VectorstoreError
     from vectorstore.errors import WhereError as WhereError
+    from vectorstore.errors import WorkersLost as WorkersLost
     from vectorstore.errors import WrongKey as WrongKey
     from vectorstore.keeping import Snapshot as Snapshot
     from vectorstore.metrics import Operation as Operation
@@ -243,6 +244,7 @@ _WHERE: dict[str, str] = {
             "ValidationError",
             "VectorstoreError",
             "WhereError",
+            "WorkersLost",
             "WrongKey",
         ),
         "errors",

@@ -76,7 +76,7 @@ class Duplicates:
 class Remembering(Embedding):
     """The store's embedding during one call: a text is embedded once, however often the call is prepared anew."""
 
-    def __init__(self, of: Embedding, brings_vectors: bool) -> None:
+    def __init__(self, of: Embedding, brings_vectors: bool = False) -> None:
         self._of = of
         self._brings = brings_vectors or of.brings_vectors
         self._made: dict[bytes, Matrix] = {}

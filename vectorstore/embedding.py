@@ -106,13 +106,7 @@ class Embedding:
             return
         self._same_identity(space, embedder)
         stored = np.frombuffer(space.probe_vector or b"", dtype=np.float32)
-        now = embedder.embed([str(space.probe_text)])[0]
-        cosine = float(stored @ now / (np.linalg.norm(stored) * np.linalg.norm(now)))
-        if not cosine >= PROBE_COSINE:
-            raise SpaceMismatch(
-                f"{space.name}: {embedder.identity.model} gives another vector than it did for the probe text "
-                f"(cosine {cosine:.4f}, expected {PROBE_COSINE}); its weights or its library changed"
-            )
+        same_probe(space.name, embedder.identity.model, stored, embedder.embed([str(space.probe_text)])[0])
         self._checked.add(space.name)
 
     def pin(self, transaction: Transaction, space: SpaceRow, probe: Matrix) -> None:
@@ -176,6 +170,20 @@ class Embedding:
         present, vectors = live.vectors_of(np.array(sorted(vids.values()), dtype=np.int64))
         by_vid = dict(zip(present.tolist(), vectors, strict=True))
         return {text_hash: by_vid[vid] for text_hash, vid in vids.items() if vid in by_vid}
+
+
+def same_probe(where: str, model: str, before: Matrix, now: Matrix) -> None:
+    """Two vectors of the probe text are the same one.
+
+    Raises:
+        SpaceMismatch: they are not.
+    """
+    cosine = float(before @ now / (np.linalg.norm(before) * np.linalg.norm(now)))
+    if not cosine >= PROBE_COSINE:
+        raise SpaceMismatch(
+            f"{where}: {model} gives another vector than it did for the probe text "
+            f"(cosine {cosine:.4f}, expected {PROBE_COSINE}); its weights or its library changed"
+        )
 
 
 def text_hash(text: str) -> bytes:

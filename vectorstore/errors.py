@@ -215,6 +215,10 @@ class StateBusy(StoreBusy):
     """Another process has the state for its own, from its start to its end."""
 
 
+class WorkersLost(StoreError):
+    """The workers that a batch was spread over are gone, or their scheduler; what landed stays: process it again."""
+
+
 class OutcomeUnknown(StoreError):
     """A commit raised: it may or may not have happened. Reopen, look, then retry."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from vectorstore.backups import BackupReport, back_up
+from vectorstore.backups.mirrors import Mirror
 from vectorstore.embedding import Embedding
 from vectorstore.errors import ConflictError, CorruptError, NotFound, ValidationError
 from vectorstore.ids import as_age, from_micros, to_micros
@@ -95,6 +96,7 @@ class Keeping:
     path: Path | None
     read_only: bool
     _leave: Callable[[], object] | None = None
+    _mirror: Mirror | None
 
     if TYPE_CHECKING:
 
@@ -103,6 +105,30 @@ class Keeping:
 
         def compact(self, kind: str | None = None, progress: Progress | None = None) -> Any:
             """Drop retired vectors from the disk."""
+
+    # -- what is read ------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Take a newer generation where the store is read from a URL; whether there was one. A folder is always new.
+
+        Raises:
+            StoreError: what is there now is another store, or an earlier commit; or it cannot be reached. NotFound:
+                there is no backup any more. What was open stays open.
+        """
+        self._catalog.guard()
+        if self._mirror is None or not self._mirror.turn():
+            return False
+        self._catalog.turn_to(self._mirror.catalog)
+        return True
+
+    def warm(self) -> None:
+        """Load what the first search would load: the embedder, if there is one, and the spaces' vectors and indexes."""
+        with self._catalog.read() as connection:
+            names = [space.name for space in rows.all_spaces(connection)]
+        for name in names:
+            snapshot(self._sync, name)
+        if not self._embedding.brings_vectors:
+            self._embedding.query(None, ["warm"])
 
     # -- backup ----------------------------------------------------------------------------------------------------
 

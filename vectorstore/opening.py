@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from vectorstore.backups.mirrors import Mirror
 from vectorstore.errors import CorruptError, SpaceMismatch, StoreError, ValidationError
 from vectorstore.ids import from_micros, new_id
 from vectorstore.records import BUILTIN, Context, Record, generic_kind, schema_of
-from vectorstore.storage import RecordTable, Transaction, declared_kinds, history
+from vectorstore.storage import RecordTable, Transaction, Unmade, declared_kinds, history
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Sync
 from vectorstore.vectors import METRICS
@@ -17,9 +19,24 @@ from vectorstore.vectors import METRICS
 log = logging.getLogger("vectorstore")
 
 
+def mirror_of(path: str | os.PathLike[str], read_only: bool, cache: str | os.PathLike[str] | None) -> Mirror | None:
+    """What is read where its backups lie; None for a folder.
+
+    Raises:
+        StoreError: it was to be written, or cannot be reached. NotFound: there is no backup.
+    """
+    url = os.fspath(path)
+    if "://" not in url:
+        return None
+    if not read_only:
+        raise StoreError(f"{url} can only be read: vs.open({url!r}, read_only=True); or restore it to a folder first")
+    return Mirror(url, cache)
+
+
 def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | None) -> None:
     """Register kinds: make tables for new ones, add new optional fields, take over kinds found in the store.
 
+    Of our own kinds only the contexts are made here, for there is one from the start; the others by their first record.
     Full text that was made with another tokenizer than the declared one is made anew, in the same transaction.
     """
     with sync.catalog.read() as connection:
@@ -33,15 +50,21 @@ def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | Non
         },
         **wanted,
     }
-    if sync.catalog.read_only:  # a store that was made before some kinds came along
-        ours = {kind.table for kind in BUILTIN}
-        classes = {name: kind for name, kind in classes.items() if name in stored or name not in ours}
     sync.tables = {name: RecordTable(schema_of(kind)) for name, kind in classes.items()}
+    later = {name for name, kind in classes.items() if kind in BUILTIN and kind is not Context and tokenizer is None}
+    if sync.catalog.read_only:
+        later |= {Context.table}
+    ours = Unmade(each for each in sync.tables.values() if each.schema.kind in BUILTIN)
+    sync.catalog.stand_in = ours.stand_in
     with sync.catalog.read() as connection:
         todo = {name: table.pending_fields(connection) for name, table in sync.tables.items()}
         other = {name for name, table in sync.tables.items() if table.settle_tokenizer(connection, tokenizer)}
         unlisted = {name for name, table in sync.tables.items() if table.pending_lists(stored.get(name))}
-    lacking = [name for name, fields in todo.items() if fields != [] or name in other | unlisted]
+    lacking = [
+        name
+        for name, fields in todo.items()
+        if (fields is None and name not in later) or fields or name in other | unlisted
+    ]
     if not lacking:
         return
     if sync.catalog.read_only:
@@ -54,8 +77,10 @@ def declare(sync: Sync, wanted: Mapping[str, type[Record]], tokenizer: str | Non
         history.pause(transaction.connection)
         for name, table in sync.tables.items():
             new = table.pending_fields(transaction.connection)
+            if new is None and name in later:
+                continue
             if new is None:
-                table.create(transaction.connection)
+                ours.make(transaction.connection, table)
                 transaction.record("declare", name)
                 if name == Context.table:
                     _first_context(transaction, table)

@@ -29,7 +29,7 @@ from vectorstore.sync import Progress, Sync, bring_back, compact, expire, models
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
 from vectorstore.sync.mend import forget_quarantined
-from vectorstore.sync.past import all_named, scrub
+from vectorstore.sync.past import all_named, forget_shared, scrub
 from vectorstore.writing import conflict
 
 R = TypeVar("R", bound=Record)
@@ -99,6 +99,8 @@ class Remover(Generic[R]):
         """Erase matching deleted records, and rewrite what held their vectors, in one commit; says what went."""
         erased = with_reserve(self._sync.catalog, lambda: self._erase(node, progress))
         self._sync.catalog.checkpoint(anew=bool(erased))
+        if erased:
+            forget_shared(self._sync)
         return erased
 
     def _erase(self, node: Node | None, progress: Progress | None) -> Purged:

@@ -7,20 +7,19 @@ out by one exchange and kept beside.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from vectorstore.backups import Entry, Manifest, Vault, vault_at
+from vectorstore.backups import Manifest, Vault, vault_at
 from vectorstore.backups.generations import pick
-from vectorstore.backups.vaults import FILES
+from vectorstore.backups.mirrors import bounded
 from vectorstore.errors import CorruptError, NewerFormat, NotAStore, StoreError
 from vectorstore.files import TEMPORARY, DiskFolder, as_path, exchange_folders, make_folder, publish_folder
 from vectorstore.ids import from_micros, new_id, utc_now
@@ -135,25 +134,12 @@ def _write(vault: Vault, manifest: Manifest, root: Path, progress: Progress | No
     for entry in manifest.files:
         where = f"{vault.name}: {entry.path} of {manifest.id}"
         path = root / entry.path  # the manifest knows only paths of a store
-        info = DiskFolder(path.parent).publish(path.name, _bounded(vault, entry, where))
+        info = DiskFolder(path.parent).publish(path.name, bounded(vault, entry, where))
         if info.size != entry.size or info.sha256 != entry.sha256:
             raise CorruptError(f"{where} does not have its size and digest; take another generation")
         done += entry.size
         if progress is not None:
             progress(done, manifest.size)
-
-
-def _bounded(vault: Vault, entry: Entry, where: str) -> Iterator[bytes]:
-    """The bytes of a file, never more than it should have, hashed on the way."""
-    left, digest = entry.size, hashlib.sha256()
-    for chunk in vault.chunks(FILES, entry.sha256):
-        left -= len(chunk)
-        if left < 0:
-            break
-        digest.update(chunk)
-        yield chunk
-    if left != 0 or digest.hexdigest() != entry.sha256:
-        raise CorruptError(f"{where} does not have its size and digest; take another generation")
 
 
 def _prove(manifest: Manifest, root: Path) -> None:

@@ -24,7 +24,7 @@ from vectorstore.interchange import Exchange
 from vectorstore.keeping import Keeping, Snapshots
 from vectorstore.maintenance import Maintainer, as_html, statistics
 from vectorstore.metrics import Operation
-from vectorstore.opening import declare, metrics_of
+from vectorstore.opening import declare, metrics_of, mirror_of
 from vectorstore.promises import OPENING, UNCOUNTED, VERBS
 from vectorstore.proving import Proving
 from vectorstore.reason import REASONERS, Maps, Models, Shelves, collection_of
@@ -47,7 +47,6 @@ from vectorstore.sync import (
     health,
     part,
     rebuild,
-    snapshot,
     tidy,
 )
 from vectorstore.telemetry import Telemetry
@@ -84,9 +83,11 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         contracts: bool | None = None,
         telemetry: bool | None = None,
         index: str | Mapping[str, str | None] | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         demand(OPENING, locals())
-        root = None if os.fspath(path) == ":memory:" else as_path(path)
+        self._mirror = mirror_of(path, read_only, cache)
+        root = None if os.fspath(path) == ":memory:" else as_path(path) if self._mirror is None else self._mirror.root
         wanted = {kind.table: kind for kind in (*BUILTIN, *kinds)}
         asked = None if tokenizer is None else check_tokenizer(tokenizer, "open")
         who, given, served = actor_of(actor), OWN if embedder is OWN else as_embedder(embedder), served_by(index)
@@ -94,9 +95,10 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         self.read_only = read_only
         self._hooks: dict[str, list[Hook]] = {event: [] for event in EVENTS}
         self.hook_failures: list[tuple[str, Exception]] = []
-        self._catalog = Catalog(root, read_only=read_only, timeout=timeout, clock=clock, create=create)
+        copy, folders = (None, None) if self._mirror is None else (self._mirror.catalog, self._mirror.folder)
+        self._catalog = Catalog(root, read_only=read_only, timeout=timeout, clock=clock, create=create, at=copy)
         try:
-            self._sync = Sync(self._catalog)
+            self._sync = Sync(self._catalog, folders)
             self._sync.watch.contracts = switched_on(contracts)
             if wanted_telemetry(telemetry):
                 self._sync.watch.telemetry = Telemetry(":memory:" if root is None else root.name)
@@ -251,13 +253,6 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         """Counts, sizes and states, by kind; bytes on disk; plain data, fit for JSON."""
         return statistics(self._sync)
 
-    def warm(self) -> None:
-        """Load what the first search would load: the embedder, if there is one, and the spaces' vectors and indexes."""
-        for name in self._spaces():
-            snapshot(self._sync, name)
-        if not self._embedding.brings_vectors:
-            self._embedding.query(None, ["warm"])
-
     def health(self) -> StoreHealth:
         """Whether the store can be read and written now, and its indexes are current; about a millisecond."""
         return health(self._sync)
@@ -304,6 +299,8 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         finally:
             self._catalog.close()
             self._sync.close()
+            if self._mirror is not None:
+                self._mirror.close()
             if self._leave is not None:
                 self._leave()
 
@@ -342,11 +339,12 @@ def open(
     contracts: bool | None = None,
     telemetry: bool | None = None,
     index: str | Mapping[str, str | None] | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Store:
     """Open the store at a path, made if absent; ":memory:" is a scratch one that leaves no file.
 
     Args:
-        path: a folder of its own.
+        path: a folder of its own; or, to read, the URL of a store's backups, of which the newest is opened: s3://bucket/kb.
         embedder: left out: the one the store was made with, all-MiniLM-L6-v2 for a new store, loaded when a text is
             first embedded. None: vectors are brought by the caller. Or an embedder, a callable, a name ("hash").
         kinds: record classes of your own.
@@ -366,6 +364,7 @@ def open(
             environment, else yes in a process that has its SDK loaded.
         index: an engine outside that answers searches: "milvus://host:19530", or a mapping from kinds to these. A kind
             that is not named is served when it has 10,000 vectors. None: FAISS, here. See docs/scale.md.
+        cache: a folder for what is fetched from a URL; None for the user's own, ~/.cache/vectorstore.
 
     Raises:
         NotAStore, NewerFormat, CorruptError, StoreError: the path was left untouched.
@@ -392,6 +391,7 @@ def open(
         contracts=contracts,
         telemetry=telemetry,
         index=index,
+        cache=cache,
     )
 
 

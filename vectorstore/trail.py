@@ -341,7 +341,7 @@ def _first(ranges: Sequence[range], most: int | None) -> list[int]:
 def _unrecorded(transaction: Transaction) -> list[Done]:
     """What a transaction that recorded nothing told its hooks; if it told nothing and changed rows, "other"."""
     told = [Done(str(details.get("operation", event)), None, [], dict(details)) for event, details in transaction.notes]
-    if transaction.connection.total_changes > transaction.changes:
+    if transaction.connection.changed > transaction.changes:
         return told or [Done("other", None, [], {})]
     return []
 

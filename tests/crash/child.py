@@ -59,6 +59,8 @@ def in_fork(work: Callable[[], None]) -> int:
 
 
 def opened(verb: Verb, root: Path, moment: datetime, **options: Any) -> vs.Store:
+    if verb.engine:
+        options["index"] = {"concepts": f"faiss:{root.parent / 'engine'}"}
     return vs.open(root, embedder=verb.embedder, auto_publish=False, clock=Ticking(moment), **options)
 
 

@@ -339,6 +339,22 @@ FAMILIES: dict[str, Verb] = {
         INDEXED,
         [upkeep(_policy), _forget_gone(upkeep(lambda store: store.maintain()))],
     ),
+    "an engine outside": Verb(
+        A_FEW,
+        [
+            *_steps(lambda store: store.remotes.sync(60)),
+            delete(names("a", 5)),
+            *_steps(
+                lambda store: store.remotes.sync(60),
+                lambda store: store.remotes.settle("concepts", 60),
+                lambda store: store.remotes.renew("concepts"),
+                lambda store: store.remotes.sync(60),
+                lambda store: store.repair(dry_run=False),
+                lambda store: store.remotes.drop("concepts"),
+            ),
+        ],
+        engine=True,
+    ),
     "put aside": Verb(
         A_FEW,
         [

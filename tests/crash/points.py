@@ -82,9 +82,17 @@ class Points:
         return step
 
     def _connect(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def connect(*args: Any, **keywords: Any) -> Any:
+            keywords["factory"] = self._counted(keywords.get("factory", sqlite3.Connection))
+            return original(*args, **keywords)
+
+        return connect
+
+    def _counted(self, base: Any) -> Any:
+        """A class of connections whose statements are counted, over whichever class was asked for."""
         points = self
 
-        class Connection(sqlite3.Connection):
+        class Connection(base):  # type: ignore[misc]
             def execute(self, sql: str, *args: Any) -> Any:
                 plain = " ".join(sql.split()).upper()
                 kind = next((kind for start, kind in SQL.items() if plain.startswith(start)), None)
@@ -97,10 +105,7 @@ class Points:
             def backup(self, *args: Any, **keywords: Any) -> None:
                 points.reach("backup", lambda: super(Connection, self).backup(*args, **keywords))
 
-        def connect(*args: Any, **keywords: Any) -> Any:
-            return original(*args, **{"factory": Connection, **keywords})
-
-        return connect
+        return Connection
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         """Changes of the folder that do not pass through the functions above; only "before" can be stopped at."""

@@ -42,7 +42,7 @@ class Verb:
     """Steps over a prepared store.
 
     `before` are the kinds it is prepared with, `spoil` damages it then, `again` is what its user would repeat after
-    the crash, such as a repair that was cut short, `also` says what else is wrong, in the store or beside it.
+    the crash, such as a repair that was cut short, `engine` has an engine outside answer for the concepts, `also` says what else is wrong, in the store or beside it.
     """
 
     prepare: Sequence[Step]
@@ -51,14 +51,15 @@ class Verb:
     before: tuple[type[vs.Record], ...] = ()
     empty: bool = False
     embedder: str | None = None
+    engine: bool = False
     spoil: Callable[[Path], None] | None = None
     again: Callable[[vs.Store], object] | None = None
     also: Callable[[vs.Store, Path], list[str]] | None = None
 
     @property
     def comparable(self) -> bool:
-        """Whether the rows can be compared: what opening itself writes tells when that was."""
-        return not self.empty and self.kinds == self.before
+        """Whether the rows can be compared: what opening itself writes tells when that was, and engines have times."""
+        return not self.empty and self.kinds == self.before and not self.engine
 
 
 def names(prefix: str, count: int, start: int = 0) -> list[str]:

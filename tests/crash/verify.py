@@ -163,7 +163,7 @@ def litter(store: vs.Store, root: Path) -> list[str]:
             "UNION SELECT 'models/' || file FROM models WHERE file IS NOT NULL UNION SELECT 'trail/' || file FROM trail_files"
         ).fetchall()
         named = {name for (name,) in found} | {each.path for each in pastrows.named_files(connection, past=True)}
-    named |= {"store.lock", "catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"}
+    named |= {"store.lock", "feeding.lock", "catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"}
     here = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     missing = sorted(f"{name} (missing)" for name in named - here if "/" in name)
     return missing + sorted(name for name in here - named if not name.endswith(".backup.sqlite"))

@@ -64,6 +64,7 @@ OPENING: list[tuple[dict[str, Any], str]] = [
     ({"trail": 0}, "trail"),
     ({"clock": 12.5}, "clock"),
     ({"timeout": -1}, "timeout"),
+    ({"cache": 3}, "cache"),
     ({"index": 3}, "index"),
     ({"index": "redis://x"}, "index"),
     ({"index": {"concepts": "milvus://h?colour=red"}}, "index"),

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from tests.scale.server import Server, available
+
+
+@pytest.fixture(scope="module", autouse=True)
+def filters_reach_the_engine() -> Iterator[None]:
+    """A filter that allows few vectors is answered by a scan; here also few go to the engine, and it is measured so."""
+    with mock.patch("vectorstore.vectors.allowed.EXACT_FILTER_NUMBERS", 4):
+        yield
 
 
 @pytest.fixture(scope="session")

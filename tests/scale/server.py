@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEEL = Path(os.environ.get("KB_MILVUS_WHEEL", ROOT / ".milvus"))
-"""Where `make scale-server` has put the wheel: pip install --no-deps --target .milvus milvus==2.3.5."""
+"""Where `make test-scale` has put the wheel: pip install --no-deps --target .milvus milvus==2.3.5."""
 
 OVER = {
     # Growing segments are searched by an interim index that finds two fifths of what is there; without it, exactly.
@@ -41,10 +42,10 @@ def available() -> bool:
 
 
 class Server:
-    """One server process; `start` after `kill` finds the same data."""
+    """One server process; `start` after `kill` finds the same data. `over` are more settings."""
 
-    def __init__(self, data: Path) -> None:
-        self.data = data
+    def __init__(self, data: Path, **over: object) -> None:
+        self.data, self.over = data, over
         self.process: subprocess.Popen[bytes] | None = None
         self.ports: dict[str, int] = {}
 
@@ -58,18 +59,22 @@ class Server:
 
     def start(self, wait: float = 120.0) -> None:
         """Start it and wait until it says that it is well."""
-        milvus = _wheel()
-        shared = WHEEL / "unpacked"
-        if not (shared / "bin" / "milvus").is_file():
-            milvus._initialize_data_files(str(shared))
+        shared = unpacked()
         if not self.ports:
-            self._configure(milvus)
+            self.ports = configured(self.data, {**OVER, **self.over})
+            self.ports["metrics"], self.ports["peer"] = free_ports(2)
+            client, peer = (f"http://127.0.0.1:{self.ports[name]}" for name in ("etcd_port", "peer"))
+            (self.data / "configs" / "etcd.yaml").write_text(
+                f"name: default\nlisten-client-urls: {client}\nadvertise-client-urls: {client}\nlisten-peer-urls: {peer}\n"
+                f"initial-advertise-peer-urls: {peer}\ninitial-cluster: default={peer}\n"
+            )
         environment = {
             **os.environ,
             "LD_LIBRARY_PATH": str(shared / "bin"),
             "DEPLOY_MODE": "STANDALONE",
             "METRICS_PORT": str(self.ports["metrics"]),
             "MILVUS_RUN_DIR": str(self.data / "run"),
+            "ETCD_CONFIG_PATH": str(self.data / "configs" / "etcd.yaml"),  # else two servers want port 2380
         }
         with open(self.data / "logs" / "out.log", "ab") as log:
             self.process = subprocess.Popen(
@@ -77,7 +82,7 @@ class Server:
                 cwd=self.data, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         until = time.monotonic() + wait
-        while not self._healthy():
+        while not healthy(self.ports["metrics"]):
             if self.process.poll() is not None:
                 raise RuntimeError(f"milvus ended at once; see {self.data}/logs/out.log")
             if time.monotonic() > until:
@@ -93,22 +98,38 @@ class Server:
             self.process.wait()
             self.process = None
 
-    def _configure(self, milvus: Any) -> None:
-        config = milvus.MilvusServerConfig(data_dir=str(self.data))
-        names = [key for key in config.configurable_items if key.endswith("_port")]
-        self.ports = dict(zip([*names, "metrics"], _free(len(names) + 1), strict=True))
-        config.update(**{name: self.ports[name] for name in names})
-        for key, value in OVER.items():
-            config.set(key, value)
-        config.resolve()
 
-    def _healthy(self) -> bool:
-        with contextlib.suppress(OSError):
-            url = f"http://127.0.0.1:{self.ports['metrics']}/healthz"
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(url, timeout=2) as answer:
-                return b"OK" in answer.read()
-        return False
+def unpacked() -> Path:
+    """The folder of the server's binaries, which the wheel has compressed; unpacked once."""
+    shared = WHEEL / "unpacked"
+    if not (shared / "bin" / "milvus").is_file():
+        _wheel()._initialize_data_files(str(shared))
+    return shared
+
+
+def configured(
+    data: Path, over: Mapping[str, object], tail: str = "", ports: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Write the settings of a process into its folder; returns its ports, free ones where none are given."""
+    config = _wheel().MilvusServerConfig(data_dir=str(data))
+    names = [key for key in config.configurable_items if key.endswith("_port")]
+    chosen = {**dict(zip(names, free_ports(len(names)), strict=True)), **(ports or {})}
+    config.update(**chosen)
+    for key, value in over.items():
+        config.set(key, value)
+    config.resolve()
+    with open(data / "configs" / "milvus.yaml", "a") as file:
+        file.write(tail)
+    return chosen
+
+
+def healthy(port: int) -> bool:
+    """Whether the process with that port for its metrics says that it is well."""
+    with contextlib.suppress(OSError):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
+            return b"OK" in answer.read()
+    return False
 
 
 def _wheel() -> Any:
@@ -117,7 +138,7 @@ def _wheel() -> Any:
     return importlib.import_module("milvus")
 
 
-def _free(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,117 +18,18 @@ import pytest
 
 import vectorstore as vs
 from tests.conftest import clustered, queries_like
+from tests.engine_suite import EngineSuite
 from tests.remote_oracle import FedStoreAgainstModel, run
 from tests.scale.server import Server
-from vectorstore.engines import Field, Rows, VectorIndex, address_of, connect, marks_of
-from vectorstore.engines.faiss import compiled
-from vectorstore.vectors.arrays import as_unit
+from vectorstore.engines import address_of, connect
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 DIM = 32
-FIELDS: tuple[Field, ...] = (
-    ("word", "text", True),
-    ("n", "integer", False),
-    ("real", "real", True),
-    ("flag", "boolean", True),
-)
-WORDS = ["physics", "日本", 'a"b', "back\\slash", "100%", "new\nline", "it's", "", "é😀", "x" * 3000, "ab", "abc", None]
 
 
-def values(number: int, salt: int = 0) -> tuple[Any, ...]:
-    word = WORDS[(number + salt) % len(WORDS)]
-    return (word, number * 7 - 40, None if number % 5 == 0 else number / 8, None if number % 7 == 0 else number % 2)
-
-
-def rows(numbers: list[int], matrix: np.ndarray, salt: int = 0) -> Rows:
-    vids = np.array(numbers, np.int64)
-    told = [values(number, salt) for number in numbers]
-    return Rows(vids, matrix, marks_of(numbers, matrix, told), told)
-
-
-@pytest.fixture
-def collection(address: str) -> Iterator[Any]:
-    made: list[VectorIndex] = []
-
-    def make(metric: str, **options: str) -> VectorIndex:
-        where = address_of(address)
-        where.options.update(options)
-        made.append(connect(where, f"vs_test_{random.getrandbits(48):x}", DIM, metric, FIELDS))
-        made[-1].make()
-        return made[-1]
-
-    yield make
-    for engine in made:
-        engine.drop()
-        engine.drop()  # nothing to do
-        engine.close()
-
-
-@pytest.mark.parametrize(("metric", "index"), [("cosine", "IVF_SQ8"), ("l2", "FLAT"), ("ip", "HNSW")])
-def test_a_collection_does_what_the_protocol_says(collection: Any, metric: str, index: str) -> None:
-    engine = collection(metric, index=index)
-    matrix = clustered(300, DIM)
-    matrix = as_unit(matrix) if metric == "cosine" else matrix
-    truth: dict[int, tuple[np.ndarray, int, tuple[Any, ...]]] = {}
-
-    def put(numbers: list[int], some: np.ndarray, salt: int = 0) -> int:
-        batch = rows(numbers, some, salt)
-        truth.update(
-            {n: (v, m, t) for n, v, m, t in zip(numbers, some, batch.marks.tolist(), batch.values, strict=True)}
-        )
-        return int(engine.add(batch, 77))
-
-    since = put(list(range(1, 301)), matrix)
-    since = max(since, put(list(range(50, 80)), matrix[100:130], salt=3))  # replaced, not doubled
-    engine.remove([1, 2, 3, 4, 999_999])
-    for number in (1, 2, 3, 4):
-        del truth[number]
-    since = max(since, put([2], matrix[200:201]))  # and one is back
-    assert engine.exists() and engine.count() == len(truth)
-    assert engine.versions(0, 1) == {0: 77}
-    assert engine.versions(1, 20_000) == {vid: mark for vid, (_, mark, _) in truth.items()}
-    assert engine.versions(100, 110).keys() == set(range(100, 110))
-
-    def brute(query: np.ndarray, k: int, where: str | None) -> list[int]:
-        holds = compiled(where) if where else None
-        near = []
-        for vid, (vector, _, told) in truth.items():
-            if holds is None or holds(as_row(vid, told)):
-                apart = -float(((vector - query) ** 2).sum())
-                near.append((apart if metric == "l2" else float(vector @ query), vid))
-        return [vid for _, vid in sorted(near, reverse=True)[:k]]
-
-    expressions = [
-        None,
-        'f_word == "日本"',
-        'f_word == "a\\"b" and not (n_word == true)',
-        'f_word in ["100%", "it\'s", "é😀"] or n_word == true',
-        'not (f_word like "ab%")',
-        "f_n >= -5 and f_n < 700",
-        "(f_real > 3.5 and not (n_real == true)) or (f_flag == true and not (n_flag == true))",
-        '(f_word == "nothing") or odd == true',
-        "vid in [5, 6, 7, 60, 999]",
-    ]
-    for where in expressions:
-        holds = compiled(where) if where else (lambda row: True)
-        expected = sum(holds(as_row(vid, told)) for vid, (_, _, told) in truth.items())
-        assert engine.count(where) == expected, where
-        for query in queries_like(matrix, 4, 5):
-            found = engine.search(query.reshape(1, -1), 10, engine.caps.points[-1], where, since)[0].tolist()
-            wanted = brute(query, 10, where)
-            assert len(set(found)) == len(found) == min(10, expected + (where is None)) or 0 in found
-            assert len(set(found) & set(wanted)) >= len(wanted) - 1, (where, found, wanted)
-    batch = engine.search(queries_like(matrix, 5, 6), 3, engine.caps.points[0], None, since)
-    assert [len(vids) for vids in batch] == [3] * 5
-
-
-def as_row(vid: int, told: tuple[Any, ...]) -> dict[str, Any]:
-    word = told[0] or ""
-    short = word.encode()[:1024].decode(errors="ignore")
-    row: dict[str, Any] = {"vid": vid, "odd": short != word, "f_word": short, "n_word": told[0] is None}
-    row |= {"f_n": told[1], "f_real": told[2] or 0.0, "n_real": told[2] is None}
-    return row | {"f_flag": bool(told[3]), "n_flag": told[3] is None}
+class TestServer(EngineSuite):
+    """What every engine must do."""
 
 
 def test_a_server_that_is_not_there_is_said_to_be_down() -> None:
@@ -164,6 +64,7 @@ def share(store: vs.Store, queries: np.ndarray, where: dict[str, Any] | None = N
     """Recall@10 of answers that the engine gave; every hit has its exact score."""
     hits = store.concepts.search_many(queries, 10, where)
     truth = store.concepts.search_many(queries, 10, where, exact=True)
+    assert {each.plan.name for each in hits} == {"engine" if where is None else "engine + filter"}
     for answer, right in zip(hits, truth, strict=True):
         scores = {hit.id: hit.score for hit in right}
         assert len(answer) == len(right)

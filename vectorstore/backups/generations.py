@@ -169,8 +169,7 @@ def prune(vault: Vault, keep: int | None, keep_for: timedelta | None, now: datet
             recent = limit is not None and manifest.made_at >= limit
             if place > 0 and not recent and (keep is None or place >= keep):
                 gone.append(manifest)
-    for manifest in reversed(gone):
-        vault.remove(GENERATIONS, f"{manifest.id}.json")
+    vault.withdraw([f"{manifest.id}.json" for manifest in reversed(gone)])
     if problems:  # a damaged manifest may name any file: none is removed until somebody has looked
         return tuple(manifest.id for manifest in gone)
     named = {entry.sha256 for manifest in found if manifest not in gone for entry in manifest.files}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vectorstore.backups.generations import Generation, manifests_of, prune
 from vectorstore.backups.manifest import CATALOG, Entry, Manifest
-from vectorstore.backups.vaults import FILES, GENERATIONS, Vault, vault_at
+from vectorstore.backups.vaults import FILES, Vault, vault_at
 from vectorstore.errors import CorruptError, StoreError
 from vectorstore.files import Buffer, sha256
 from vectorstore.ids import from_micros, new_id, to_micros
@@ -104,7 +104,7 @@ def back_up(
             left_out=kept.left_out,
         )
         body = manifest.to_bytes()
-        vault.put(GENERATIONS, f"{manifest.id}.json", body, sha256(body))
+        vault.publish(f"{manifest.id}.json", body, sha256(body))
         removed = prune(vault, keep, keep_for, now)
         made = Generation.of(manifest)
     return BackupReport(

@@ -2,6 +2,7 @@
 
     files/<sha256>                 each file of any generation, once
     generations/<id>.json          the manifests; one exists only when all of its files do
+    heads/<number>.json            on S3: which manifests count, and who writes here (`heads`)
 
 Files are put before the manifest that names them and removed after it, so a crash leaves at worst files that nothing
 names. A local folder is written like a store: temporary name, fsync, rename. Elsewhere an object appears when its
@@ -12,27 +13,31 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import mmap
 import os
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 from vectorstore import files as disk
+from vectorstore.backups.heads import CONDITIONAL, Heads
 from vectorstore.backups.manifest import CATALOG, Entry
-from vectorstore.errors import CorruptError, LibraryMissing, StoreError
+from vectorstore.errors import CorruptError, StoreError
 from vectorstore.files import TEMPORARY, Buffer, DiskFolder, as_path, make_folder
+from vectorstore.places import filesystem
 from vectorstore.storage.lock import WriteLock
 
 FILES, GENERATIONS = "files", "generations"
 LOCK = "backup.lock"
 CHUNK = 8 * 1024 * 1024
 _TIMEOUT = 30.0
+log = logging.getLogger("vectorstore")
 
 
 class Vault(Protocol):
@@ -60,6 +65,16 @@ class Vault(Protocol):
         Raises:
             CorruptError: they do not have the digest; nothing is kept.
         """
+
+    def publish(self, name: str, body: bytes, digest: str) -> None:
+        """Keep a manifest; from now on its generation counts.
+
+        Raises:
+            StoreBusy: somebody else holds the place by now; nothing was published.
+        """
+
+    def withdraw(self, names: Sequence[str]) -> None:
+        """Remove manifests; their generations count no more before the first of them goes."""
 
     def chunks(self, folder: str, name: str) -> Iterator[bytes]:
         """The bytes of a file, in order."""
@@ -166,6 +181,15 @@ class DiskVault:
                 raise
             disk._sync_folder(here)
 
+    def publish(self, name: str, body: bytes, digest: str) -> None:
+        """Under the lock a manifest that is there counts."""
+        self.put(GENERATIONS, name, body, digest)
+
+    def withdraw(self, names: Sequence[str]) -> None:
+        """One after the other."""
+        for name in names:
+            self.remove(GENERATIONS, name)
+
     def chunks(self, folder: str, name: str) -> Iterator[bytes]:
         """The file, some megabytes at a time."""
         try:
@@ -195,20 +219,13 @@ class DiskVault:
 
 
 class RemoteVault:
-    """Anything of fsspec. It has no lock: let one process at a time back up to one place."""
-
-    locks = False
+    """Anything of fsspec. Where it has no conditional writes, let one process at a time back up to one place."""
 
     def __init__(self, url: str) -> None:
-        try:
-            from fsspec.core import url_to_fs
-        except ImportError:
-            raise LibraryMissing(f'{url}: needs fsspec; pip install "vectorstore[remote]"') from None
         self.name = url
-        try:
-            self._fs, self._root = cast("tuple[Any, str]", url_to_fs(url))
-        except (ImportError, ValueError) as error:
-            raise StoreError(f'{url}: {error}; pip install "vectorstore[remote]"') from error
+        self._fs, self._root = filesystem(url)
+        self.locks = url.partition("://")[0] in CONDITIONAL
+        self._heads = Heads(self._fs, self._root, url)
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -230,8 +247,13 @@ class RemoteVault:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Nothing to hold."""
-        with self._told():
+        """By the chain of heads, where there are conditional writes."""
+        with self._told(), contextlib.ExitStack() as held:
+            if self.locks and self._heads.latest() is None and not self._heads.honoured():
+                log.warning("%s: has no conditional writes; let one process at a time back up there", self.name)
+                self.locks = False
+            if self.locks:
+                held.enter_context(self._heads.held(self._listed(GENERATIONS)))
             yield
 
     @contextlib.contextmanager
@@ -245,7 +267,15 @@ class RemoteVault:
             raise StoreError(f"{self.name}: {error}") from error
 
     def names(self, folder: str) -> dict[str, int]:
-        """Name -> size; a folder that was never made is empty."""
+        """Name -> size; a folder that was never made is empty, a manifest that no head names is not there."""
+        found = self._listed(folder)
+        if folder != GENERATIONS or not self.locks:
+            return found
+        with self._told():
+            head = self._heads.latest()
+        return found if head is None else {name: found[name] for name in head.generations if name in found}
+
+    def _listed(self, folder: str) -> dict[str, int]:
         with self._told():
             self._fs.invalidate_cache()
             try:
@@ -272,6 +302,21 @@ class RemoteVault:
         if arrived != len(view):
             raise StoreError(f"{self.name}: {arrived} of {len(view)} bytes of {folder}/{name} arrived; try again")
 
+    def publish(self, name: str, body: bytes, digest: str) -> None:
+        """An object, then the head that names it."""
+        self.put(GENERATIONS, name, body, digest)
+        if self.locks:
+            with self._told():
+                self._heads.change(add=name)
+
+    def withdraw(self, names: Sequence[str]) -> None:
+        """A head without them, then the objects."""
+        if self.locks and names:
+            with self._told():
+                self._heads.change(drop=names)
+        for name in names:
+            self.remove(GENERATIONS, name)
+
     def chunks(self, folder: str, name: str) -> Iterator[bytes]:
         """Downloaded some megabytes at a time."""
         try:
@@ -282,12 +327,17 @@ class RemoteVault:
             raise CorruptError(f"{self.name}: {folder}/{name} cannot be read: {error}") from error
 
     def remove(self, folder: str, name: str) -> None:
-        """Remove the object."""
+        """Remove the object, if the place is still ours."""
         with self._told(), contextlib.suppress(FileNotFoundError):
+            if self.locks:
+                self._heads.still()
             self._fs.rm_file(self._path(folder, name))
 
     def litter(self, older_than: float) -> list[tuple[str, str]]:
-        """Files old enough that no running backup can have put them; whoever asks knows which of them are named."""
+        """What no head names; files old enough that no running backup can have put them, where nobody can tell more."""
+        if self.locks:
+            counting = self.names(GENERATIONS)
+            return [(GENERATIONS, name) for name in self._listed(GENERATIONS) if name not in counting]
         found = []
         for name in self.names(FILES):
             with contextlib.suppress(NotImplementedError, FileNotFoundError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vectorstore.cli import (
     demo,
+    engines,
     help,
     interchange,
     keeping,
@@ -23,7 +24,22 @@ from vectorstore.cli import (
 )
 from vectorstore.cli.app import app
 
-for part in (demo, records, searching, serving, upkeep, trail, work, lattice, mcp, keeping, states, interchange, help):
+for part in (
+    demo,
+    records,
+    searching,
+    serving,
+    upkeep,
+    engines,
+    trail,
+    work,
+    lattice,
+    mcp,
+    keeping,
+    states,
+    interchange,
+    help,
+):
     part.register(app)
 
 

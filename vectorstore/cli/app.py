@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import vectorstore as vs
+from vectorstore.cli.arguments import as_index
 from vectorstore.cli.settings import settings
 from vectorstore.errors import (
     BrokenPromise,
@@ -58,10 +59,10 @@ EPILOG = (
     "record or kind · 4 in conflict with what is there · 5 the store cannot be used · 6 the store is damaged · "
     "7 the embedder is missing, or another one than the store's · 8 no index that is good enough · 70 unforeseen · "
     "130 interrupted. Results go to stdout, messages and progress to stderr; with --json stdout is JSON alone.\n\n"
-    "[bold]Settings[/]: an option counts before the environment (VECTORSTORE_EMBEDDER, VECTORSTORE_JSON, "
-    "VECTORSTORE_RECALL, VECTORSTORE_STORE), that before ~/.config/vectorstore/config.toml (or the file that "
-    "VECTORSTORE_CONFIG names), that before the default. Keys of the file are options, for all commands or in the "
-    'table of one: embedder = "hash", or k = 5 below \\[search]. All of it: vectorstore reference.'
+    "[bold]Settings[/]: an option counts before the environment (VECTORSTORE_EMBEDDER, VECTORSTORE_INDEX, "
+    "VECTORSTORE_JSON, VECTORSTORE_RECALL, VECTORSTORE_STORE), that before ~/.config/vectorstore/config.toml (or the "
+    "file that VECTORSTORE_CONFIG names), that before the default. Keys of the file are options, for all commands or "
+    'in the table of one: embedder = "hash", or k = 5 below \\[search]. All of it: vectorstore reference.'
 )
 
 
@@ -165,6 +166,18 @@ EmbedderName = Annotated[
         show_default=False,
     ),
 ]
+IndexAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        envvar="VECTORSTORE_INDEX",
+        show_envvar=False,
+        metavar="ADDRESS",
+        help="An engine outside that answers searches: milvus://host:19530, or concepts=milvus://...,memories=... for "
+        "some kinds; none for none.",
+        show_default=False,
+    ),
+]
 WhereText = Annotated[
     list[str] | None,
     typer.Option(
@@ -178,17 +191,26 @@ WhereText = Annotated[
 
 
 def open_store(
-    path: Path, embedder: str | None = None, *, create: bool = False, read_only: bool = False, **options: Any
+    path: Path,
+    embedder: str | None = None,
+    index: str | None = None,
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    **options: Any,
 ) -> Store:
     """The store of a command.
 
     Args:
         path: its folder.
         embedder: as given on the command line; None for the store's own, "none" for no embedder.
+        index: as given on the command line; None and "none" for no engine outside.
         create: make it if it is absent.
         read_only: the command only reads.
         options: more of `vs.open`.
     """
     if embedder is not None:
         options["embedder"] = None if embedder == "none" else embedder
+    if index is not None:
+        options["index"] = as_index(index)
     return vs.open(path, create=create, read_only=read_only, **options)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,23 @@ def as_where(texts: Sequence[str] | None, kind: type[Any]) -> dict[str, Any] | N
     if not parts:
         return None
     return parts[0] if len(parts) == 1 else {"and": parts}
+
+
+def as_index(text: str) -> str | dict[str, str | None] | None:
+    """What `vs.open(index=...)` takes, of `milvus://host`, of `concepts=milvus://host,memories=none`, or of `none`.
+
+    Raises:
+        ValidationError: a kind comes twice.
+    """
+    if not re.match(r"\w+=", text):
+        return None if text.strip().lower() in ("", "none") else text
+    served: dict[str, str | None] = {}
+    for part in re.split(r",(?=\w+=)", text):
+        kind, _, address = part.partition("=")
+        if kind in served:
+            raise ValidationError(f"--index: {kind} comes twice", value=text)
+        served[kind] = None if address == "none" else address
+    return served
 
 
 def _compared(key: str, value: str, kind: type[Any]) -> Any:

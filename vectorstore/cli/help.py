@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from vectorstore.cli.app import EXIT_CODES, EmbedderName, StorePath, open_store
+from vectorstore.cli.app import EXIT_CODES, EmbedderName, IndexAddress, StorePath, open_store
 from vectorstore.cli.settings import options_of
 
 PANEL = "Help"
 VARIABLES = (
     ("VECTORSTORE_CONFIG", "the file of settings, instead of `~/.config/vectorstore/config.toml`"),
     ("VECTORSTORE_EMBEDDER", "`--embedder`"),
+    ("VECTORSTORE_INDEX", "`--index`"),
     ("VECTORSTORE_JSON", "`--json`: 1 or 0"),
     ("VECTORSTORE_RECALL", "`--recall`"),
     ("VECTORSTORE_STORE", "`--store` of `lattice`"),
@@ -37,6 +38,7 @@ def shell(
     store: StorePath,
     read_only: Annotated[bool, typer.Option("--read-only", help="Write nothing.")] = False,
     embedder: EmbedderName = None,
+    index: IndexAddress = None,
 ) -> None:
     """Open a Python prompt with the store as `store` and the library as `vs`; IPython's when it is installed.
 
@@ -48,7 +50,7 @@ def shell(
     """
     import vectorstore as vs
 
-    with open_store(store, embedder, read_only=read_only) as opened:
+    with open_store(store, embedder, index, read_only=read_only) as opened:
         names = {"store": opened, "vs": vs}
         if not sys.stdin.isatty():
             exec(compile(sys.stdin.read(), "<stdin>", "exec"), {"__name__": "__main__", **names})

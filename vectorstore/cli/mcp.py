@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vectorstore.cli.app import EmbedderName, StorePath, open_store
+from vectorstore.cli.app import EmbedderName, IndexAddress, StorePath, open_store
 from vectorstore.cli.output import note
 from vectorstore.errors import LibraryMissing
 
@@ -26,6 +26,7 @@ def mcp(
     store: StorePath,
     read_only: Annotated[bool, typer.Option("--read-only", help="Offer no tool that writes.")] = False,
     embedder: EmbedderName = None,
+    index: IndexAddress = None,
 ) -> None:
     """Serve the store to assistants, as an MCP server on stdin and stdout. Needs the extra mcp.
 
@@ -43,7 +44,7 @@ def mcp(
         raise LibraryMissing(f"mcp {error}") from None
 
     actor = os.environ.get("VECTORSTORE_ACTOR") or "mcp"  # so that the trail tells what an assistant did
-    with open_store(store, embedder, read_only=read_only, actor=actor) as opened:
+    with open_store(store, embedder, index, read_only=read_only, actor=actor) as opened:
         _leave_at_once(opened)
         serve(opened)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vectorstore.cli.app import AsJson, EmbedderName, KindName, StorePath, WhereText, open_store
+from vectorstore.cli.app import AsJson, EmbedderName, IndexAddress, KindName, StorePath, WhereText, open_store
 from vectorstore.cli.output import columns_of, duration, say_json, table
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def search(
     like: Annotated[bool, typer.Option("--like", help="QUERY is an id: find what is near to that record.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say how the answer was found, and why so.")] = False,
     embedder: EmbedderName = None,
+    index: IndexAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the records nearest to a text, best first. A filter never makes the answer short.
@@ -54,7 +55,7 @@ def search(
     import vectorstore as vs
     from vectorstore.cli.arguments import as_query, as_where
 
-    with open_store(store, embedder, read_only=True) as opened:
+    with open_store(store, embedder, index, read_only=True) as opened:
         collection = opened.collection(kind)
         wanted = as_where(where, collection.kind)
         sought: Any = vs.Id(query) if like else as_query(query)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vectorstore.cli.app import EmbedderName, StorePath
+from vectorstore.cli.app import EmbedderName, IndexAddress, StorePath
 from vectorstore.cli.output import note
 from vectorstore.errors import LibraryMissing
 
@@ -42,6 +42,7 @@ def serve(
     ] = None,
     body_limit: Annotated[int, typer.Option("--body-limit", help="MB that a request may have.", min=1)] = 8,
     embedder: EmbedderName = None,
+    index: IndexAddress = None,
 ) -> None:
     """Serve a store over HTTP, with the explorer page at /.
 
@@ -50,6 +51,7 @@ def serve(
     \b
     vectorstore serve kb
     vectorstore serve kb --port 9000 --workers 2 --token-file token.txt
+    vectorstore serve kb --index milvus://milvus.example:19530
     """
     try:
         from vectorstore.http.service import Limits
@@ -57,9 +59,10 @@ def serve(
     except ImportError as error:
         raise LibraryMissing(f'serve needs the extra http: pip install "vectorstore[http]" ({error})') from None
     from vectorstore.cli.app import open_store
+    from vectorstore.cli.arguments import as_index
 
     token = token_of(token_file, host, none=no_token)
-    open_store(store, embedder).close()  # what is wrong with it is said here, once
+    open_store(store, embedder, index, auto_publish=False).close()  # what is wrong with it is said here, once
     plan = Plan(
         str(store.absolute()),
         host,
@@ -70,6 +73,7 @@ def serve(
         tuple(origin or ()),
         tuple(allowed_host or ()),
         limits=Limits(body=body_limit << 20),
+        index=None if index is None else as_index(index),
     )
     # The fragment of an address is never sent to a server, nor logged by one.
     shown = f"http://{f'[{host}]' if ':' in host else host}:{port}/"

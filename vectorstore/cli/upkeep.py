@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vectorstore.cli.app import FINDINGS, AsJson, EmbedderName, KindName, StorePath, open_store
+from vectorstore.cli.app import FINDINGS, AsJson, EmbedderName, IndexAddress, KindName, StorePath, open_store
 from vectorstore.cli.output import bar, duration, fields, say_json, size_of, table
 
 if TYPE_CHECKING:
@@ -110,11 +110,13 @@ def check(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be made again from the sources.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --repair: only say what would be done.")] = False,
     embedder: EmbedderName = None,
+    index: IndexAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove that rows, files, indexes and full text agree. Exit code 1 when something does not.
 
     --repair rebuilds indexes and full text, and embeds the records of lost segments again where they have text.
+    With --index what that engine holds is compared too, and told again where it differs.
 
     \b
     vectorstore check kb
@@ -123,7 +125,7 @@ def check(
     if dry_run and not repair:
         raise typer.BadParameter("only together with --repair", param_hint="--dry-run")
     actions: tuple[str, ...] = ()
-    with open_store(store, embedder) as opened:
+    with open_store(store, embedder, index, auto_publish=False) as opened:
         if repair:
             with bar("looking" if dry_run else "mending", shown=not as_json) as told:
                 report = opened.repair(dry_run=dry_run, progress=told)
@@ -151,6 +153,7 @@ def repair(
     store: StorePath,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     embedder: EmbedderName = None,
+    index: IndexAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """The same as `check --repair`.
@@ -158,7 +161,7 @@ def repair(
     \b
     vectorstore repair kb --dry-run
     """
-    check(store, True, dry_run, embedder, as_json)
+    check(store, True, dry_run, embedder, index, as_json)
 
 
 def _verdict(found: dict[str, Any], repair: bool) -> str:

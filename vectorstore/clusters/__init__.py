@@ -22,6 +22,7 @@ from vectorstore.clusters.recipes import (
     load_cluster_recipe,
 )
 from vectorstore.clusters.rule import NOISE, Rule
+from vectorstore.clusters.trying import tried
 
 __all__ = [
     "BUILTIN_CLUSTER_RECIPES",
@@ -42,4 +43,5 @@ __all__ = [
     "silhouette",
     "stability",
     "terms",
+    "tried",
 ]

@@ -49,10 +49,15 @@ class Rule:
     spread: float
     reach: Matrix | None = None
 
+    @property
+    def block(self) -> int:
+        """So many rows are compared at once."""
+        return max(1, _BLOCK_NUMBERS // len(self.centroids))
+
     def distances(self, rows: Matrix) -> Iterator[tuple[int, Matrix]]:
         """(first row, (m, k) float32 squared distances to all centroids), block by block."""
         lengths = np.einsum("ij,ij->i", self.centroids, self.centroids)
-        step = max(1, _BLOCK_NUMBERS // len(self.centroids))
+        step = self.block
         for start in range(0, len(rows), step):
             block = rows[start : start + step]
             squared: Matrix = block @ self.centroids.T

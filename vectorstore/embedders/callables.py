@@ -66,6 +66,20 @@ class CallableEmbedder:
     def __repr__(self) -> str:
         return f"CallableEmbedder({self._unmeasured.model!r})"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled as its arguments, with the dimension if that is known."""
+        known = self._unmeasured
+        dim = None if self._identity is None else self._identity.dim
+        return _restore, (
+            self._function,
+            known.model,
+            dim,
+            self._batch_size,
+            known.version,
+            known.digest,
+            known.normalised,
+        )
+
     @property
     def identity(self) -> EmbedderIdentity:
         """Who makes the vectors; calls the function once with one text if the dimension is not yet known.
@@ -161,6 +175,14 @@ class CallableEmbedder:
         if not good.all():
             row = int(np.argmin(good))
             raise EmbedderError(f"{self!r}: row {row} of {len(batch)}, for the text {batch[row][:80]!r}, holds {what}")
+
+
+def _restore(
+    function: EmbedFunction, model: str, dim: int | None, batch_size: int, version: str, digest: str, normalise: bool
+) -> CallableEmbedder:
+    return CallableEmbedder(
+        function, model, dim, batch_size=batch_size, version=version, digest=digest, normalise=normalise
+    )
 
 
 def _name_of(function: EmbedFunction) -> str:

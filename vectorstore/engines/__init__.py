@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from vectorstore.engines.expressions import expression, fields_of, named
-from vectorstore.engines.protocol import STAMP, Caps, Field, Rows, VectorIndex, marks_of
+from vectorstore.engines.protocol import MAX_BYTES, STAMP, Caps, Field, Rows, VectorIndex, marks_of
 from vectorstore.errors import ValidationError
 
 __all__ = [
+    "MAX_BYTES",
     "STAMP",
     "Address",
     "Caps",
@@ -40,6 +41,7 @@ _OPTIONS = {
     "efConstruction": "of an HNSW index, 360",
     "token": "instead of user:password",
     "tls": "1 for https",
+    "ca": "a PEM file of certificates to trust, with tls=1",
 }
 
 
@@ -61,7 +63,8 @@ class Address:
 def address_of(text: str) -> Address:
     """Read `milvus://[user:password@]host[:19530][/database][?option=value]`, or `faiss:/folder`.
 
-    Options of Milvus: timeout, shards, replicas, index, nlist, M, efConstruction, token, tls; see docs/scale.md.
+    What is special there is written with %, in a password too. Options of Milvus: timeout, shards, replicas, index,
+    nlist, M, efConstruction, token, tls, ca; see docs/scale.md.
 
     Raises:
         ValidationError: it is neither; the message names what is allowed.
@@ -81,14 +84,14 @@ def address_of(text: str) -> Address:
         raise ValidationError(f"index: unknown option {unknown[0]!r}; the options are: {', '.join(_OPTIONS)}")
     if options.get("index", "FLAT") not in ("IVF_SQ8", "HNSW", "FLAT"):
         raise ValidationError(f"index: index: expected {_OPTIONS['index']}, got {options['index']!r}")
-    for name in sorted(options.keys() - {"index", "token", "tls"}):
+    for name in sorted(options.keys() - {"index", "token", "tls", "ca"}):
         try:
             if not 0 < float(options[name]) < 1e6 or (name != "timeout" and int(options[name]) < 1):
                 raise ValueError
         except ValueError:
             raise ValidationError(f"index: {name}: expected a number above 0, got {options[name]!r}") from None
     if parts.username:
-        options.setdefault("token", f"{parts.username}:{parts.password or ''}")
+        options.setdefault("token", f"{unquote(parts.username)}:{unquote(parts.password or '')}")
     if parts.path.strip("/"):
         options["db"] = parts.path.strip("/")
     return Address("milvus", f"{parts.hostname}:{port}", options)

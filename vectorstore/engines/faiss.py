@@ -76,6 +76,7 @@ class Flat:
 
     def add(self, rows: Rows, stamp: int) -> int:
         """Read, change, write anew."""
+        rows.fit(self._dim)
         known = self._known()
         for vid, vector, mark, values in zip(
             rows.vids.tolist(), rows.vectors, rows.marks.tolist(), rows.values, strict=True
@@ -97,7 +98,7 @@ class Flat:
         self, queries: Matrix, count: int, effort: Point, where: str | None = None, since: int = 0
     ) -> list[Vids]:
         """By FAISS's flat index, with a selector when there is a filter."""
-        content = self._content()
+        content, count = self._content(), self.caps.allows(count)
         if not len(content.vids):
             return [np.empty(0, np.int64) for _ in queries]
         parameters = None
@@ -111,7 +112,7 @@ class Flat:
         _, places = content.native.search(prepared, min(count, len(content.vids)), params=parameters)
         return [content.vids[row[row >= 0]] for row in places]
 
-    def count(self, where: str | None = None) -> int:
+    def count(self, where: str | None = None, since: int | None = None) -> int:
         """Rows that the filter holds for."""
         content = self._content()
         return len(content.vids) if where is None else int(self._holding(content, where).sum())
@@ -122,6 +123,16 @@ class Flat:
         first, last = np.searchsorted(content.vids, [low, high])
         found = dict(zip(content.vids[first:last].tolist(), content.marks[first:last].tolist(), strict=True))
         return {**found, STAMP: content.stamp} if low <= STAMP < high and content.stamp is not None else found
+
+    def snapshot(self, low: int, high: int) -> Rows:
+        """From the file."""
+        content = self._content()
+        part = slice(*np.searchsorted(content.vids, [low, high]))
+        values = [tuple(row[:-1]) for row in content.values[part]]
+        return Rows(content.vids[part], content.vectors[part], content.marks[part], values)
+
+    def persist(self) -> None:
+        """Nothing to do: a batch is a whole new file, synced before its name is."""
 
     def settle(self, timeout: float) -> None:
         """Nothing to do."""

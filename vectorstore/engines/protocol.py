@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vectorstore.errors import EngineDown
+from vectorstore.errors import EngineDown, ValidationError
 from vectorstore.recipes import Point
 from vectorstore.records import Value
 from vectorstore.vectors import Matrix, Vids
@@ -50,22 +50,55 @@ class Caps:
     patience: float
     points: tuple[Point, ...]
 
+    def allows(self, count: int) -> int:
+        """The number of candidates, if it may be asked for.
+
+        Raises:
+            ValidationError: it is not in 1 .. most.
+        """
+        if not 1 <= count <= self.most:
+            raise ValidationError(f"count: expected 1..{self.most}, got {count}", value=count)
+        return count
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows on their way to an engine.
+    """Rows on their way to an engine, or back from it.
+
+    Engines disagree on what they make of a vid that comes twice and of a number that is none; here it is refused.
 
     Attributes:
         vids: (n,) each once.
         vectors: (n, d) float32, finite, of length one where the metric is cosine.
         marks: (n,) int64.
         values: n tuples, in the order of the engine's fields, in catalog form.
+
+    Raises:
+        ValidationError: they are not like that.
     """
 
     vids: Vids
     vectors: Matrix
     marks: Vids
     values: Sequence[tuple[Value, ...]]
+
+    def __post_init__(self) -> None:
+        count = len(self.vids)
+        if self.vectors.ndim != 2 or not count == len(self.vectors) == len(self.marks) == len(self.values):
+            raise ValidationError(
+                f"rows: expected {count} vectors, marks and values each, got vectors of shape {self.vectors.shape}, "
+                f"{len(self.marks)} marks and {len(self.values)} values"
+            )
+        if len(np.unique(self.vids)) != count or (count and self.vids.min() <= STAMP):
+            raise ValidationError("rows: expected each vid once, above 0")
+        finite = np.isfinite(self.vectors).all(axis=1)
+        if not finite.all():
+            raise ValidationError(f"rows: the vector of vid {self.vids[~finite][0]} is not finite")
+
+    def fit(self, dim: int) -> None:
+        """Raise ValidationError for vectors of another size."""
+        if len(self.vids) and self.vectors.shape[1] != dim:
+            raise ValidationError(f"rows: expected vectors of {dim} dimensions, got {self.vectors.shape[1]}")
 
 
 class VectorIndex(Protocol):
@@ -87,6 +120,9 @@ class VectorIndex(Protocol):
 
         Returns:
             The engine's time: a search with `since` of at least that sees them.
+
+        Raises:
+            ValidationError: vectors of another size than the collection's.
         """
 
     def remove(self, vids: Sequence[int]) -> int:
@@ -103,13 +139,28 @@ class VectorIndex(Protocol):
             effort: of one of caps.points.
             where: an expression of `expressions.expression` or `named`; None for all rows.
             since: see what was written until that engine's time, waiting for it if need be.
+
+        Raises:
+            ValidationError: of a count that is not in 1 .. caps.most.
         """
 
-    def count(self, where: str | None = None) -> int:
-        """How many rows there are now, the stamp left out; exact."""
+    def count(self, where: str | None = None, since: int | None = None) -> int:
+        """How many rows there are now, the stamp left out; exact.
+
+        With `since` as a search sees them that waits for that time, which costs a few milliseconds.
+        """
 
     def versions(self, low: int, high: int) -> dict[int, int]:
         """Vid -> mark of all rows with low <= vid < high, as of now."""
+
+    def snapshot(self, low: int, high: int) -> Rows:
+        """The rows with low <= vid < high as it would give them back now, by ascending vid: vectors and all.
+
+        A text that is longer than MAX_BYTES comes cut off. The marks are what was sent, whatever became of the rest.
+        """
+
+    def persist(self) -> None:
+        """Bring what was acknowledged to where it stays, out of logs and buffers that would otherwise be replayed."""
 
     def settle(self, timeout: float) -> None:
         """Bring what was written into its final, fastest form, as far as that is done within `timeout` seconds."""

@@ -46,6 +46,7 @@ class Plan:
         limits: what one request may ask for.
         patience: seconds to wait at the end for requests that are being answered.
         concurrency: so many connections at once; more are answered 503.
+        index: the engine outside that answers searches, as in `vs.open`.
     """
 
     store: str
@@ -60,6 +61,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     patience: int = 30
     concurrency: int = 1_000
+    index: str | dict[str, str | None] | None = None
 
 
 def token_of(file: str | os.PathLike[str] | None, host: str, *, none: bool = False) -> str | None:
@@ -132,7 +134,7 @@ def application() -> Any:
     told = json.loads(os.environ[PLAN])
     plan = Plan(**{**told, "limits": Limits(**told["limits"])})
     options: dict[str, Any] = {} if plan.embedder is None else {"embedder": plan.embedder}
-    store = vs.open(plan.store, create=False, read_only=plan.read_only, actor="http", **options)
+    store = vs.open(plan.store, create=False, read_only=plan.read_only, actor="http", index=plan.index, **options)
     threading.Thread(target=_warm, args=(store,), name="vectorstore-warm", daemon=True).start()
     hosts = ("127.0.0.1", "localhost", "[::1]", plan.host, *plan.hosts)
     any_host = not loopback(plan.host) and not plan.hosts

@@ -53,6 +53,7 @@ OPENING: dict[str, Rule] = {
     "timeout": _SECONDS,
     "contracts": or_none(FLAG),
     "telemetry": or_none(FLAG),
+    "cache": or_none(PATH),
     "index": or_none(
         Rule("an address, or a mapping from kinds to addresses", lambda value: isinstance(value, str | Mapping))
     ),
@@ -71,7 +72,8 @@ VERBS: dict[str, Verb] = {
     "Proving.sweep": Verb({"older_than": _SECONDS}, writes=True),
     "Store.stats": Verb(),
     "Store.health": Verb(),
-    "Store.warm": Verb(),
+    "Keeping.warm": Verb(),
+    "Keeping.refresh": Verb(),
     "Remotes.status": Verb(),
     "Remotes.sync": Verb({"timeout": _SECONDS}, writes=True),
     "Remotes.settle": Verb({"kind": TEXT, "timeout": _SECONDS}, writes=True),

@@ -17,6 +17,7 @@ import numpy as np
 from vectorstore import clusters as engine
 from vectorstore.clusters import NOISE, ClusterRecipe, Rule
 from vectorstore.errors import NotFound, ValidationError
+from vectorstore.reason import belonging
 from vectorstore.reason.fitting import FitReport, Scope, commit, learn
 from vectorstore.reason.trials import FitTrials, try_seeds
 from vectorstore.reason.versions import Versioned
@@ -214,7 +215,8 @@ class Clusters(Versioned):
             return 0
         numbers, strengths = np.full(len(gathered.records), NOISE), np.zeros(len(gathered.records))
         if len(rule.numbers):
-            numbers, strengths = rule.assign(engine.prepared(gathered.vectors, gathered.metric))
+            prepared = engine.prepared(gathered.vectors, gathered.metric)
+            numbers, strengths = belonging.assign(self._sync, rule, prepared)
         with self._sync.catalog.write() as transaction:
             current = registry.model_of(transaction.connection, name)
             there = registry.all_there(transaction.connection, gathered.vids)

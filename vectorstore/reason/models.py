@@ -104,6 +104,8 @@ class Models:
         info = models.publish_model(self._sync, "blob", "bin", _chunks(source))
         with self._sync.catalog.write(undo=partial(models.files(self._sync).remove, info.name)) as transaction:
             models.still_there(self._sync, info)
+            if kind is not None:
+                self._sync.table(kind).make(transaction.connection)
             before = registry.model_of(transaction.connection, name)
             if before is not None and before.type != registry.BLOB:
                 raise ConflictError(f"{name!r} is a line of fits; choose another name")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from vectorstore import clusters as engine
-from vectorstore.clusters import NOISE, ClusterRecipe
+from vectorstore import tasks
+from vectorstore.clusters import ClusterRecipe
+from vectorstore.clusters.rule import Numbers
 from vectorstore.errors import ValidationError
 from vectorstore.reason.fitting import Scope
+from vectorstore.spreading import spread
 from vectorstore.storage import RecordTable
 from vectorstore.sync import Progress, Sync, models, part, span
+from vectorstore.sync.sharing import Shared, sharing
+from vectorstore.vectors import Matrix
 
 
 @dataclass(frozen=True)
@@ -60,20 +65,27 @@ def try_seeds(
         raise ValidationError(f"{scope.name}: there is nothing to cluster: no {scope.kind} with vectors")
     rows = engine.prepared(found.vectors, found.metric)
     trials, labels = [], []
-    for place, seed in enumerate(wanted):
-        told = progress and part(progress, place, len(wanted))
-        fitted = engine.fit(rows, recipe, n, seed, span(told, 0, 90))
-        shape = engine.shape(rows, fitted.labels, fitted.rule.centroids)
-        labels.append(fitted.labels)
-        trials.append(
-            FitTrial(
-                seed,
-                len(shape.sizes),
-                float(np.mean(fitted.labels == NOISE)),
-                engine.mean_coherence(shape),
-                engine.silhouette(rows, fitted.labels, seed),
-                fitted.seconds,
-            )
-        )
-        span(told, 90, 100)(1, 1)
+    with sharing(sync, f"trials-{uuid.uuid4().hex}") as shared:
+        done = _here(rows, recipe, n, wanted, progress) if shared is None else _there(shared, rows, recipe, n, wanted)
+        for place, (found_labels, figures) in enumerate(done):
+            labels.append(found_labels)
+            trials.append(FitTrial(**figures))
+            span(progress and part(progress, place, len(wanted)), 90, 100)(1, 1)
     return FitTrials(recipe.name, len(rows), tuple(trials), engine.stability(labels))
+
+
+def _here(
+    rows: Matrix, recipe: ClusterRecipe, n: int | None, seeds: list[int], progress: Progress | None
+) -> Iterator[tuple[Numbers, dict[str, Any]]]:
+    for place, seed in enumerate(seeds):
+        yield engine.tried(rows, recipe, n, seed, span(progress and part(progress, place, len(seeds)), 0, 90))
+
+
+def _there(
+    shared: Shared, rows: Matrix, recipe: ClusterRecipe, n: int | None, seeds: list[int]
+) -> Iterator[tuple[Numbers, dict[str, Any]]]:
+    """Each seed by a worker; the rows are written once, for all of them."""
+    place = shared.place
+    kept = place.keep(tasks.packed(rows=rows))
+    for done in spread(tasks.trial, [(place.uri, kept, json.dumps(recipe.to_dict()), n, seed) for seed in seeds]):
+        yield tasks.unpacked(place.fetch(done.digest))["labels"], done.told

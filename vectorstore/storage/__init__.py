@@ -10,6 +10,7 @@ from vectorstore.storage.models import Members, ModelRow
 from vectorstore.storage.spaces import ArtifactRow, SegmentRow, SpaceRow
 from vectorstore.storage.tables import RecordTable
 from vectorstore.storage.transaction import Done, Transaction
+from vectorstore.storage.unmade import Unmade
 
 __all__ = [
     "CATALOG",
@@ -28,6 +29,7 @@ __all__ = [
     "SpaceRow",
     "SqliteError",
     "Transaction",
+    "Unmade",
     "declared_kinds",
     "history",
     "pastrows",

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from vectorstore.errors import (
-    CorruptError,
     NewerFormat,
     NotAStore,
     OutcomeUnknown,
@@ -27,13 +26,14 @@ from vectorstore.errors import (
     StoreError,
     StoreGone,
 )
-from vectorstore.files import TEMPORARY, discard, make_folder, publish_file, refused
+from vectorstore.files import TEMPORARY, discard, publish_file
 from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
     Connection,
     OperationalError,
     ProgrammingError,
     Reading,
+    StandIn,
     begin,
     connect,
     empty_wal,
@@ -44,6 +44,7 @@ from vectorstore.storage.connection import (
     read_mode,
     translated,
 )
+from vectorstore.storage.folder import make_store, refuse_lost
 from vectorstore.storage.history import refuse_foreign
 from vectorstore.storage.lock import LOCK, RESERVE, WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
@@ -56,12 +57,15 @@ CATALOG = "catalog.sqlite"
 class Catalog:
     """An open catalog. Safe for threads; a forked child must open its own."""
 
-    def __init__(self, root: Path | None, *, read_only: bool, timeout: float, clock: Clock, create: bool) -> None:
+    def __init__(
+        self, root: Path | None, *, read_only: bool, timeout: float, clock: Clock, create: bool, at: Path | None = None
+    ) -> None:
         self.root = root
         self.read_only = read_only
         self.clock = clock
         self.created = False
         self.migrated_from: int | None = None
+        self.stand_in: StandIn | None = None
         self.before_commit: Callable[[Transaction], None] | None = None
         self.on_commit: Callable[[Transaction], None] | None = None
         self._timeout = timeout
@@ -74,17 +78,20 @@ class Catalog:
         self._owner: int | None = None
         self._current: Transaction | None = None
         self._shape = -1
+        self._turned = 0
         if root is None:
             self._uri = f"file:/vectorstore-{uuid.uuid4().hex}?vfs=memdb"
             self._lock = WriteLock(None, timeout)
             self._inode = 0
             self._initialise(fresh=True)
             return
-        path = root / CATALOG
+        path = root / CATALOG if at is None else at
         self._path = str(path)
         self._lock = WriteLock(None if read_only else root / LOCK, timeout, RESERVE)
-        self._prepare_folder(root, path, create)
-        self._uri = file_uri(path, read_mode(root, path) if read_only else "rw")
+        if not path.is_file():
+            make_store(root, path, self._lock, create=create and not read_only)
+        mode = "immutable" if at is not None else read_mode(root, path) if read_only else "rw"
+        self._uri = file_uri(path, mode)
         try:
             with translated(root):
                 self._open(path)
@@ -95,31 +102,12 @@ class Catalog:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def _prepare_folder(self, root: Path, path: Path, create: bool) -> None:
-        if path.is_file():
-            return
-        if root.is_file():
-            raise NotAStore(f"{root} is a file, not a store; it was left as it is")
-        strangers = sorted({*os.listdir(root)} - {LOCK}) if root.is_dir() else []
-        if path.is_file():  # another process has just created it
-            return
-        if strangers:
-            raise NotAStore(f"{root} holds other things ({strangers[0]}, ...) and no {CATALOG}; choose another folder")
-        if self.read_only or not create:
-            raise NotAStore(f"{root} has no store; create one with vs.open({str(root)!r}) or: vectorstore init {root}")
-        if not root.parent.is_dir():
-            raise StoreError(f"{root.parent} does not exist; make it first")
-        make_folder(root)
-        with self._lock, refused(path):  # another process may be creating the same store
-            if not path.is_file():
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
     def _open(self, path: Path) -> None:
         connection = self._writer_connection() if not self.read_only else self._reader_connection()
         application, version, objects = header(connection, path)
         fresh = application == 0 and version == 0 and objects == 0
         if fresh and not self.read_only:
-            self._refuse_lost(path)
+            refuse_lost(path)
             self._initialise(fresh=True)
             return
         if application != APPLICATION_ID:
@@ -132,12 +120,6 @@ class Catalog:
             if self.read_only:
                 raise StoreError(f"{path} has format {version}; open it once for writing to migrate it to {FORMAT}")
             self._initialise(fresh=False)
-
-    def _refuse_lost(self, path: Path) -> None:
-        """An empty catalog is a creation that was cut short, unless there are vectors: then it was lost."""
-        vectors = path.parent / "embeddings"
-        if vectors.is_dir() and any(vectors.iterdir()):
-            raise CorruptError(f"{path} is empty, but {vectors} holds vectors; it was left as it is; restore a backup")
 
     def _initialise(self, *, fresh: bool) -> None:
         """Create or migrate, in one transaction, under the write lock; a second process waits and finds it done."""
@@ -173,19 +155,36 @@ class Catalog:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
+    def connect(self, *, query_only: bool = False) -> Connection:
+        """A connection for the caller alone, who closes it."""
+        standing = lambda each, said: self.stand_in is not None and self.stand_in(each, said)  # noqa: E731
+        return connect(self._uri, timeout=self._timeout, query_only=query_only, now=self.now, stand_in=standing)
+
     def _writer_connection(self) -> Connection:
         if self._writer is None:
-            self._writer = connect(self._uri, timeout=self._timeout, now=self.now)
+            self._writer = self.connect()
         return self._writer
 
     def _reader_connection(self, which: str = "connection") -> Connection:
-        connection: Connection | None = getattr(self._local, which, None)
+        connection, turned = getattr(self._local, which, (None, 0))
+        if connection is not None and turned != self._turned and not connection.in_transaction:
+            with self._registry:
+                self._readers.remove(connection)
+            connection.close()
+            connection = None
         if connection is None:
-            connection = connect(self._uri, timeout=self._timeout, query_only=True, now=self.now)
-            setattr(self._local, which, connection)
+            turned = self._turned
+            connection = self.connect(query_only=True)
+            setattr(self._local, which, (connection, turned))
             with self._registry:
                 self._readers.append(connection)
         return connection
+
+    def turn_to(self, copy: Path) -> None:
+        """Read another copy of the catalog from now on, one of a later commit; reads that have begun end in theirs."""
+        with self._registry:
+            self._path, self._uri, self._inode = str(copy), file_uri(copy, "immutable"), os.stat(copy).st_ino
+            self._turned += 1
 
     def guard(self) -> None:
         """The store can be used from here.

@@ -26,17 +26,78 @@ from vectorstore.ids import fold
 log = logging.getLogger("vectorstore")
 
 
+STAND_INS = "unmade"
+"""The database in memory that has empty tables for kinds without any (`unmade.py`)."""
+
+
 class Connection(sqlite3.Connection):
     """A connection and its `turn`: held by the thread that runs statements on it, and by whoever closes it.
 
     To close one while another thread is in the middle of a statement would end the process.
+
+    Attributes:
+        stand_in: is given SQLite's message about a table that is not there, and says whether an empty one stands in.
+        stands_in: the shape of the schema for which empty tables stand in; None when none does.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.turn = threading.RLock()
+        self.stand_in: StandIn | None = None
+        self.stands_in: int | None = None
+        self._aside = 0
+
+    @property
+    def changed(self) -> int:
+        """Rows of the catalog that this connection has changed so far."""
+        return self.total_changes - self._aside
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        """As sqlite3 has it; a table of a kind that was not made yet is empty."""
+        try:
+            return super().execute(sql, parameters)
+        except OperationalError as error:
+            if self.stand_in is None or not self.stand_in(self, str(error)):
+                raise
+        return self.execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any) -> sqlite3.Cursor:
+        """Likewise. The statement is prepared before a row is taken, so none is lost."""
+        try:
+            return super().executemany(sql, parameters)
+        except OperationalError as error:
+            if self.stand_in is None or not self.stand_in(self, str(error)):
+                raise
+        return self.executemany(sql, parameters)
+
+    @contextlib.contextmanager
+    def standing_in(self) -> Iterator[None]:
+        """While empty tables are made in memory: a reader may, and nothing of the catalog changes."""
+        before = self.total_changes
+        query_only = self.execute("PRAGMA query_only").fetchone()[0]
+        self.execute("PRAGMA query_only=OFF")
+        try:
+            if self.stands_in is None:
+                self.execute(f"ATTACH ':memory:' AS {STAND_INS}")
+                self.stands_in = self.execute("PRAGMA main.schema_version").fetchone()[0]
+            yield
+        finally:
+            self.execute(f"PRAGMA query_only={query_only}")
+            self._aside += self.total_changes - before
+
+    def outdated(self) -> bool:
+        """Whether empty tables stand in, and the schema has another shape since: some may be real now."""
+        return self.stands_in is not None and (
+            self.execute("PRAGMA main.schema_version").fetchone()[0] != self.stands_in
+        )
+
+    def stand_down(self) -> None:
+        """Let go of all empty tables, outside of a transaction; statements are prepared anew."""
+        self.execute(f"DETACH {STAND_INS}")
+        self.stands_in = None
 
 
+StandIn = Callable[[Connection, str], bool]
 SqliteError = sqlite3.Error
 OperationalError = sqlite3.OperationalError
 IntegrityError = sqlite3.IntegrityError
@@ -49,7 +110,14 @@ _CACHE_KIB = {"writer": 8 * 1024, "reader": 1024}
 the file's pages anyway."""
 
 
-def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable[[], int] | None = None) -> Connection:
+def connect(
+    uri: str,
+    *,
+    timeout: float,
+    query_only: bool = False,
+    now: Callable[[], int] | None = None,
+    stand_in: StandIn | None = None,
+) -> Connection:
     """A connection with our pragmas; one thread at a time may use it.
 
     Args:
@@ -57,6 +125,7 @@ def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable
         timeout: seconds to wait for a lock.
         query_only: refuse every write, whatever statement asks for it.
         now: what `now_micros()` gives in SQL, one value throughout a statement.
+        stand_in: what is asked about tables that are not there.
     """
     try:
         connection: Connection = sqlite3.connect(
@@ -91,6 +160,7 @@ def connect(uri: str, *, timeout: float, query_only: bool = False, now: Callable
     except UnicodeDecodeError as error:  # of the message that told what is wrong
         connection.close()
         raise CorruptError(f"{uri} is damaged: {error}; it was left as it is; restore a backup") from error
+    connection.stand_in = stand_in
     return connection
 
 
@@ -112,6 +182,8 @@ def file_uri(path: Path, mode: str) -> str:
 
 def begin(connection: Connection) -> bool:
     """Begin to write; False when SQLite could open the file for reading only: there were no descriptors left, say."""
+    if connection.outdated():  # nobody else makes a table meanwhile: the caller has the write lock
+        connection.stand_down()
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute("UPDATE state SET one = one WHERE FALSE")  # BEGIN IMMEDIATE itself does not mind
@@ -247,6 +319,10 @@ class Reading:
             try:
                 with translated(self._root):
                     self._connection.execute("BEGIN")
+                    if self._connection.outdated():
+                        self._connection.execute("COMMIT")
+                        self._connection.stand_down()
+                        self._connection.execute("BEGIN")
             except BaseException:
                 self._let_go()
                 raise

@@ -31,7 +31,7 @@ def frozen(catalog: Catalog, pin: Callable[[Connection], T]) -> Iterator[tuple[C
     if catalog.in_transaction:
         raise StoreError(f"{catalog.root}: a transaction of this thread is open; a copy is made outside of it")
     catalog.guard()
-    connection = connect(catalog._uri, timeout=catalog._timeout, query_only=True, now=catalog.now)
+    connection = catalog.connect(query_only=True)
     try:
         with translated(catalog.root):
             catalog._lock.acquire()

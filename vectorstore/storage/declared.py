@@ -89,24 +89,40 @@ class DeclaredTable(Generic[R]):
 
     def create(self, connection: Connection) -> None:
         """Make the tables and indexes of the kind and record its declaration."""
+        self.create_rows(connection)
+        for listed in self.lists:
+            listed.create(connection)
+        self.create_text(connection)
+        self._record(connection)
+
+    def create_rows(self, connection: Connection, schema: str = "main") -> None:
+        """Make the table of the records, with its indexes, in a database of the connection.
+
+        Only in the catalog does it point to others: in another database those need not be.
+        """
         lines = ["row INTEGER PRIMARY KEY"]
         for column in self.schema.columns:
-            points = "" if column.ref is None or column.listed is not None else f" REFERENCES {quote(column.ref)}(id)"
+            points = ""
+            if schema == "main" and column.ref is not None and column.listed is None:
+                points = f" REFERENCES {quote(column.ref)}(id)"
             needed = "" if column.nullable else " NOT NULL"
             lines.append(f"{quote(column.name)} {column.sql_type}{needed}{points}")
         lines += [f"{quote(column.key)} TEXT" for column in self.schema.folded]
         # By hand: sqlite-utils would make the table twice to point it at itself, at five times the cost of opening.
-        connection.execute(f"CREATE TABLE {self.table}({', '.join(lines)}, digest BLOB NOT NULL) STRICT")
-        connection.execute(f"CREATE UNIQUE INDEX {quote(self.name + '_id')} ON {self.table}(id)")
+        connection.execute(f"CREATE TABLE {schema}.{self.table}({', '.join(lines)}, digest BLOB NOT NULL) STRICT")
+        connection.execute(f"CREATE UNIQUE INDEX {schema}.{quote(self.name + '_id')} ON {self.table}(id)")
         for column in self.schema.columns:
             if column.unique:
-                self._index(connection, column, "UNIQUE INDEX")
+                self._index(connection, column, "UNIQUE INDEX", schema)
             elif column.indexed or column.cascade:
-                self._index(connection, column, "INDEX")
-        for listed in self.lists:
-            listed.create(connection)
-        self.make_text(connection)
-        self._record(connection)
+                self._index(connection, column, "INDEX", schema)
+
+    def create_text(self, connection: Connection, schema: str = "main") -> None:
+        """Make the full-text index of a table without rows, in a database of the connection."""
+        names = ", ".join(quote(column.name) for column in self.schema.text_columns)
+        if names:
+            options = f"tokenize='{SPECS[self.tokenizer]}', content={self.table}"
+            connection.execute(f"CREATE VIRTUAL TABLE {schema}.{self.fts} USING fts5({names}, {options})")
 
     def settle_tokenizer(self, connection: Connection, asked: str | None) -> bool:
         """Take the class's tokenizer, else the one that was asked for, else the store's own.
@@ -124,13 +140,13 @@ class DeclaredTable(Generic[R]):
         if names:
             wrap(connection).table(self.name).enable_fts(names, tokenize=SPECS[self.tokenizer], replace=True)
 
-    def _index(self, connection: Connection, column: Column, what: str) -> None:
+    def _index(self, connection: Connection, column: Column, what: str, schema: str = "main") -> None:
         """A partial index over undeleted records, which alone answers `field = ? AND deleted_at IS NULL`."""
         name = quote(f"{self.name}_{column.key}")
         where = f" WHERE {UNDELETED}" + (" AND expires_at IS NOT NULL" if column.name == "expires_at" else "")
         if column.cascade:  # deleted rows too: a purge of what they point to looks for them
             where = ""
-        connection.execute(f"CREATE {what} {name} ON {self.table}({quote(column.key)}){where}")
+        connection.execute(f"CREATE {what} {schema}.{name} ON {self.table}({quote(column.key)}){where}")
 
     def add_fields(self, connection: Connection, new: Sequence[Column]) -> None:
         """Add optional fields as columns and seal every row anew, after checking the old seals."""

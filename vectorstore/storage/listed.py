@@ -30,19 +30,19 @@ class ListTable:
         self._at = at
         self._by_row = column.name == "tags"
 
-    def create(self, connection: Connection) -> None:
-        """Make the table; its values may be foreign keys.
+    def create(self, connection: Connection, schema: str = "main") -> None:
+        """Make the table in a database of the connection; its values may be foreign keys.
 
         Only tags have an index of their rows: other lists cost a third less without, and forget a row by its values.
         """
-        points = "" if self.column.ref is None else f" REFERENCES {quote(self.column.ref)}(id)"
-        owner = f" REFERENCES {self._kind}(row)" if self._by_row else ""
+        points = "" if schema != "main" or self.column.ref is None else f" REFERENCES {quote(self.column.ref)}(id)"
+        owner = f" REFERENCES {self._kind}(row)" if self._by_row and schema == "main" else ""
         connection.execute(
-            f"CREATE TABLE {self.table}({self.value} TEXT NOT NULL{points}, row INTEGER NOT NULL{owner}, "
+            f"CREATE TABLE {schema}.{self.table}({self.value} TEXT NOT NULL{points}, row INTEGER NOT NULL{owner}, "
             f"PRIMARY KEY({self.value}, row)) STRICT, WITHOUT ROWID"
         )
         if self._by_row:
-            connection.execute(f"CREATE INDEX {quote(self.name + '_row')} ON {self.table}(row)")
+            connection.execute(f"CREATE INDEX {schema}.{quote(self.name + '_row')} ON {self.table}(row)")
 
     def insert(self, connection: Connection, rows: Iterable[tuple[int, Row]]) -> None:
         """All at once, in the order of the table's key, where a pair finds its place four times faster."""

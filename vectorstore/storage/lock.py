@@ -23,7 +23,7 @@ from vectorstore.errors import StoreBusy
 from vectorstore.files import refused
 
 LOCK = "store.lock"
-RESERVE = 1 << 20
+RESERVE = 1 << 19
 """Bytes: a delete of some hundred records."""
 _NOTE = 16
 """Bytes of a number and its digest."""

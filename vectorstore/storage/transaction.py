@@ -45,7 +45,7 @@ class Transaction:
 
     def __post_init__(self) -> None:
         """What the connection has changed so far."""
-        self.changes = self.connection.total_changes
+        self.changes = self.connection.changed
 
     def record(self, operation: str, kind: str | None = None, rows: Iterable[int] = (), **details: object) -> None:
         """Say what is done, for the trail; written in the same commit."""
@@ -53,7 +53,7 @@ class Transaction:
 
     def quiet(self) -> None:
         """What was changed so far is nothing that the trail tells: a lease was prolonged, a counter went on."""
-        self.changes = self.connection.total_changes
+        self.changes = self.connection.changed
 
     def mark(self) -> tuple[int, int, int, int]:
         """Where a part of the transaction begins; the first number is the place in `undo`."""

@@ -13,7 +13,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -57,9 +57,10 @@ class Guard(Protocol):
 class Sync:
     """The open parts of a store that must agree with each other."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, folders: Callable[[str, str], Folder] | None = None) -> None:
         self.catalog = catalog
         self.root = catalog.root
+        self._made = folders or self._at_root
         self.tables: dict[str, RecordTable[Any]] = {}
         self.guards: dict[str, Guard] = {}
         self.watch = Watch()
@@ -86,9 +87,12 @@ class Sync:
             if found is None:
                 if not _SPACE.fullmatch(space):
                     raise CorruptError(f"{space!r} is no name of a vector space; restore a backup")
-                found = MemoryFolder() if self.root is None else DiskFolder(self.root / what / space)
+                found = self._made(what, space)
                 self._folders[(what, space)] = found
             return found
+
+    def _at_root(self, what: str, space: str) -> Folder:
+        return MemoryFolder() if self.root is None else DiskFolder(self.root / what / space)
 
     def let_go(self, transaction: Transaction, what: str, space: str, file: str) -> None:
         """Unlink a file that a transaction names no more, once it is durable; not while history needs it."""
@@ -102,7 +106,7 @@ class Sync:
 
     def borrow(self, other: Sync) -> None:
         """Read the files of another store, before any was read."""
-        self.root, self._folders = other.root, other._folders
+        self.root, self._folders, self._made = other.root, other._folders, other._made
 
     def close(self) -> None:
         """Let go of every snapshot, so that no file stays mapped once the last reader is done."""

@@ -236,7 +236,9 @@ class Feeder:
     def _activate(self, space: SpaceRow, row: RemoteRow, engine: VectorIndex) -> None:
         """Measure what it delivers, and let it answer from one commit on."""
         engine.settle(SETTLE)
-        curve = curve_of(self._sync, space, engine, row.since)
+        with self._sync.catalog.read() as connection:
+            row = rows.remote(connection, row.id) or row  # up to which time a search must see is newer now
+        curve = curve_of(self._sync, space, row, engine)
         if curve is None:
             return
         if curve.best < 0.9:

@@ -11,9 +11,10 @@ import numpy as np
 from vectorstore.engines import VectorIndex, named
 from vectorstore.recipes import IndexRecipe, Point
 from vectorstore.storage import SpaceRow
+from vectorstore.storage.remotes import RemoteRow, waiting_vids
 from vectorstore.sync.core import Sync
 from vectorstore.sync.publish import snapshot
-from vectorstore.vectors import Curve, Index, Live, Matrix, Positions, Segment, measure
+from vectorstore.vectors import Curve, Index, Live, Matrix, Positions, Segment, Vids, measure
 from vectorstore.vectors.index import Restricted
 
 _FILTERED = (16, 64, 128, 256, 1024)
@@ -70,28 +71,37 @@ class _AsIndex:
         return Restricted(nearest, 0)
 
 
-def curve_of(sync: Sync, space: SpaceRow, engine: VectorIndex, since: int) -> Curve | None:
-    """The operating curve of an engine over what is live in a space now; None when nothing is."""
+def curve_of(sync: Sync, space: SpaceRow, row: RemoteRow, engine: VectorIndex) -> Curve | None:
+    """The operating curve of an engine over what is live in a space now and it has been told of; None when nothing is.
+
+    The caller has the applier's lock: what waits after the snapshot waited at it, or was not there.
+    """
     live = snapshot(sync, space.name)
     if live is None or not live.live_rows:
         return None
-    segments, vids = _live_rows(live)
-    index = _AsIndex(engine, vids, since)
+    with sync.catalog.read() as connection:
+        waits = waiting_vids(connection, row.id)
+    segments, vids = _live_rows(live, waits)
+    if not len(vids):
+        return None
+    index = _AsIndex(engine, vids, row.since)
     # Under a filter only the highest effort is used: it looks at everything, wherever the rows lie.
     highest = engine.caps.points[-1]
     exhaustive = [{**highest, "candidates": count} for count in _FILTERED if count <= highest["candidates"]]
     return measure(cast(Index, index), segments, space.metric, exhaustive=exhaustive)
 
 
-def _live_rows(live: Live) -> tuple[list[Segment], Positions]:
-    """(segments without their retired rows, copied where there are some; the vids of all rows in order)."""
+def _live_rows(live: Live, without: Vids) -> tuple[list[Segment], Positions]:
+    """(segments without retired rows and some vids, copied where there are some; the vids of all rows in order)."""
     segments: list[Any] = []
-    vids = []
+    vids = [np.empty(0, np.int64)]
     for segment, offset in zip(live.segments, live.offsets, strict=False):
         if not segment.rows:
             continue
-        dead = None if live.dead is None else live.dead[offset : offset + segment.rows]
-        if dead is None or not dead.any():
+        dead = np.isin(segment.vids, without)
+        if live.dead is not None:
+            dead |= live.dead[offset : offset + segment.rows]
+        if not dead.any():
             segments.append(segment)
             vids.append(segment.vids)
         elif not dead.all():

@@ -29,6 +29,9 @@ from vectorstore.sync.core import SnapshotMoved, Sync
 from vectorstore.vectors import file_name, open_segment, segment_chunks
 
 VIEW = ".as-of-"
+SHARED = ".shared-"
+"""What this process and its workers pass to each other, beside the catalog."""
+
 _LOCK = "view.lock"
 
 
@@ -105,6 +108,13 @@ def leave(folder: Path, handle: int) -> None:
     with contextlib.suppress(OSError):
         os.close(handle)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_shared(sync: Sync) -> None:
+    """Remove texts on their way to workers, and what a kill has left of them: some may just have been erased."""
+    if sync.root is not None:
+        for each in sync.root.glob(f"{SHARED}*"):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def remove_view(folder: Path) -> bool:

@@ -1,17 +1,20 @@
 """Proof that an engine outside holds what the catalog says: every row, compared both ways.
 
 A row's mark is a digest of its vid, its vector and its fields, so an equal mark is an equal row; a vid that one side
-has and the other has not is found as well. What waits to be sent is left out: there the engine is known to be behind.
+has and the other has not is found as well. That the engine keeps what the mark is of is proved on rows here and there,
+which are read back whole. What waits to be sent is left out: there the engine is known to be behind.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from vectorstore.engines import Rows, VectorIndex, marks_of
+from vectorstore.engines import MAX_BYTES, Rows, VectorIndex, marks_of
 from vectorstore.errors import VectorstoreError
 from vectorstore.records import Value
 from vectorstore.storage import SpaceRow, spaces
@@ -24,6 +27,9 @@ from vectorstore.vectors import Matrix, Vids, as_unit
 
 STEP = 16_384
 """Vids compared at once; between two steps the applier may work."""
+
+WHOLE = 128
+"""Vids of a step whose rows are read back whole."""
 
 
 @dataclass(frozen=True)
@@ -72,33 +78,45 @@ def prove(
         EngineDown: the engine does not answer.
         StoreBusy: the applier did not let go.
 
-    Cost: one strong read and one scan of the catalog and the vectors for each 16,384 vids.
+    Cost: two strong reads and one scan of the catalog and the vectors for each 16,384 vids.
     """
     found: dict[str, list[int]] = {"missing": [], "surplus": [], "different": []}
-    compared, held, low, first = 0, 0, 1, _batch(sync, row)
-    while True:
-        lock.acquire()
-        try:
-            top, live, waits = _expected(sync, space, row, low)
-            has = engine.versions(low, low + STEP)
-            last = low + STEP > top
-            unknown = engine.count() - held - len(has) if last else 0
-        finally:
-            lock.release()
-        held += len(has)
-        compared += len(live.keys() | has.keys())
-        found["missing"] += [vid for vid in live if vid not in has]
-        found["surplus"] += [vid for vid in has if vid not in live and vid not in waits]
-        found["different"] += [vid for vid, mark in live.items() if has.get(vid, mark) != mark]
-        low += STEP
-        if progress is not None:
-            progress(min(low, top), top)
-        if last:
-            break
+    compared, held, low, last, first = 0, 0, 1, False, _batch(sync, row)
+    with ThreadPoolExecutor(2, "vectorstore-proof") as pool:
+        while not last:
+            lock.acquire()
+            try:
+                newest = sync.catalog.newest("SELECT next_vid FROM state") or 0
+                some = random.randint(low, max(low, min(newest, low + STEP) - WHOLE))
+                marks = pool.submit(engine.versions, low, low + STEP)  # both answer while the catalog is read
+                back = pool.submit(engine.snapshot, some, some + WHOLE)
+                top, live, waits = _expected(sync, space, row, low)
+                has, whole = marks.result(), back.result()
+                last = low + STEP > top
+                unknown = engine.count() - held - len(has) if last else 0
+            finally:
+                lock.release()
+            held += len(has)
+            compared += len(live.keys() | has.keys())
+            found["missing"] += [vid for vid in live if vid not in has]
+            found["surplus"] += [vid for vid in has if vid not in live and vid not in waits]
+            unlike = {vid for vid, mark in live.items() if has.get(vid, mark) != mark}
+            found["different"] += unlike | {vid for vid, mark in _read_back(whole) if live.get(vid, mark) != mark}
+            low += STEP
+            if progress is not None:
+                progress(min(low, top), top)
     if unknown and _batch(sync, row) != first:
         unknown = 0  # counted while batches went by: a look at a moment without them will tell
     missing, surplus, different = (tuple(sorted(found[name])) for name in ("missing", "surplus", "different"))
     return Proof(compared, missing, surplus, different, max(0, unknown))
+
+
+def _read_back(rows: Rows) -> Iterator[tuple[int, int]]:
+    """(vid, digest of what came back), but for rows with a text that was cut: their digest is of the whole text."""
+    digests = marks_of(rows.vids.tolist(), rows.vectors, rows.values).tolist()
+    for vid, digest, values in zip(rows.vids.tolist(), digests, rows.values, strict=True):
+        if not any(isinstance(value, str) and len(value.encode()) > MAX_BYTES - 4 for value in values):
+            yield vid, digest
 
 
 def _batch(sync: Sync, row: RemoteRow) -> object:

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,15 @@ log = logging.getLogger("vectorstore")
 LOCK = "feeding.lock"
 RETRY = 1.0
 """Seconds for which an engine that did not answer is not asked again."""
+
+TOLD = 60.0
+"""Seconds between two warnings of an engine."""
+
+COUNTED = 1.0
+"""Seconds for which a count of an engine's rows holds.
+
+A server that was seen (2.3.5) answers for some seconds after one of its nodes is back, or a shard has moved to another
+node, before all its rows are loaded there: searches then find half of what there is, or nothing, and tell no error."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,8 @@ class Engines:
         self._open: dict[int, VectorIndex] = {}
         self._proved: dict[int, bool] = {}
         self._silent: dict[int, tuple[float, EngineDown]] = {}
+        self._counted: dict[int, float] = {}
+        self._told: dict[int, float] = {}
 
     def address(self, kind: str) -> Address | None:
         """Where the spaces of a kind go."""
@@ -102,6 +113,7 @@ class Engines:
             engine = self._open.pop(number, None)
             self._proved.pop(number, None)
             self._silent.pop(number, None)
+            self._counted.pop(number, None)
         if engine is not None:
             engine.close()
 
@@ -131,6 +143,8 @@ class Engines:
             curve=Curve.from_dict(row.curve),
             waiting=rows.waiting_vids(connection, row.id),
             moved=partial(self._moved, row),
+            rows=partial(self._rows, row, engine),
+            short=partial(self._short, row),
             most=engine.caps.most,
             named=engine.caps.named,
             by_vids=named,
@@ -158,20 +172,48 @@ class Engines:
     def _ask(
         self, row: RemoteRow, engine: VectorIndex, queries: Matrix, count: int, effort: Point, where: str | None
     ) -> list[Vids]:
+        found: list[Vids] = self._tried(row, lambda: engine.search(queries, count, effort, where, row.since), engine)
+        self._silent.pop(row.id, None)
+        return found
+
+    def _rows(self, row: RemoteRow, engine: VectorIndex) -> int | None:
+        """Counted when the last time is a while ago, and after every failure."""
+        now = time.monotonic()
+        if row.id not in self._silent and now < self._counted.get(row.id, 0.0):
+            return None
+        found: int = self._tried(row, lambda: engine.count(None, row.since), engine)
+        self._counted[row.id] = now + COUNTED
+        return found
+
+    def _short(self, row: RemoteRow, held: int, least: int) -> EngineDown:
+        return self._failed(
+            row,
+            EngineDown(
+                f"{row.address}, collection {row.collection}: has only {held} of at least {least} rows "
+                "(a server that is coming up?); if that stays, run: vectorstore check --repair"
+            ),
+        )
+
+    def _tried(self, row: RemoteRow, call: Callable[[], Any], engine: VectorIndex) -> Any:
+        """What an engine answers, which is not asked for a while after it failed."""
         silent = self._silent.get(row.id)
         if silent is not None and time.monotonic() < silent[0]:
             raise silent[1]
         try:
             self._prove(row, engine)
-            found = engine.search(queries, count, effort, where, row.since)
+            found = call()
         except EngineDown as error:
-            self._silent[row.id] = (time.monotonic() + RETRY, error)
-            if silent is None:
-                log.warning("%s", error)
-            raise
-        if silent is not None:
-            self._silent.pop(row.id, None)
+            raise self._failed(row, error) from error.__cause__
         return found
+
+    def _failed(self, row: RemoteRow, error: EngineDown) -> EngineDown:
+        now = time.monotonic()
+        if now > self._told.get(row.id, 0.0):
+            log.warning("%s", error)
+            self._told[row.id] = now + TOLD
+        self._silent[row.id] = (now + RETRY, error)
+        self._counted.pop(row.id, None)
+        return error
 
     def _prove(self, row: RemoteRow, engine: VectorIndex) -> None:
         """Before this process first asks a collection: it holds what the catalog was told it holds.

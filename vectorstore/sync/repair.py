@@ -41,7 +41,7 @@ def sweep(sync: Sync, older_than: float = SWEEP_SECONDS, *, keep_segments: bool 
         committed = transaction.seq - 1
         due = [*sweepable(sync, transaction.connection, committed, older_than, keep_segments=keep_segments)]
         for what, space, name in due:
-            if not what and name.startswith(past.VIEW):
+            if not what and name.startswith((past.VIEW, past.SHARED)):
                 if sync.root is not None and past.remove_view(sync.root / name):
                     removed.append(name)
                 continue

@@ -156,6 +156,7 @@ def ensure_space(sync: Sync, transaction: Transaction, name: str, kind: str, dim
     """
     space = rows.space_by_name(transaction.connection, name)
     if space is None:
+        sync.table(kind).make(transaction.connection)
         return rows.create_space(transaction.connection, name, kind, dim, metric, transaction.seq, transaction.now)
     if space.dim != dim:
         raise SpaceMismatch(

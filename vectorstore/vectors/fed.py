@@ -43,9 +43,11 @@ class Fed:
         waiting: ascending vids whose state it has not been told; they are scanned.
         moved: called after an answer: vids that were there at the snapshot's commit and that it has been told to forget
             or change since, or None when that is not known any more.
+        rows: how many rows it says that it has, asked now and then; None when that was known a moment ago.
         most: at most so many candidates a query.
         named: at most so many vids in one expression.
         by_vids: the expression that only these vids pass.
+        short: told (rows that it has, rows that it must have at least) when it has too few; the error to raise.
     """
 
     name: str
@@ -53,9 +55,11 @@ class Fed:
     curve: Curve
     waiting: Vids
     moved: Callable[[], Vids | None]
+    rows: Callable[[], int | None]
     most: int
     named: int
     by_vids: Callable[[Sequence[int]], str]
+    short: Callable[[int, int], EngineDown]
 
 
 def answered_by(live: Live) -> str:
@@ -83,12 +87,16 @@ def search_fed(
     found: list[Found | None] = [None] * len(queries)
     left = list(range(len(queries)))
     try:
+        held = fed.rows()
         while left:
             proposed = fed.ask(prepared[left], count, point.effort, where)
             moved = fed.moved()
             if moved is None:
                 return _exactly(live, queries, prepared, k, allowed, "the engine is far ahead of this snapshot")
-            tail = _survivors(live, np.union1d(fed.waiting, moved), filtering)
+            untold = np.union1d(fed.waiting, moved)
+            if held is not None and held < live.live_rows - len(untold):
+                raise fed.short(held, live.live_rows - len(untold))
+            tail = _survivors(live, untold, filtering)
             for place, vids in zip(left, proposed, strict=True):
                 kept = _survivors(live, vids, filtering)
                 if len(vids) < count or len(kept) >= point.candidates:

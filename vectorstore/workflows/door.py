@@ -39,13 +39,22 @@ class Workflows(Making):
 
     # -- having it done --------------------------------------------------------------------------------------------
 
-    def process(self, id: str, *, progress: Progress | None = None, lease: timedelta = LEASE) -> Workflow:
+    def process(
+        self,
+        id: str,
+        *,
+        progress: Progress | None = None,
+        lease: timedelta = LEASE,
+        place: str | os.PathLike[str] | None = None,
+    ) -> Workflow:
         """Do a workflow to its end, chunk by chunk; go on with one whose worker is gone.
 
         Args:
             id: of the workflow.
             progress: told (items processed, items).
             lease: how long it stays this worker's when that says nothing any more; it is prolonged meanwhile.
+            place: inside `joblib.parallel_config`, a folder or URL through which its workers are passed what they need,
+                and pass back what they made; None for the store's folder, which they then must see under its own path.
 
         Returns:
             The workflow, completed; or rolled back when it is strict and an item failed, or cancelled by somebody.
@@ -53,21 +62,29 @@ class Workflows(Making):
         Raises:
             NotFound: no such workflow. IllegalMove: it is neither pending nor processing.
             LeaseHeld: another worker has it.
+            WorkersLost: workers that texts were spread over are gone; process it again.
             EmbedderError, ...: what no item can help; the workflow is `failed`, what had landed stays, and `retry` or
             `rollback` goes on from there.
         """
-        return self._run(lease, progress).process(id)
+        return self._run(lease, progress, place=place).process(id)
 
-    def process_all(self, *, progress: Progress | None = None, lease: timedelta = LEASE) -> tuple[Workflow, ...]:
+    def process_all(
+        self,
+        *,
+        progress: Progress | None = None,
+        lease: timedelta = LEASE,
+        place: str | os.PathLike[str] | None = None,
+    ) -> tuple[Workflow, ...]:
         """Process all pending workflows and those whose lease has run out, oldest first; how each of them ended.
 
         Raises:
-            StoreError: the store cannot be written. Other errors are kept with the workflow that failed.
+            StoreError: the store cannot be written, or workers are lost. Other errors are kept with the workflow that
+                failed.
         """
         found: tuple[Workflow, ...] = ()
         while (due := self.next()) is not None:
             try:
-                found += (self.process(due.id, progress=progress, lease=lease),)
+                found += (self.process(due.id, progress=progress, lease=lease, place=place),)
             except StoreError:
                 raise
             except (LeaseHeld, IllegalMove, NotFound):
@@ -104,9 +121,16 @@ class Workflows(Making):
             row = rows.next_workflow(connection, self._sync.catalog.now())
         return None if row is None else Workflow.of(row)
 
-    def _run(self, lease: timedelta, progress: Progress | None = None, stop: Callable[[], bool] = lambda: False) -> Run:
+    def _run(
+        self,
+        lease: timedelta,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        place: str | os.PathLike[str] | None = None,
+    ) -> Run:
         owner = f"{self._trail.actor} (process {os.getpid()} on {socket.gethostname()})"
-        return Run(self._sync, self._others, self._trail.actor, owner, lease, progress, stop)
+        where = None if place is None else os.fspath(place)
+        return Run(self._sync, self._others, self._trail.actor, owner, lease, progress, stop, where)
 
     # -- stopping, taking back, trying again -------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from vectorstore.errors import LeaseHeld, NotFound, StoreError, ValidationError
+from vectorstore.errors import LeaseHeld, NotFound, StoreError, ValidationError, WorkersLost
 from vectorstore.reason.reasoner import Others
 from vectorstore.records.columnar import without_collector
 from vectorstore.storage import Transaction
@@ -22,6 +22,7 @@ from vectorstore.storage import workflows as store
 from vectorstore.storage.workflows import Done, ItemRow, Told, WorkflowRow
 from vectorstore.storage.worklog import write_log
 from vectorstore.sync import Progress, Sync
+from vectorstore.sync.sharing import Shared, sharing
 from vectorstore.workflows.jobs import Job, Work
 from vectorstore.workflows.states import Workflow, check_move
 from vectorstore.workflows.upkeep import Clustering, Deletion, Embedding, Indexing
@@ -74,6 +75,7 @@ class Run:
         lease: timedelta,
         progress: Progress | None = None,
         stop: Callable[[], bool] = lambda: False,
+        place: str | None = None,
     ) -> None:
         if lease <= timedelta(0):
             raise ValidationError(f"lease: expected a positive time, got {lease!r}")
@@ -86,6 +88,7 @@ class Run:
         self._lease = int(lease.total_seconds() * 1e6)
         self._progress = progress
         self._stop = stop
+        self._place = place
         self._row: WorkflowRow
 
     def process(self, name: str, action: str = "process") -> Workflow:
@@ -97,13 +100,13 @@ class Run:
         """
         self._row = self._take(name, action)
         try:
-            with self._heartbeat():
-                return Workflow.of(self._to_the_end())
-        except (LeaseHeld, StoreError):
-            raise  # it is somebody else's; or nothing can be written here: the lease runs out by itself
-        except Stopped:
+            with self._heartbeat(), sharing(self._sync, str(self._row.id), self._place) as shared:
+                return Workflow.of(self._to_the_end(shared))
+        except (Stopped, WorkersLost):
             self._release()
             raise
+        except (LeaseHeld, StoreError):
+            raise  # it is somebody else's; or nothing can be written here: the lease runs out by itself
         except Exception as error:
             self._fail(error)
             raise
@@ -217,10 +220,10 @@ class Run:
             raise Stopped
         return row
 
-    def _to_the_end(self) -> WorkflowRow:
+    def _to_the_end(self, shared: Shared | None = None) -> WorkflowRow:
         while True:
             row = self._look()
-            work = WORKS[row.operation](Job(self._sync, self._others, row, self._land, self._taken))
+            work = WORKS[row.operation](Job(self._sync, self._others, row, self._land, self._taken, shared))
             if row.goal == "completed":
                 self._forward(work)
             else:
@@ -257,11 +260,15 @@ class Run:
     def _through(self, work: Work, status: str) -> None:
         after = -1
         while self._wanted():
-            items = self._items(status, after, work.chunk)
+            items = self._items(status, after, work.chunk * work.window)
             if not items:
                 return
-            work.run(items)
-            self._report()
+            with contextlib.closing(work.parts(items)) as parts:
+                for place, part in enumerate(parts):
+                    if place and not self._wanted():
+                        return
+                    work.run(part)
+                    self._report()
             after = items[-1].number
 
     def _backward(self, work: Work) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ from vectorstore.reason.reasoner import Others
 from vectorstore.storage import RecordTable, Transaction
 from vectorstore.storage.workflows import Done, ItemRow, Told, WorkflowRow
 from vectorstore.sync import Sync
+from vectorstore.sync.sharing import Shared
+from vectorstore.workflows.ahead import Ahead
 
 I = TypeVar("I")  # noqa: E741 - an item, with or without what was read from it
 REFUSALS = (ValidationError, ConflictError, NotFound)
@@ -40,6 +42,7 @@ class Job:
         land: in the transaction that wrote them: these items are done, those did not land, and why. Raises `LeaseHeld`
             when another worker has the workflow.
         take: in the transaction that took them back: these items are undone, those were kept, and why.
+        shared: what it shares with workers; None where all is done here.
     """
 
     sync: Sync
@@ -47,6 +50,7 @@ class Job:
     row: WorkflowRow
     land: Land
     take: Take
+    shared: Shared | None = None
 
     @property
     def collection(self) -> Collection[Any]:
@@ -70,9 +74,28 @@ class Work(ABC):
     chunk = 1
     """Items in one transaction."""
 
+    window = 1
+    """So many chunks are looked at together, because workers prepare them."""
+
     def __init__(self, job: Job) -> None:
         self.job = job
         self.sync = job.sync
+
+    def parts(self, items: Sequence[ItemRow]) -> Generator[Sequence[ItemRow], None, None]:
+        """The items by chunks, each when its turn comes."""
+        yield items
+
+    def chunks(self, items: Sequence[ItemRow]) -> list[Sequence[ItemRow]]:
+        """The items of a window by chunks."""
+        return [items[start : start + self.chunk] for start in range(0, len(items), self.chunk)]
+
+    def ahead(self) -> Ahead | None:
+        """The embedding of the texts that workers make ahead; None where all is done here."""
+        if self.job.shared is None or self.job.collection._embedding.brings_vectors:
+            return None
+        collection = self.job.collection
+        self.window = self.job.shared.window
+        return Ahead(collection._embedding, self.job.shared, self.sync, collection.name, collection.metric)
 
     @abstractmethod
     def run(self, items: Sequence[ItemRow]) -> None:

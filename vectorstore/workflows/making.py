@@ -324,6 +324,7 @@ class Making:
             fields |= {"status": "pending", "goal": "completed", "options": options, "metadata": own}
             fields |= dict.fromkeys(("processed", "errors", "undone", "kept", "fence"), 0)
             fields |= {"total": len(payloads), "created_at": transaction.now, "updated_at": transaction.now}
+            self._sync.table(kind).make(connection)
             row = rows.insert_workflow(connection, **fields)
             rows.insert_items(connection, row, payloads, blobs)
             made = rows.workflow_by_name(connection, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from vectorstore.sync import Origin, attach, bring_back, expire, flush, refresh,
 from vectorstore.sync.core import INDEX
 from vectorstore.sync.publish import retire_index
 from vectorstore.sync.reviving import retire
-from vectorstore.workflows.jobs import REFUSALS, Work, as_image, in_parts, numbered
+from vectorstore.workflows.jobs import REFUSALS, Job, Work, as_image, in_parts, numbered
 
 _VERSION, _DELETED = 2, 5
 _ATTEMPTS = 5
@@ -136,10 +136,25 @@ class Embedding(ById):
 
     chunk = 250
 
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self._ahead = self.ahead()
+
+    def parts(self, items: Sequence[ItemRow]) -> Generator[Sequence[ItemRow], None, None]:
+        """Each chunk as soon as its texts are embedded, where workers do that."""
+        ahead = self._ahead
+        return super().parts(items) if ahead is None else ahead.parts(self.chunks(items), self._texts, again=True)
+
+    def _texts(self, items: Sequence[ItemRow]) -> list[str]:
+        named, _ = self.named(items)
+        with self.sync.catalog.read() as connection:
+            found = self.job.table.by_ids(connection, [name for _, name in named])
+        return [self.job.table.schema.text(record) for _, record in found.values()]
+
     def attempt(self, part: Sequence[Named]) -> None:
         """Give records new vectors of their texts."""
         collection, table, sync = self.job.collection, self.job.table, self.sync
-        embedding = collection._embedding
+        embedding = self._ahead or collection._embedding
         while True:
             with sync.catalog.read() as connection:
                 found = table.by_ids(connection, [name for _, name in part])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from vectorstore.deduplicating import Remembering
 from vectorstore.errors import ConflictError, DuplicateId, LeaseHeld, NotFound, ValidationError, VectorstoreError
 from vectorstore.reason.centroids import Centroids
-from vectorstore.records import Context, Row
+from vectorstore.records import Context, Record, Row
 from vectorstore.records.columnar import without_collector
 from vectorstore.references import check_references
 from vectorstore.storage import IntegrityError, Transaction
@@ -39,15 +39,28 @@ class Creation(Work):
         embeds = bool(self.table.schema.text_columns) and not job.collection._embedding.brings_vectors
         # Larger ones gain little (benchmarks/work.py), and a cancel waits for the chunk at hand: a fifth of a second.
         self.chunk = 250 if embeds and not self.brought else 4000
+        self._ahead = self.ahead() if embeds and not self.brought else None
         self._landed: dict[int, int] | None = None
         self._failed = False
         self._made: dict[str, int] = dict(job.row.options.get("made_contexts", {}))
 
     # -- forward -------------------------------------------------------------------------------------------------------
 
+    def parts(self, items: Sequence[ItemRow]) -> Generator[Sequence[ItemRow], None, None]:
+        """Each chunk as soon as its texts are embedded, where workers do that."""
+        return super().parts(items) if self._ahead is None else self._ahead.parts(self.chunks(items), self._texts)
+
+    def _texts(self, items: Sequence[ItemRow]) -> list[str]:
+        """What will be embedded of the items that are sound by themselves."""
+        texts = []
+        for item, fields in self.read(items)[0]:
+            with contextlib.suppress(*REFUSALS):
+                texts.append(self.table.schema.text(self._check(item, fields)))
+        return texts
+
     def run(self, items: Sequence[ItemRow]) -> None:
         """Write a chunk; when it is refused, find the items at fault, and write the others."""
-        self._embedding = Remembering(self.job.collection._embedding, False)
+        self._embedding = self._ahead or Remembering(self.job.collection._embedding)
         with without_collector():
             good, bad = self.read(items)
         try:
@@ -75,8 +88,10 @@ class Creation(Work):
                 bad.append(Told(item.number, "failed", self._named(fields), str(error)))
         return sound, bad
 
-    def _check(self, item: ItemRow, fields: dict[str, Any]) -> None:
-        self.table.schema.kind.parse(fields, self.place(item))
+    def _check(self, item: ItemRow, fields: dict[str, Any]) -> Record:
+        """The record that an item makes, as far as that can be told without the others."""
+        record: Record = self.table.schema.kind.parse(fields, self.place(item))
+        return record
 
     def _named(self, fields: Mapping[str, Any]) -> str | None:
         name = fields.get("id")
@@ -295,12 +310,13 @@ def _done(item: ItemRow, number: int, before: tuple[int, Row, dict[str, int]] | 
 class Update(Creation):
     """Some fields of records are changed."""
 
-    def _check(self, item: ItemRow, fields: dict[str, Any]) -> None:
+    def _check(self, item: ItemRow, fields: dict[str, Any]) -> Record:
         name = fields.get("id")
         if not isinstance(name, str):
             raise ValidationError(f"{self.place(item)}.id: is required to say which record to update")
         collection = self.job.collection
-        collection._merged(collection._existing([name])[name], fields, item.number)
+        merged: Record = collection._merged(collection._existing([name])[name], fields, item.number)
+        return merged
 
     def _named(self, fields: Mapping[str, Any]) -> str | None:
         name = fields.get("id")
