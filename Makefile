@@ -6,7 +6,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-scale test-cluster browser check crash faults power reliability fuzz soak bench bench-peers bench-trust gate \
+.PHONY: help install demo test test-scale test-cluster browser check crash faults power reliability fuzz soak coverage mutants \
+  bench bench-peers bench-trust gate \
   notebooks docs package clean
 
 PYTHON ?= python3
@@ -15,6 +16,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 # Extra arguments for pytest or the peers, for example: make test ARGS="-k data"
 ARGS ?=
+QUICK := "not slow and not crash and not faults and not power and not fuzz and not soak and not scale and not cluster"
 # mypy refuses a folder without Python files, so only those that have some are named.
 TYPED := vectorstore $(sort $(dir $(wildcard indexes/*.py models/*.py benchmarks/*.py)))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
@@ -43,8 +45,7 @@ demo: install ## build a small knowledge store and search it
 	$(BIN)/vectorstore demo
 
 test: install browser ## run the quick tests
-	$(BIN)/python -m pytest -n 2 \
-	  -m "not slow and not crash and not faults and not power and not fuzz and not soak and not scale and not cluster" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m $(QUICK) $(ARGS)
 
 test-scale: install .milvus/.installed ## run the tests with a real Milvus server, which they start and kill
 	$(BIN)/python -m pytest -m scale $(ARGS)
@@ -104,6 +105,23 @@ fuzz: install ## try random and hostile input at length; 15 minutes
 # SOAK_SECONDS=3600 for a night; SOAK_REPORT=file keeps the figures.
 soak: install ## use a store for ten minutes as if for months: nothing may grow, nothing slow down
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
+
+# Tests that set a tracer of their own, or compare times, may fail under coverage: the rest is measured all the same.
+coverage: install browser ## measure which branches the quick tests take
+	rm -rf build/coverage* build/junit*.xml
+	$(BIN)/python -m coverage run -m pytest -n 2 --junitxml=build/junit.xml -m $(QUICK) $(ARGS) || \
+	  echo "Some tests failed under coverage; if they pass in 'make test', all is well." >&2
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage json -q -o build/coverage.json
+	$(BIN)/python -m benchmarks.tested
+
+build/coverage:
+	$(MAKE) coverage
+
+# The result of each goes to build/mutants.jsonl. ARGS=vectorstore/files.py tries all mutants of one file.
+mutants: install build/coverage ## make small mistakes in the code that keeps the data: tests must notice; two hours
+	$(BIN)/python -m benchmarks.mutants $(or $(ARGS),--each 40)
+	$(BIN)/python -m benchmarks.tested
 
 # DATA=FOLDER adds data that the repository has none of; ARGS="retrieval clusters" measures only these.
 bench: install ## measure everything, write the report and the README's tables

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import reliability
+from benchmarks import mutants, mutations, reliability, tested
 from tests.crash.families import FAMILIES
 from tests.crash.verbs import VERBS as FIRST
 from tests.faults import shim
@@ -59,3 +59,59 @@ def test_a_rig_that_cannot_run_fails_unless_it_was_told(monkeypatch: pytest.Monk
     monkeypatch.setenv(shim.TOLD, "skip")
     with pytest.raises(pytest.skip.Exception, match="needs root"):
         shim.unable("it needs root")
+
+
+# -- what the tests reach and notice -------------------------------------------------------------------------------
+
+TESTED = json.loads((ROOT / "benchmarks" / "results" / "tested.json").read_text())
+
+
+def test_the_report_of_coverage_and_mutants_is_made_of_the_counts() -> None:
+    report = (ROOT / "benchmarks" / "results" / "tested.md").read_text()
+    assert "\n".join(tested.markdown(TESTED)) + "\n" == report
+    page = tested.PAGE.read_text()
+    assert tested.with_tables(page, TESTED) == page
+
+
+def test_every_explanation_is_of_a_survivor() -> None:
+    left = {mutants.key(line) for line in TESTED["mutants"] if line["result"] in mutants.LEFT}
+    assert set(mutants.explained()) <= left
+
+
+def test_a_mutant_is_one_change_of_one_function(tmp_path: Path) -> None:
+    source = tmp_path / "some.py"
+    source.write_text(
+        "class Some:\n"
+        "    def more(self, a, b=1):\n"
+        '        """Not this: a == b."""\n'
+        "        if a == b and not self.done:\n"
+        "            self.stop(now=True)\n"
+        "            raise ValueError(f'{a + 1}')\n"
+        "        with self.lock:\n"
+        "            return a + 1\n"
+        "    def asks(self, c):\n"
+        "        return c.execute('SELECT a FROM t WHERE a IS NULL AND b <= ?', (2,))\n"
+    )
+    found = mutations.mutants_of(str(source))
+    assert [(mutant.function, mutant.line, mutant.what) for mutant in found] == [
+        ("Some.more", 4, "3: and -> or"),
+        ("Some.more", 4, "3: Eq -> NotEq"),
+        ("Some.more", 4, "14: not dropped"),
+        ("Some.more", 5, "0: statement dropped"),
+        ("Some.more", 5, "0: now= dropped"),
+        ("Some.more", 5, "14: True -> False"),
+        ("Some.more", 6, "0: statement dropped"),
+        ("Some.more", 7, "0: with dropped"),
+        ("Some.more", 8, "0: return None"),
+        ("Some.more", 8, "7: Add -> Sub"),
+        ("Some.more", 8, "11: 1 -> 2"),
+        ("Some.asks", 10, "0: return None"),
+        ("Some.asks", 10, "17: SQL: IS NULL -> IS NOT NULL"),
+        ("Some.asks", 10, "17: SQL: AND -> OR"),
+        ("Some.asks", 10, "17: SQL: <= -> <"),
+        ("Some.asks", 10, "64: 2 -> 3"),
+    ]
+    original = compile(source.read_text(), str(source), "exec")
+    for mutant in found:
+        whole = {code.co_qualname: code for code in mutations.codes(original)}[mutant.function]
+        assert not mutants.same(mutant.code(), whole) and mutant.code().co_firstlineno == whole.co_firstlineno

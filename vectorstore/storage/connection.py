@@ -240,7 +240,8 @@ def give_back(connection: Connection) -> bool:
         return True
     free = connection.execute("PRAGMA freelist_count").fetchone()[0]
     if free:
-        connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        # Not `execute`, which makes one step of a statement without columns: one page.
+        connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
     left = connection.execute("PRAGMA freelist_count").fetchone()[0]
     return bool(left == 0 or left >= free)
 

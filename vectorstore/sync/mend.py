@@ -23,6 +23,7 @@ from vectorstore.records import Context, digest
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction, history
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
+from vectorstore.storage.decisions import NOT_ADDED
 from vectorstore.storage.filters import quote
 from vectorstore.storage.trail import note_erased
 from vectorstore.sync.cascade import delete_dependents, retire_rows
@@ -181,8 +182,8 @@ def forget_lost_decisions(sync: Sync, kind: str) -> None:
     with sync.catalog.write() as transaction:
         transaction.connection.execute(
             f"DELETE FROM decisions WHERE kind = ? AND (other NOT IN (SELECT id FROM {table}) "
-            f"OR record NOT IN (SELECT id FROM {table}))",
-            (kind,),
+            f"OR action NOT IN (?, ?) AND record NOT IN (SELECT id FROM {table}))",
+            (kind, *NOT_ADDED),
         )
         transaction.record("repair", kind, derived="decisions")
 
