@@ -338,6 +338,7 @@ def test_the_readme_tables_are_what_was_measured() -> None:
     assert measured == set(measure.RECIPES)
 
 
+@pytest.mark.slow
 def test_measuring_leaves_the_store_alone_and_gives_a_row_for_each_recipe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
