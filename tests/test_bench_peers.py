@@ -339,6 +339,7 @@ def results(out: Path) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.slow
 def test_a_run_measures_us_whole(results: dict[str, Any]) -> None:
     mine = results["systems"][OURS]
 
@@ -353,6 +354,7 @@ def test_a_run_measures_us_whole(results: dict[str, Any]) -> None:
     assert len(mine["curve"]) == len(system(OURS).grid)
 
 
+@pytest.mark.slow
 def test_exact_search_by_faiss_agrees_with_the_exact_answers(results: dict[str, Any]) -> None:
     flat = results["systems"]["faiss-flat"]
 
@@ -360,6 +362,7 @@ def test_exact_search_by_faiss_agrees_with_the_exact_answers(results: dict[str, 
     assert (flat["filters"], flat["fresh"], flat["store"]) == ({}, [], False)
 
 
+@pytest.mark.slow
 def test_the_report_holds_every_target_and_every_system(out: Path, results: dict[str, Any]) -> None:
     table = (out / "peers.md").read_text(encoding="utf-8")
 
@@ -370,6 +373,7 @@ def test_the_report_holds_every_target_and_every_system(out: Path, results: dict
         assert (out / f"peers-{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.slow
 def test_a_run_is_continued_and_not_repeated(run: Callable[..., Path], out: Path, results: dict[str, Any]) -> None:
     kept = out / "tmp" / "peers-500" / "faiss-flat.json"
     raw = json.loads(kept.read_text(encoding="utf-8"))

@@ -76,11 +76,13 @@ def results(out: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_measures_every_stage(results: dict[str, Any]) -> None:
     assert set(results["sizes"]) == {"500"}
     assert set(results["sizes"]["500"]) == STAGES
 
 
+@pytest.mark.slow
 def test_a_run_says_where_and_on_what_it_was_made(results: dict[str, Any]) -> None:
     about = results["about"]
 
@@ -88,6 +90,7 @@ def test_a_run_says_where_and_on_what_it_was_made(results: dict[str, Any]) -> No
     assert about["data_rows"] == 800
 
 
+@pytest.mark.slow
 def test_below_the_size_of_publishing_every_answer_is_exact(results: dict[str, Any]) -> None:
     found = results["sizes"]["500"]
 
@@ -96,10 +99,12 @@ def test_below_the_size_of_publishing_every_answer_is_exact(results: dict[str, A
     assert {found["filters"][name]["recall"] for name in BUCKETS} == {1.0}
 
 
+@pytest.mark.slow
 def test_a_store_is_sound_before_and_after_its_upkeep(results: dict[str, Any]) -> None:
     assert results["sizes"]["500"]["upkeep"]["findings"] == 0
 
 
+@pytest.mark.slow
 def test_every_target_stands_in_the_table(out: Path, results: dict[str, Any]) -> None:
     table = (out / "lifecycle.md").read_text(encoding="utf-8")
 
@@ -107,10 +112,12 @@ def test_every_target_stands_in_the_table(out: Path, results: dict[str, Any]) ->
     assert report.table(results) == table
 
 
+@pytest.mark.slow
 def test_the_picture_is_a_png(out: Path) -> None:
     assert (out / "lifecycle.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.slow
 def test_a_run_leaves_no_store_behind(out: Path, results: dict[str, Any]) -> None:
     left = {path.name for path in out.iterdir() if path.name.startswith("lifecycle")}
 

@@ -364,7 +364,7 @@ def run(examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_store_answers_as_brute_force_over_a_dict_would() -> None:
-    run(examples=40, steps=35)
+    run(examples=25, steps=35)
 
 
 @pytest.mark.slow
