@@ -218,16 +218,16 @@ def freshness(system: str, folder: Path, times: int) -> dict[str, Any]:
         first = outbox.get(timeout=90)
         relay.put(first)
         if first != "open":
-            return {"refused": first}
+            return {"refused": first.replace(str(folder), "...")}
         for _ in range(times):
             if not results.empty():  # the first could not go on
                 break
             relay.put(outbox.get(timeout=60))
         found = results.get(timeout=60)
-        return found if isinstance(found, dict) else {"refused": found}
+        return found if isinstance(found, dict) else {"refused": found.replace(str(folder), "...")}
     except Exception as error:
         with contextlib.suppress(queue.Empty):
-            return {"refused": str(results.get(timeout=1))}
+            return {"refused": str(results.get(timeout=1)).replace(str(folder), "...")}
         codes = [process.exitcode for process in (lead, follower) if process is not None]
         return {"refused": f"no answer ({type(error).__name__}); exit codes {codes}"}
     finally:

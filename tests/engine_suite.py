@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 import vectorstore as vs
 from tests.conftest import clustered, queries_like
+from tests.feeding_suite import engine_of
 from vectorstore.engines import Field, Rows, VectorIndex, address_of, connect, expression, fields_of, marks_of, named
 from vectorstore.engines.expressions import cut
 from vectorstore.engines.faiss import compiled
 from vectorstore.records import parse, schema_of
-from vectorstore.sync.proving import current_remotes
 from vectorstore.vectors.arrays import as_unit
 
 DIM = 32
@@ -217,8 +217,7 @@ class EngineSuite:
         with vs.open(tmp_path / "kb", embedder=None, auto_publish=False, index={"concepts": address}) as store:
             store.concepts.add(records, vectors=vectors)
             assert store.remotes.sync(60)
-            ((space, remote),) = current_remotes(store._sync)
-            engine = store._sync.engines.engine(space, remote)  # type: ignore[union-attr]
+            engine, remote = engine_of(store)
             fields = fields_of(schema)
 
             def passing(text: str) -> set[int]:

@@ -22,6 +22,7 @@ import pytest
 
 import vectorstore as vs
 from tests.feeding_child import STEPS
+from vectorstore.engines import VectorIndex
 from vectorstore.storage import remotes as rows
 from vectorstore.storage import spaces
 
@@ -62,6 +63,15 @@ def same(store: vs.Store, where: dict[str, Any] | None = None, seed: int = 3) ->
     return plans
 
 
+def engine_of(store: vs.Store) -> tuple[VectorIndex, rows.RemoteRow]:
+    """The one collection outside of a store that has one space, and what the catalog says of it."""
+    with store._catalog.read() as connection:
+        (row,) = rows.remotes_of(connection)
+        (space,) = spaces.all_spaces(connection)
+    assert store._sync.engines is not None
+    return store._sync.engines.engine(space, row), row
+
+
 class FeedingSuite:
     """Tests of the feeding of one engine."""
 
@@ -91,7 +101,7 @@ class FeedingSuite:
             store.concepts.delete([f"c{n}" for n in range(10, 15)])
             store.concepts.update([{"id": "c16", "quality": 0.77}])
             assert store.remotes.sync(60)
-            engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
+            engine, _ = engine_of(store)
             stamp = engine.versions(0, 1)[0]
             engine.add(stale, stamp)
 
@@ -135,10 +145,7 @@ class FeedingSuite:
 
     def test_an_engine_that_lost_its_data_is_fed_anew(self, tmp_path: Path, address: str) -> None:
         with filled(tmp_path, address) as store:
-            with store._catalog.read() as connection:
-                (row,) = rows.remotes_of(connection)
-                (space,) = spaces.all_spaces(connection)
-            store._sync.engines.engine(space, row).drop()  # type: ignore[union-attr]
+            engine_of(store)[0].drop()
             assert same(store) == {"exact"}
             assert "cannot be compared" in str(store.check().findings[0])
             store.concepts.add(concepts(range(300, 302)), vectors=vectors(range(300, 302)))

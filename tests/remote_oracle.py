@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import rule
 
 import vectorstore as vs
 import vectorstore.store  # its modules are patched
-from tests.test_oracle import StoreAgainstModel, handles
+from tests.test_oracle import StoreAgainstModel, handles, run
 
 
 class FedStoreAgainstModel(StoreAgainstModel):
@@ -63,16 +62,12 @@ class FedStoreAgainstModel(StoreAgainstModel):
         super().teardown()
 
 
-def run(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def passes(address: str, examples: int, steps: int) -> None:
+    """The machine's lives with an engine at the address, which then has answered some of its questions."""
+
+    class Machine(FedStoreAgainstModel):
+        plans: set[str] = set()
+
+    Machine.address = address
+    run(Machine, examples, steps)
+    assert {"engine", "exact"} <= Machine.plans

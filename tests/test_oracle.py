@@ -347,9 +347,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert numbers["vectors"] == len(self.model.live)
 
 
-def run(examples: int, steps: int) -> None:
+def run(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> None:
+    """Many lives of a machine, the same ones each time."""
     run_state_machine_as_test(
-        StoreAgainstModel,
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -364,13 +365,13 @@ def run(examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_store_answers_as_brute_force_over_a_dict_would() -> None:
-    run(examples=25, steps=35)
+    run(StoreAgainstModel, examples=25, steps=35)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_store_answers_as_brute_force_over_a_dict_would_for_long() -> None:
-    run(examples=600, steps=80)
+    run(StoreAgainstModel, examples=600, steps=80)
 
 
 @pytest.fixture

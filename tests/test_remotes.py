@@ -17,14 +17,13 @@ import pytest
 
 import vectorstore as vs
 from tests.feeding_child import STEPS
-from tests.feeding_suite import DIM, FeedingSuite, concepts, same, vectors
+from tests.feeding_suite import DIM, FeedingSuite, concepts, engine_of, same, vectors
 from tests.moving import there_and_back
-from tests.remote_oracle import FedStoreAgainstModel, run
+from tests.remote_oracle import FedStoreAgainstModel
+from tests.test_oracle import run
 from vectorstore.engines import Rows, address_of, connect, marks_of
 from vectorstore.engines.faiss import Flat, compiled
 from vectorstore.http.observing import StoreCollector
-from vectorstore.storage import remotes as rows
-from vectorstore.storage import spaces
 from vectorstore.vectors import Vids
 
 
@@ -178,10 +177,7 @@ def test_an_engine_that_has_too_few_rows_is_not_believed(tmp_path: Path, caplog:
     """As a server does for some seconds whose node came back, and which has not loaded everything yet."""
     with filled(tmp_path) as store, mock.patch("vectorstore.sync.remotes.RETRY", 0.05):
         assert same(store) == {"engine"}
-        with store._catalog.read() as connection:
-            (row,) = rows.remotes_of(connection)
-            (space,) = spaces.all_spaces(connection)
-        engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
+        engine, row = engine_of(store)
         held = engine.snapshot(1, 60)
         engine.remove(held.vids.tolist())
         with opened(tmp_path) as other:
@@ -398,10 +394,7 @@ def test_a_store_moves_there_and_back_while_it_is_written(tmp_path: Path) -> Non
 
 def test_a_row_that_the_engine_spoils_under_its_right_mark_is_found(tmp_path: Path) -> None:
     with filled(tmp_path) as store:
-        with store._catalog.read() as connection:
-            (row,) = rows.remotes_of(connection)
-            (space,) = spaces.all_spaces(connection)
-        engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
+        engine, _ = engine_of(store)
         held = engine.snapshot(1, 1_000)
         spoiled = held.vectors.copy()
         spoiled[7] = spoiled[8]
@@ -417,10 +410,7 @@ def test_a_row_that_the_engine_spoils_under_its_right_mark_is_found(tmp_path: Pa
 def test_what_is_purged_is_gone_there_and_a_restored_backup_is_not_mistaken(tmp_path: Path) -> None:
     with filled(tmp_path) as store:
         store.backup(tmp_path / "backups")
-        with store._catalog.read() as connection:
-            (row,) = rows.remotes_of(connection)
-            (space,) = spaces.all_spaces(connection)
-        engine = store._sync.engines.engine(space, row)  # type: ignore[union-attr]
+        engine, _ = engine_of(store)
         store.concepts.delete(["c3", "c4"])
         store.concepts.purge(["c3", "c4"])
         store.compact()

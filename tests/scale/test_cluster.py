@@ -15,7 +15,7 @@ import vectorstore as vs
 from tests.conftest import clustered, queries_like
 from tests.engine_suite import EngineSuite
 from tests.feeding_suite import FeedingSuite
-from tests.remote_oracle import FedStoreAgainstModel, run
+from tests.remote_oracle import passes
 from tests.scale.cluster import ROLES, Cluster, available
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -54,12 +54,7 @@ class TestFeeding(FeedingSuite):
 
 
 def test_the_oracles_machine_passes(address: str) -> None:
-    class Machine(FedStoreAgainstModel):
-        plans: set[str] = set()
-
-    Machine.address = address
-    run(Machine, examples=2, steps=20)
-    assert {"engine", "exact"} <= Machine.plans
+    passes(address, examples=2, steps=20)
 
 
 class Load:

@@ -19,7 +19,7 @@ import pytest
 import vectorstore as vs
 from tests.conftest import clustered, queries_like
 from tests.engine_suite import EngineSuite
-from tests.remote_oracle import FedStoreAgainstModel, run
+from tests.remote_oracle import passes
 from tests.scale.server import Server
 from vectorstore.engines import address_of, connect
 
@@ -39,12 +39,7 @@ def test_a_server_that_is_not_there_is_said_to_be_down() -> None:
 
 
 def test_the_oracles_machine_passes_on_the_server(address: str) -> None:
-    class Machine(FedStoreAgainstModel):
-        plans: set[str] = set()
-
-    Machine.address = address
-    run(Machine, examples=4, steps=25)
-    assert {"engine", "exact"} <= Machine.plans
+    passes(address, examples=4, steps=25)
 
 
 # -- lives -------------------------------------------------------------------------------------------------------------
