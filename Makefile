@@ -5,6 +5,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
+# The tests start hundreds of processes: none is to compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-scale test-cluster browser check crash faults power reliability fuzz soak coverage mutants \
   bench bench-peers bench-trust gate \

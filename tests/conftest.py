@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,6 +123,8 @@ def s3() -> Iterator[str]:
     patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     import s3fs
 
+    # What a server keeps is its process's: an earlier one's bucket would be there still.
+    urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")).close()
     s3fs.S3FileSystem.clear_instance_cache()
     s3fs.S3FileSystem().mkdir("shelf")
     yield "s3://shelf"

@@ -16,6 +16,7 @@ import pytest
 from typer.main import get_command
 
 import vectorstore as vs
+from tests.forked import vectorstore
 from vectorstore.cli import app
 
 Call = tuple[str, int, str]
@@ -177,10 +178,7 @@ def home(made: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("line", "code", "said"), CALLS, ids=[line for line, _, _ in CALLS])
 def test_a_command_does_its_work_and_leaves_with_its_code(home: Path, line: str, code: int, said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "vectorstore.cli", *line.split()],
-        cwd=home, input=STDIN.get(command_of(line), ""), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = vectorstore(*line.split(), folder=home, typed=STDIN.get(command_of(line), ""))
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert said in (done.stdout if code in (0, 1) else done.stderr), (done.stdout, done.stderr)

@@ -229,3 +229,38 @@ def test_one_object_saved_by_two_threads_is_saved_whole(again: Opener) -> None:
         thread.join()
     other = again()
     assert other.load() and sorted(other["log"]) == [(n, s) for n in range(2) for s in range(10)]
+
+
+def test_a_save_that_another_thread_has_written_and_not_yet_noted_is_no_conflict(
+    again: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the bytes and what the object knows of them lies a moment; the next save of the same object waits for
+    no luck there."""
+    from concurrent.futures import ThreadPoolExecutor, wait
+
+    state = again()
+    state["a"] = 0
+    state.save()
+    note, others, pool = type(state)._settle, [], ThreadPoolExecutor(1)
+
+    def second() -> None:
+        state["b"] = 2
+        state.save()
+
+    def late(self: State, token: str | None) -> None:
+        if token is not None and not others and state._attempt is not None and state._attempt[0] == token:
+            others.append(pool.submit(second))
+            wait(others, timeout=1)
+        note(self, token)
+
+    monkeypatch.setattr(type(state), "_settle", late)
+    state["a"] = 1
+    state.save()
+    for other in others:
+        other.result()
+    state["c"] = 3
+    state.save()
+
+    assert others
+    read = again()
+    assert read.load() and dict(read) == {"a": 1, "b": 2, "c": 3}

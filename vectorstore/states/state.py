@@ -86,6 +86,8 @@ class State(MutableMapping[str, Any]):
         """Which save the values come from; None before the first load or save."""
         self._tree: Tree | None = None
         """That save, packed: what a delta and a merge start from."""
+        self._attempt: tuple[str, Tree, Tree] | None = None
+        """The last save that this object began: which one it is once it is there, its tree, and the values then."""
 
     # -- a mapping -------------------------------------------------------------------------------------------------
 
@@ -243,6 +245,15 @@ class State(MutableMapping[str, Any]):
             self._take(at, tree if deltas.same(now, packed) else deltas.merge(packed, tree, now)[0])
             self._tree = tree
 
+    def _settle(self, token: str | None) -> None:
+        """The newest save is this one: if it is the last attempt of this object, it is done.
+
+        It may be there without anybody having said so: another thread's that is about to, an interrupted one's.
+        """
+        with self.lock:
+            if self._attempt is not None and token == self._attempt[0] != self._at:
+                self._done(*self._attempt)
+
     def _conflict(self) -> str:
         done = "was saved before" if self._at is None else "was saved by somebody else since it was loaded"
         return f"{self.name} {done}; nothing was written; save(merge=True) keeps both changes, load() takes theirs"
@@ -275,7 +286,7 @@ class State(MutableMapping[str, Any]):
 
     @abstractmethod
     def _there(self) -> str | None:
-        """Which save is the newest now."""
+        """Which save is the newest now; if it is this object's own, it is settled."""
 
     @abstractmethod
     def _read(self, at: str) -> Tree:
@@ -295,7 +306,7 @@ class State(MutableMapping[str, Any]):
         label: str | None,
         overruled: tuple[str, ...],
     ) -> Saved:
-        """Write a tree, if `there` is still the newest save, and call `_done` once it is certain.
+        """Write a tree, if `there` is still the newest save, and call `_settle` once it is certain.
 
         Raises:
             Moved: it is not.

@@ -69,6 +69,7 @@ class StateFile(PortableState):
     ) -> Saved:
         whole = {"state": tree}
         data = dumps(tree) if self._plain else seal(whole, compression=self._compression, cipher=self._cipher)
+        digest = hashlib.sha256(data).hexdigest()
         make_folder(self.path.parent)
         lock = WriteLock(self.path.with_name(self.path.name + ".lock"), _TIMEOUT)
         lock.acquire()
@@ -77,11 +78,12 @@ class StateFile(PortableState):
                 raise Moved
             if there is not None:
                 self._keep_previous()
+            self._attempt = (digest, tree, packed)
             replace_file(self.path, data)
         finally:
             lock.release()
             lock.close()
-        self._done(hashlib.sha256(data).hexdigest(), tree, packed)
+        self._settle(digest)
         return Saved(0, "full", len(data), overruled)
 
     def _keep_previous(self) -> None:
@@ -103,7 +105,9 @@ class StateFile(PortableState):
 
     def _there(self) -> str | None:
         data = self._bytes(self.path)
-        return None if data is None else hashlib.sha256(data).hexdigest()
+        digest = None if data is None else hashlib.sha256(data).hexdigest()
+        self._settle(digest)
+        return digest
 
     def _bytes(self, path: Path) -> bytes | None:
         try:

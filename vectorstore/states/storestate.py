@@ -73,7 +73,6 @@ class StoreState(PortableState):
         self._artifacts = artifacts
         self._keep = keep
         self._searchable = searchable
-        self._attempt: tuple[str, Tree, Tree] | None = None
         self._before: dict[str, tuple[str | None, Tree | None]] = {}
         """What each save whose transaction still runs came from."""
 
@@ -168,12 +167,6 @@ class StoreState(PortableState):
             if self._at == token:
                 self._at, self._tree = before
 
-    def _settle(self, token: str | None) -> None:
-        """The newest save has this token: if it is the last attempt of this object, it is done."""
-        with self.lock:
-            if self._attempt is not None and token == self._attempt[0] != self._at:
-                self._done(*self._attempt)
-
     def _committed(self, token: str) -> None:
         self._settle(token)
         self._before.pop(token, None)
@@ -181,7 +174,7 @@ class StoreState(PortableState):
     def _there(self) -> str | None:
         with self._sync.catalog.read() as connection:
             token = self._token(connection)
-        self._settle(token)  # it may be there without anybody having said so: an interrupt, a commit in doubt
+        self._settle(token)
         return token
 
     def _token(self, connection: Connection) -> str | None:
