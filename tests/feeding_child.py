@@ -1,7 +1,7 @@
 """Feeds an engine and is killed at a step: python -m tests.feeding_child FOLDER ADDRESS STEP COUNT.
 
-STEP is the name of a moment; the process kills itself with SIGKILL when it comes by for the COUNT-th time. "never" feeds
-to the end.
+STEP is the name of a moment; the process kills itself with SIGKILL when it comes by for the COUNT-th time. "on and on"
+feeds whatever comes, until somebody else kills it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,6 @@ def main(folder: str, address: str, step: str, count: int) -> None:
     rows.change_remote = changing
     with vs.open(folder, embedder=None, index={"concepts": address}, auto_publish=False) as store:
         feeder = store.remotes._fed()
-        send = feeder._rows_of
         engines = store._sync.engines
         assert engines is not None
         make = engines.engine
@@ -97,8 +96,9 @@ def main(folder: str, address: str, step: str, count: int) -> None:
 
         engines.engine = engine  # type: ignore[method-assign]
         around(feeder, "_send", "before sending", "after the mark")
-        assert send
         store.remotes.sync(60)
+        while step == "on and on":
+            store.remotes.sync(60)
 
 
 if __name__ == "__main__":

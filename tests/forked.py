@@ -22,7 +22,7 @@ def _work(words: list[str], folder: Path, streams: dict[int, str]) -> None:
         handle = os.open(path, os.O_RDWR)
         os.dup2(handle, number)
         os.close(handle)
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = os.fdopen(0, closefd=False)
     os.chdir(folder)
     sys.argv = ["vectorstore", *words]
     importlib.import_module("vectorstore.cli").main()
