@@ -69,5 +69,8 @@ def passes(address: str, examples: int, steps: int) -> None:
         plans: set[str] = set()
 
     Machine.address = address
-    run(Machine, examples, steps)
-    assert {"engine", "exact"} <= Machine.plans
+    for _ in range(5):  # a few short lives may by chance ask the engine nothing
+        run(Machine, examples, steps)
+        if {"engine", "exact"} <= Machine.plans:
+            return
+    raise AssertionError(f"answered by {Machine.plans} alone")
