@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,15 @@ class Points:
         self.seen: list[str] = []
         self.committed: Callable[[Any], object] | None = None
         """Told of each commit, with the connection."""
-        self._inside = 0
+        self._here = threading.local()  # a thread within a step hides nothing of what another does meanwhile
+
+    @property
+    def _inside(self) -> int:
+        return getattr(self._here, "steps", 0)
+
+    @_inside.setter
+    def _inside(self, steps: int) -> None:
+        self._here.steps = steps
 
     def install(self) -> None:
         """From now on steps are counted."""

