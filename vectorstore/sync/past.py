@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from vectorstore.errors import CorruptError, NotFound
-from vectorstore.files import TEMPORARY, FileInfo, sha256
+from vectorstore.files import TEMPORARY, FileInfo, refused, sha256
 from vectorstore.ids import from_micros
 from vectorstore.storage import CATALOG, Connection, Transaction, history, pastrows
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.connection import translated
 from vectorstore.storage.copying import changeable, copy_to, frozen
 from vectorstore.storage.history import Moment
 from vectorstore.sync.core import SnapshotMoved, Sync
@@ -78,12 +79,19 @@ def make_view(sync: Sync, when: int | str | None, at: int | None) -> tuple[Path,
 
     Raises:
         NotFound: as above.
+        StoreError: the disk is full, fails or may not be written; nothing is left behind.
 
     Cost: a copy of the catalog, and what has changed since.
     """
     root = sync.catalog.root
     writable = root is not None and not sync.catalog.read_only and os.access(root, os.W_OK)
-    folder = Path(tempfile.mkdtemp(prefix=VIEW, suffix=TEMPORARY, dir=root if writable else None))
+    place = root if root is not None and writable else Path(tempfile.gettempdir())
+    with refused(place), translated(place):
+        return _made_view(sync, place, when, at)
+
+
+def _made_view(sync: Sync, place: Path, when: int | str | None, at: int | None) -> tuple[Path, Moment]:
+    folder = Path(tempfile.mkdtemp(prefix=VIEW, suffix=TEMPORARY, dir=place))
     try:
         os.close(os.open(folder / _LOCK, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         with frozen(sync.catalog, lambda connection: find_moment(sync, connection, when, at)) as (connection, moment):
