@@ -168,6 +168,12 @@ class Remotes:
         engines.by_kind[kind] = None
         engines.lock.acquire()
         try:
+            for _, engine in served:
+                engine.exists()  # or it is down
+            with self._sync.catalog.write() as transaction:  # whatever comes between, nobody asks them any more
+                for row, _ in served:
+                    rows.change_remote(transaction.connection, row.id, status=rows.LEAVING)
+                transaction.quiet()
             for row, engine in served:
                 engine.drop()
                 with self._sync.catalog.write() as transaction:

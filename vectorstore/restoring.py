@@ -21,7 +21,7 @@ from vectorstore.backups import Manifest, Vault, vault_at
 from vectorstore.backups.generations import pick
 from vectorstore.backups.mirrors import bounded
 from vectorstore.errors import CorruptError, NewerFormat, NotAStore, StoreError
-from vectorstore.files import TEMPORARY, DiskFolder, as_path, exchange_folders, make_folder, publish_folder
+from vectorstore.files import TEMPORARY, DiskFolder, as_path, exchange_folders, make_folder, publish_folder, refused
 from vectorstore.ids import from_micros, new_id, utc_now
 from vectorstore.storage import CATALOG, FORMAT, LOCK, Catalog, Done
 from vectorstore.storage import trail as chain
@@ -161,7 +161,8 @@ def _prove(manifest: Manifest, root: Path) -> None:
                 if not finding.derived and not (spared and finding.layer == "trail")
             ]
         for name in (f"{CATALOG}-wal", f"{CATALOG}-shm"):  # a reader cannot remove its own
-            (root / name).unlink(missing_ok=True)
+            with refused(root):
+                (root / name).unlink(missing_ok=True)
     if problems:
         raise CorruptError(f"{manifest.id}: {problems[0]} (and {len(problems) - 1} more); nothing was restored")
 

@@ -35,6 +35,7 @@ SEVERAL = {
     "Store.publish": "flushes, then publishes",
     "Store.rebuild": "flushes, then publishes",
     "Proving.repair": "a commit for each thing that is mended",
+    "Remotes.drop": "says that the collections go, then that each is gone",
     "Remotes.sync": "a commit before each batch and one after it",
     "StoreState.rekey": "the save, then the erasure of what was shown",
     "Workflows.process": "a commit for each chunk",

@@ -208,8 +208,9 @@ def back_up(store: vs.Store) -> None:
 
 def restored(store: vs.Store) -> None:
     """A store beside this one, from the backup that was prepared; and once more, in its place."""
-    for replace in (False, True):
-        vs.restore(_root(store).parent.parent / "backups", _root(store).parent / "again", replace=replace)
+    again = _root(store).parent / "again"
+    for _ in range(2):
+        vs.restore(_root(store).parent.parent / "backups", again, replace=again.exists())
 
 
 def early_is_as_it_was(before: Sequence[Step]) -> Callable[[vs.Store, Path], list[str]]:

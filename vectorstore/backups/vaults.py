@@ -123,7 +123,8 @@ class DiskVault:
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """Beside the files, so that what is made there is renamed and not copied."""
-        folder = Path(tempfile.mkdtemp(prefix=".copy-", suffix=TEMPORARY, dir=self.path / FILES))
+        with disk.refused(self.path):
+            folder = Path(tempfile.mkdtemp(prefix=".copy-", suffix=TEMPORARY, dir=self.path / FILES))
         try:
             yield folder
         finally:
@@ -210,7 +211,8 @@ class DiskVault:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            disk._unlink(path)
+            with disk.refused(path):
+                disk._unlink(path)
 
     def litter(self, older_than: float) -> list[tuple[str, str]]:
         """Temporary files; under the lock nobody is writing one."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from vectorstore.engines.expressions import cut
 from vectorstore.engines.protocol import STAMP, Caps, EngineDown, Field, Rows
-from vectorstore.files import replace_file
+from vectorstore.files import refused, replace_file
 from vectorstore.recipes import Point
 from vectorstore.records import Value
 from vectorstore.vectors import Matrix, Vids
@@ -62,7 +62,8 @@ class Flat:
 
     def make(self) -> None:
         """An empty file."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with refused(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         if not self.exists():
             self._write({}, None)
 
@@ -72,7 +73,8 @@ class Flat:
 
     def drop(self) -> None:
         """Remove the file."""
-        self._path.unlink(missing_ok=True)
+        with refused(self._path):
+            self._path.unlink(missing_ok=True)
 
     def add(self, rows: Rows, stamp: int) -> int:
         """Read, change, write anew."""
