@@ -176,8 +176,9 @@ class DiskFolder:
             raise
         try:
             _sync_folder(self.path)
-        except BaseException:  # nothing is published, and whoever tries again finds the name free
+        except BaseException as error:  # nothing is published, and whoever tries again finds the name free
             discard(final)
+            _left(final, error)
             raise
         where = self.stat(final.name)
         if where is None:
@@ -330,10 +331,22 @@ def publish_folder(temporary: Path, final: Path) -> None:
         _rename(temporary, final)
         try:
             _sync_folder(final.parent)
-        except BaseException:  # nothing is published, and whoever tries again finds the name free
+        except BaseException as error:  # nothing is published, and whoever tries again finds the name free
             with contextlib.suppress(OSError):
                 _rename(final, temporary)
+            _left(final, error)
             raise
+
+
+def _left(final: Path, error: BaseException) -> None:
+    """Say so when a new name could be neither made durable nor taken back."""
+    if isinstance(error, OSError) and final.exists():
+        found = StoreError(
+            f"{final}: it was written, but the disk refused ({error.strerror or error}) to make its name durable or to "
+            "take it back: it may be gone after a power cut; remove it and retry"
+        )
+        found.errno = error.errno
+        raise found from error
 
 
 def exchange_folders(first: Path, second: Path) -> None:

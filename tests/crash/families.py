@@ -7,7 +7,9 @@ commits that the same run makes when nothing stops it.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +33,16 @@ def _beside(store: vs.Store, name: str) -> Path:
     """A place beside the store of this run."""
     assert store.path is not None
     return store.path.parent / name
+
+
+def _new(store: vs.Store, name: str) -> Path:
+    """A name beside the store of this run that is free: what a failing disk kept there is removed, as its error says."""
+    path = _beside(store, name)
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()
+    return path
 
 
 def _prepared(store: vs.Store, name: str) -> Path:
@@ -113,9 +125,10 @@ def _work(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
 
 
 def _from_lines(store: vs.Store) -> None:
-    path = _beside(store, "items.jsonl")
-    path.write_text("".join(json.dumps(item) + "\n" for item in _work("j", 20)))
-    store.workflows.create_from_jsonl("analogies", path, id="lines")
+    with tempfile.TemporaryDirectory() as folder:  # where no rig looks
+        path = Path(folder) / "items.jsonl"
+        path.write_text("".join(json.dumps(item) + "\n" for item in _work("j", 20)))
+        store.workflows.create_from_jsonl("analogies", path, id="lines")
 
 
 def _half_bad(store: vs.Store) -> None:
@@ -137,7 +150,7 @@ WORK = _steps(
     _half_bad,
     lambda store: store.workflows.retry("half", {5: {"id": "bad", "a": "x", "b": "y", "quality": 0.7}}),
     lambda store: store.workflows.process("half"),
-    lambda store: store.workflows.to_jsonl("half", _beside(store, "items out.jsonl")),
+    lambda store: store.workflows.to_jsonl("half", _new(store, "items out.jsonl")),
     lambda store: store.workflows.cleanup(older_than=ALL),
 )
 EMBEDDED_WORK = _steps(
@@ -278,7 +291,7 @@ FAMILIES: dict[str, Verb] = {
     ),
     "save a context": Verb(
         A_FEW,
-        _steps(lambda store: store.contexts.save("default", _beside(store, "saved here"))),
+        _steps(lambda store: store.contexts.save("default", _new(store, "saved here"))),
         also=_whole_folder("saved here"),
     ),
     "load a context": Verb(
@@ -292,7 +305,7 @@ FAMILIES: dict[str, Verb] = {
     ),
     "export": Verb(
         INDEXED,
-        _steps(lambda store: store.export(_beside(store, "out.jsonl"), vectors="all")),
+        _steps(lambda store: store.export(_new(store, "out.jsonl"), vectors="all")),
         also=_whole_export,
     ),
     "relations of analogies": Verb(
