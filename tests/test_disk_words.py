@@ -28,15 +28,15 @@ def refusing(*args: object, **more: object) -> Any:
 
 def test_a_name_that_is_neither_durable_nor_taken_back_is_told(kb: vs.Store, tmp_path: Path) -> None:
     """The disk turns read-only between the rename and the sync of its folder."""
-    for call in (
-        lambda: kb.export(tmp_path / "out.jsonl"),
-        lambda: kb.contexts.save("default", tmp_path / "saved"),
+    for name, call in (
+        ("out.jsonl", lambda: kb.export(tmp_path / "out.jsonl")),
+        ("saved", lambda: kb.contexts.save("default", tmp_path / "saved")),
     ):
         with pytest.MonkeyPatch.context() as patch:
             sync, rename, turns = files._sync_folder, files._rename, []
 
-            def last(path: Path, sync: Any = sync, turns: list[Path] = turns) -> None:
-                if path == tmp_path:
+            def last(path: Path, sync: Any = sync, turns: list[Path] = turns, final: Path = tmp_path / name) -> None:
+                if final.exists():
                     turns.append(path)
                     refusing()
                 sync(path)
