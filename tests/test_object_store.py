@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -314,3 +315,23 @@ def test_another_store_in_the_place_is_not_taken_for_a_later_one(kb: vs.Store, u
         with pytest.raises(vs.StoreError, match="another store"):
             reader.refresh()
         assert answers(reader) == expected, "what was open stays open"
+
+
+def test_commands_read_it_there(kb: vs.Store, url: str, tmp_path: Path) -> None:
+    """The URL stands where a folder would; what would write says what to do instead."""
+    kb.backup(url)
+
+    def said(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vectorstore.cli", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    found = said("search", url, "concepts", WORDS[3], "-k", "2", "--json")
+    assert found.returncode == 0, found.stderr
+    hits = json.loads(found.stdout)
+    assert WORDS[3] in json.dumps(hits)
+    assert said("check", url).returncode == 0
+    refused = said("add", url, "concepts", "-f", "name=x")
+    assert refused.returncode == 5 and "can only be read" in refused.stderr and "restore it" in refused.stderr
+    nothing = said("stats", f"{url}/none")
+    assert nothing.returncode == 3 and "holds no backup" in nothing.stderr
+    assert not (tmp_path / "s3:").exists()

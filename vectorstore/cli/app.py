@@ -7,6 +7,7 @@ Nothing heavy is imported here: `vectorstore --help` loads neither the engines n
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -143,7 +144,12 @@ def kinds_of(ctx: typer.Context, incomplete: str) -> list[str]:
         return []  # nothing to offer; the command itself says what is wrong
 
 
-StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.", show_default=False)]
+StorePath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STORE", help="The store's folder; to read, also the URL of its backups.", show_default=False
+    ),
+]
 KindName = Annotated[
     str,
     typer.Argument(
@@ -190,6 +196,14 @@ WhereText = Annotated[
 ]
 
 
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/])")
+
+
+def place_of(path: Path) -> Path | str:
+    """The store's folder, or the URL that was typed: in a path its two slashes have become one."""
+    return _URL.sub(r"\1://", str(path), count=1) if _URL.match(str(path)) and not path.exists() else path
+
+
 def open_store(
     path: Path,
     embedder: str | None = None,
@@ -202,7 +216,7 @@ def open_store(
     """The store of a command.
 
     Args:
-        path: its folder.
+        path: its folder, or what a URL has become.
         embedder: as given on the command line; None for the store's own, "none" for no embedder.
         index: as given on the command line; None and "none" for no engine outside.
         create: make it if it is absent.
@@ -213,4 +227,4 @@ def open_store(
         options["embedder"] = None if embedder == "none" else embedder
     if index is not None:
         options["index"] = as_index(index)
-    return vs.open(path, create=create, read_only=read_only, **options)
+    return vs.open(place_of(path), create=create, read_only=read_only, **options)

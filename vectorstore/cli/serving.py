@@ -58,13 +58,16 @@ def serve(
         from vectorstore.http.serving import Plan, serve, token_of
     except ImportError as error:
         raise LibraryMissing(f"serve needs FastAPI and uvicorn ({error}); {installing('http')}") from None
-    from vectorstore.cli.app import open_store
+    from vectorstore.cli.app import open_store, place_of
     from vectorstore.cli.arguments import as_index
 
     token = token_of(token_file, host, none=no_token)
-    open_store(store, embedder, index, auto_publish=False).close()  # what is wrong with it is said here, once
+    place = place_of(store)
+    open_store(
+        store, embedder, index, read_only=read_only, auto_publish=False
+    ).close()  # what is wrong with it is said here, once
     plan = Plan(
-        str(store.absolute()),
+        place if isinstance(place, str) else str(place.absolute()),
         host,
         port,
         workers,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vectorstore.cli.app import FINDINGS, AsJson, EmbedderName, IndexAddress, KindName, StorePath, open_store
+from vectorstore.cli.app import FINDINGS, AsJson, EmbedderName, IndexAddress, KindName, StorePath, open_store, place_of
 from vectorstore.cli.output import bar, duration, fields, say_json, size_of, table
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def check(
     if dry_run and not repair:
         raise typer.BadParameter("only together with --repair", param_hint="--dry-run")
     actions: tuple[str, ...] = ()
-    with open_store(store, embedder, index, auto_publish=False) as opened:
+    elsewhere = isinstance(place_of(store), str) and not repair
+    with open_store(store, embedder, index, read_only=elsewhere, auto_publish=False) as opened:
         if repair:
             with bar("looking" if dry_run else "mending", shown=not as_json) as told:
                 report = opened.repair(dry_run=dry_run, progress=told)
