@@ -13,6 +13,10 @@ import vectorstore as vs
 from vectorstore import files
 
 
+def down(*args: object) -> Any:
+    raise vs.EngineDown("it does not answer")
+
+
 @pytest.fixture
 def kb(tmp_path: Path) -> Any:
     with vs.open(tmp_path / "kb", embedder="hash:16", auto_publish=False) as store:
@@ -54,6 +58,22 @@ def test_a_name_that_is_neither_durable_nor_taken_back_is_told(kb: vs.Store, tmp
             call()
 
 
+def test_a_file_that_is_replaced_and_not_durable_is_told(tmp_path: Path) -> None:
+    """The new bytes have the name already: that nothing was written would be wrong."""
+    state = vs.StateFile(tmp_path / "own.state")
+    state["a"] = 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_sync_folder", refusing)
+        with pytest.raises(vs.StoreError, match="it was written, but .* write it again") as raised:
+            state.save()
+        assert raised.value.errno == errno.EROFS and "nothing was written" not in str(raised.value)
+    read = vs.StateFile(tmp_path / "own.state")
+    assert read.load() and read["a"] == 1
+    state["a"] = 2
+    state.save()
+    assert read.load() and read["a"] == 2
+
+
 def test_the_past_cannot_be_looked_at_without_room(kb: vs.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     kb.concepts.add({"name": "queen"})
     with monkeypatch.context() as patch:
@@ -85,7 +105,21 @@ def test_a_collection_that_is_dropped_half_is_asked_no_more(tmp_path: Path) -> N
             with pytest.raises(OSError):
                 store.remotes.drop("concepts")
         assert store.check().findings == () and len(store.concepts.search("word 3", 5)) == 5
+        store.remotes.drop("concepts")
+        assert store.remotes.status() == [] and store.check().findings == ()
+        with pytest.raises(vs.NotFound):
+            store.remotes.drop("concepts")
+
+
+def test_a_collection_whose_engine_is_down_is_not_dropped_and_can_be_later(tmp_path: Path) -> None:
     with vs.open(tmp_path / "kb", "hash:16", index={"concepts": f"faiss:{tmp_path / 'engine'}"}) as store:
-        assert store.check().findings == ()
+        store.concepts.add({"name": f"word {number}"} for number in range(50))
+        assert store.remotes.sync(60)
+        before = store.remotes.status()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("vectorstore.engines.faiss.Flat.exists", down)
+            with pytest.raises(vs.EngineDown):
+                store.remotes.drop("concepts")
+        assert store.remotes.status() == before and store.concepts.search("word 3", 5).plan.name == "engine"
         store.remotes.drop("concepts")
         assert store.remotes.status() == [] and store.check().findings == ()

@@ -90,9 +90,13 @@ class refused:  # noqa: N801 - used like a function
         if not isinstance(error, OSError) or isinstance(error, VectorstoreError | FileExistsError | FileNotFoundError):
             return
         mend = "; make room and retry" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        found = StoreError(f"{self._path}: the disk refused: {error.strerror or error}; nothing was written{mend}")
-        found.errno = error.errno
-        raise found from error
+        said = f"{self._path}: the disk refused: {error.strerror or error}; nothing was written{mend}"
+        raise _with_errno(said, error) from error
+
+
+def _with_errno(said: str, error: OSError) -> StoreError:
+    (found := StoreError(said)).errno = error.errno
+    return found
 
 
 class MemoryFolder:
@@ -293,14 +297,22 @@ def publish_file(temporary: Path, final: Path) -> None:
     sync_file(temporary)
     with refused(final):
         _rename(temporary, final)
+        _sync_name(final)
+
+
+def _sync_name(final: Path) -> None:
+    try:
         _sync_folder(final.parent)
+    except OSError as error:
+        _left(final, error, "write it again")
+        raise
 
 
 def replace_file(path: Path, data: Buffer) -> None:
     """Make these bytes the file's, durably; whatever happens it has the old ones or the new ones, never a mixture.
 
     Raises:
-        StoreError: the disk is full, fails or may not be written; the old bytes stay.
+        StoreError: the disk refused; the old bytes stay, unless it says that the new ones were written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
     with refused(path):
@@ -315,7 +327,7 @@ def replace_file(path: Path, data: Buffer) -> None:
         except BaseException:
             discard(temporary)
             raise
-        _sync_folder(path.parent)
+        _sync_name(path)
 
 
 def publish_folder(temporary: Path, final: Path) -> None:
@@ -338,15 +350,11 @@ def publish_folder(temporary: Path, final: Path) -> None:
             raise
 
 
-def _left(final: Path, error: BaseException) -> None:
-    """Say so when a new name could be neither made durable nor taken back."""
+def _left(final: Path, error: BaseException, mend: str = "remove it and retry") -> None:
+    """Say so when what has its name already could not be made durable."""
     if isinstance(error, OSError) and final.exists():
-        found = StoreError(
-            f"{final}: it was written, but the disk refused ({error.strerror or error}) to make its name durable or to "
-            "take it back: it may be gone after a power cut; remove it and retry"
-        )
-        found.errno = error.errno
-        raise found from error
+        said = f"{final}: it was written, but the disk refused ({error.strerror or error}) to make that durable: "
+        raise _with_errno(f"{said}after a power cut all may be as before; {mend}", error) from error
 
 
 def exchange_folders(first: Path, second: Path) -> None:

@@ -159,13 +159,13 @@ class Remotes:
         Raises:
             NotFound: no engine serves the kind.
             EngineDown: it does not answer, so its collections cannot be dropped; nothing was changed.
+            StoreError: the disk refused in the middle; nobody asks the collections any more: do it again.
             ConflictError: within a transaction.
         """
         if self._sync.catalog.in_transaction:
             raise ConflictError("remotes: a collection cannot be dropped within a transaction")
         engines = self._engines()
         served = [(row, engines.engine(space, row)) for space, row in self._served(kind)]
-        engines.by_kind[kind] = None
         engines.lock.acquire()
         try:
             for _, engine in served:
@@ -180,6 +180,7 @@ class Remotes:
                     rows.drop_remote(transaction.connection, row.id)
                     transaction.quiet()
                 engines.forget(row.id)
+            engines.by_kind[kind] = None
         finally:
             engines.lock.release()
 
