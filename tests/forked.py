@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
@@ -17,7 +16,7 @@ _PROCESSES.set_forkserver_preload(
 )
 
 
-def _work(words: list[str], folder: Path, streams: dict[int, str]) -> None:
+def _work(words: list[str], folder: Path, streams: dict[int, Path]) -> None:
     for number, path in streams.items():
         handle = os.open(path, os.O_RDWR)
         os.dup2(handle, number)
@@ -34,8 +33,7 @@ def vectorstore(*words: str, folder: Path, typed: str = "", timeout: float = 120
         paths = {number: Path(scratch) / str(number) for number in range(3)}
         for path in paths.values():
             path.write_text(typed if path.name == "0" else "")
-        streams: Any = {number: str(path) for number, path in paths.items()}
-        process = _PROCESSES.Process(target=_work, args=(list(words), folder, streams))
+        process = _PROCESSES.Process(target=_work, args=(list(words), folder, paths))
         process.start()
         process.join(timeout)
         if process.exitcode is None:

@@ -63,9 +63,8 @@ def serve(
 
     token = token_of(token_file, host, none=no_token)
     place = place_of(store)
-    open_store(
-        store, embedder, index, read_only=read_only, auto_publish=False
-    ).close()  # what is wrong with it is said here, once
+    # What is wrong with it is said here, once.
+    open_store(store, embedder, index, read_only=read_only, auto_publish=False).close()
     plan = Plan(
         place if isinstance(place, str) else str(place.absolute()),
         host,
