@@ -5,6 +5,7 @@ Each of these was a defect that the rigs of tests/faults found.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -36,10 +37,10 @@ def opened(root: Path, **options: Any) -> vs.Store:
     return vs.open(root, embedder=None, auto_publish=False, **options)
 
 
-def sql(root: Path, statement: str) -> None:
-    connection = sqlite3.connect(root / "catalog.sqlite", isolation_level=None)
-    connection.execute(statement)
-    connection.close()
+def sql(root: Path, statement: str, *values: object) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(root / "catalog.sqlite", isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        return connection.execute(statement, values).fetchall()
 
 
 def refusing(code: int) -> Callable[..., Any]:
@@ -276,3 +277,48 @@ def test_full_text_whose_version_is_damaged_is_made_again(root: Path) -> None:
     with opened(root) as store:
         assert store.repair(dry_run=False).remaining == ()
         assert len(store.concepts.search("n3", mode="text")) == 1
+
+
+@pytest.mark.parametrize(
+    ("was", "became"),
+    [
+        ("unicode61", "unicnde61"),
+        ("diacritics 2", "diacritics 9"),
+        ("tokenize", "uokenize"),
+        ("content=", "content<"),
+        ('"concepts")', '"contexts")'),
+        ("fts5", "fts4"),
+        ("fts5", "ftw5"),
+        ("tokenize=", "pokenize="),
+        ('"name"', '"rank"'),
+    ],
+)
+def test_full_text_whose_declaration_is_damaged_is_made_again(root: Path, was: str, became: str) -> None:
+    declared = "SELECT sql FROM sqlite_schema WHERE name = 'concepts_fts'"
+    before = sql(root, declared)
+    sql(root, "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'concepts_fts'", was, became)
+    assert sql(root, declared) != before
+    with opened(root) as store, opened(root) as other:
+        with contextlib.suppress(vs.CorruptError):  # never an error of SQLite's own
+            other.concepts.search("n3", mode="text")
+        assert [finding.layer for finding in store.check().findings] == ["text"]
+        repaired = store.repair(dry_run=False)
+        assert repaired.remaining == () and repaired.actions == ("rebuild full text and tags of concepts",)
+        for each in (store, other):
+            assert each.concepts.search("n3", mode="text").ids == ["c3"]
+        other.concepts.add({"id": "later", "name": "later"})
+        assert store.concepts.search("later", mode="text").ids == ["later"] and store.check().findings == ()
+    assert "".join(sql(root, declared)[0][0].split()).lower() == "".join(before[0][0].split()).lower()
+
+
+def test_an_object_that_is_no_json_any_more_is_a_typed_error(root: Path) -> None:
+    sql(root, "UPDATE concepts SET extra = '{broken' WHERE id = 'c3'")
+    with opened(root) as store:
+        for call in (
+            lambda: store.concepts.find(where={"extra.a": 5}),
+            lambda: store.concepts.search(np.ones(16), where={"extra.a": 5}),
+            lambda: store.concepts.facets("extra.a"),
+        ):
+            with pytest.raises(vs.CorruptError, match="a text is damaged .malformed JSON.; run: vectorstore check"):
+                call()
+        assert store.repair(dry_run=False).remaining == () and store.concepts.find(where={"extra.a": 5}) == []

@@ -369,8 +369,15 @@ def no_room(root: Path | None, error: Exception) -> StoreError:
     return found
 
 
-_SCHEMA = ("no such column", "no such table", "no such index", "malformed database schema", "invalid fts5 file format")
+_SCHEMA = ("no such column", "no such table", "no such index", "malformed database schema")
 """How SQLite tells of a schema that is not the one our statements were written for."""
+_TEXT = (
+    *("invalid fts5 file format", "error in tokenizer", "no such tokenizer", "unknown tokenizer", "no such module"),
+    *("unrecognized option", "unrecognized parameter", "unrecognized column option", "parse error in"),
+    *("malformed prefix=", "malformed columnsize=", "malformed detail=", "malformed contentless", "reserved fts5"),
+    *("multiple tokenize=", "multiple content", "vtable constructor failed", "duplicate column name"),
+)
+"""How it tells of a full-text index whose declaration or header is damaged; all other virtual tables are temporary."""
 
 
 def _translate(error: BaseException, root: Path | None) -> None:
@@ -391,7 +398,12 @@ def _translate(error: BaseException, root: Path | None) -> None:
             raise StoreBusy(f"{root}: another connection held the catalog for too long ({error}); retry") from error
         if str(error).startswith(_SCHEMA) or str(error).endswith(" already exists"):
             raise CorruptError(f"{root}: the catalog's schema is damaged ({error}); restore a backup") from error
-        if "Could not decode" in str(error):  # sqlite3's own, without a code
+        if str(error).startswith(_TEXT):
+            mend = "run: vectorstore check --repair"
+            raise CorruptError(f"{root}: the full text of a kind cannot be used ({error}); {mend}") from error
+        if "Could not decode" in str(error) or "malformed JSON" in str(
+            error
+        ):  # the first is sqlite3's own, without a code
             raise CorruptError(f"{root}: a text is damaged ({error}); run: vectorstore check --repair") from error
         if name.startswith("SQLITE_FULL"):
             raise no_room(root, error) from error

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from vectorstore.errors import CorruptError, SchemaChangedError
 from vectorstore.records import Column, Record, Schema, Value, digest
-from vectorstore.storage.connection import Connection, wrap
+from vectorstore.storage.connection import Connection, OperationalError, wrap
 from vectorstore.storage.filters import list_table, quote
 from vectorstore.storage.fulltext import DEFAULT, SPECS, stored_tokenizer
 from vectorstore.storage.listed import ListTable
@@ -131,14 +131,33 @@ class DeclaredTable(Generic[R]):
             Whether the stored full text was made with another one; `make_text` then makes it anew.
         """
         stored = stored_tokenizer(connection, self.name)
-        self.tokenizer = self.schema.kind.text_tokenizer or asked or stored or DEFAULT
-        return stored is not None and stored != self.tokenizer
+        wanted = self.schema.kind.text_tokenizer or asked
+        self.tokenizer = wanted or (
+            stored if stored in SPECS else DEFAULT
+        )  # else it is damaged: `repair` makes it anew
+        return stored is not None and wanted is not None and stored != wanted
 
     def make_text(self, connection: Connection) -> None:
         """Make the full-text index, from the rows that there are; one of another tokenizer is dropped first."""
         names = [column.name for column in self.schema.text_columns]
         if names:
-            wrap(connection).table(self.name).enable_fts(names, tokenize=SPECS[self.tokenizer], replace=True)
+            table = wrap(connection).table(self.name)
+            try:
+                table.enable_fts(names, tokenize=SPECS[self.tokenizer], replace=True)
+            except OperationalError:
+                self.forget_text(connection)
+                table.enable_fts(names, tokenize=SPECS[self.tokenizer])
+
+    def forget_text(self, connection: Connection) -> None:
+        """Take away a full-text index whose declaration is damaged: SQLite cannot even drop it as a whole."""
+        name = f"{self.name}_fts"
+        connection.execute("PRAGMA writable_schema=ON")
+        try:
+            connection.execute("DELETE FROM sqlite_schema WHERE name = ?", (name,))
+        finally:
+            connection.execute("PRAGMA writable_schema=RESET")  # the schema is read again, without it
+        for part in ("data", "idx", "content", "docsize", "config"):
+            connection.execute(f"DROP TABLE IF EXISTS {quote(f'{name}_{part}')}")
 
     def _index(self, connection: Connection, column: Column, what: str, schema: str = "main") -> None:
         """A partial index over undeleted records, which alone answers `field = ? AND deleted_at IS NULL`."""

@@ -164,13 +164,11 @@ class RecordTable(DeclaredTable[R]):
     def rebuild_text(self, connection: Connection) -> None:
         """Make the full-text index and the tables of listed fields anew from the rows."""
         if self._text_names:
-            rebuild = f"INSERT INTO {self.fts}({self.fts}) VALUES ('rebuild')"
             try:
-                connection.execute(rebuild)
-            except OperationalError:  # its own version number is damaged; without it the table cannot even be dropped
-                config = quote(f"{self.name}_fts_config")
-                connection.execute(f"REPLACE INTO {config}(k, v) VALUES ('version', 4)")
-                connection.execute(rebuild)
+                connection.execute(f"INSERT INTO {self.fts}({self.fts}) VALUES ('rebuild')")
+            except OperationalError:  # its declaration or its version number is damaged
+                self.forget_text(connection)
+                self.make_text(connection)
         for listed in self.lists:
             listed.rebuild(connection)
 
