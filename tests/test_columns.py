@@ -250,6 +250,15 @@ def test_structures_come_in_from_arrow(open_store: Callable[..., vs.Store]) -> N
     assert (second.roles, second.created_at) == ({}, second.updated_at)
 
 
+@pytest.mark.parametrize(("number", "unit"), [(2**62, "us"), (-(2**62), "us"), (2**62, "s")])
+def test_a_time_that_python_cannot_hold_is_named(number: int, unit: str, open_store: Callable[..., vs.Store]) -> None:
+    store = open_store()
+    times = pa.array([None, number], pa.timestamp(unit))
+    with pytest.raises(vs.ValidationError, match="the column 'created_at', rows 0 to 1: a value cannot be read"):
+        store.concepts.add(pa.table({"name": ["a", "b"], "created_at": times}), vectors=np.ones((2, 2)))
+    assert len(store.concepts) == 0
+
+
 # -- vectors -----------------------------------------------------------------------------------------------------------
 
 

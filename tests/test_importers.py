@@ -370,6 +370,10 @@ def test_a_pickle_is_read_as_data_and_never_run(
         path.write_bytes(pickle.dumps(evil, protocol))
         with pytest.raises(vs.ValidationError, match="is not what Chroma writes"):
             hnswlib.read_labels(path)
+    for odd in (b"K\x01}b.", b"K\x01(X\x01\0\0\0aK\x01u.", b"X\x01\0\0\0a)b."):  # what is filled is no mapping
+        path.write_bytes(b"\x80\x02" + odd)
+        with pytest.raises(vs.ValidationError, match="is not what Chroma writes"):
+            hnswlib.read_labels(path)
     whole = pickle.dumps({"id_to_label": {"a": 1}}, protocol)
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])

@@ -60,10 +60,22 @@ class Columns:
         for start in range(0, self.count, size):
             stop = min(start + size, self.count)
             with without_collector():
-                columns = {name: column.values(start, stop) for name, column in self.columns.items()}
+                columns = {name: self.values(name, start, stop) for name in self.columns}
                 for name in self.json & columns.keys():
                     columns[name] = [read_json(value) for value in columns[name]]
             yield Part(columns, stop - start)
+
+    def values(self, name: str, start: int, stop: int) -> list[Any]:
+        """Plain Python values of one column, None where there is none.
+
+        Raises:
+            ValidationError: one that Python cannot hold, such as a time after the year 9999.
+        """
+        try:
+            return self.columns[name].values(start, stop)
+        except (OverflowError, ValueError) as error:
+            said = f"the column {name!r}, rows {start} to {stop - 1}: a value cannot be read: {error}"
+            raise ValidationError(said) from None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rows as mappings, without what is left out."""

@@ -25,6 +25,8 @@ from vectorstore.vectors.segments import open_unknown, segment_chunks
 
 DATA = Path(__file__).parent.parent / "data"
 DIM = 8
+CHROMA_DIM = 6
+"""Of the collection that is imported: a graph that is not asked for its vectors would not be read."""
 MEMORY = 3 << 30
 """Bytes that the reading process may map: far more than any small file can honestly want."""
 
@@ -112,8 +114,11 @@ def make(folder: Path) -> dict[str, Path]:
     with zipfile.ZipFile(DATA / "chroma" / "folder.zip") as packed:
         packed.extractall(folder / "chroma")
     found = {path.name: path for path in folder.iterdir() if path.name.startswith("x")}
-    for inner in ("header.bin", "index_metadata.pickle", "chroma.sqlite3"):
-        found[f"chroma {inner}"] = next((folder / "chroma").rglob(inner))
+    index = next(
+        (folder / "chroma").rglob("index_metadata.pickle")
+    )  # a collection without one has a graph that is not read
+    for path in (index, index.with_name("header.bin"), folder / "chroma" / "chroma.sqlite3"):
+        found[f"chroma {path.name}"] = path
     for inner in ("concepts.jsonl", "concepts.0.npz", "manifest.json"):
         found[f"saved {inner}"] = folder / "saved" / inner
     return found
@@ -125,7 +130,8 @@ def make(folder: Path) -> dict[str, Path]:
 def reader(name: str, folder: Path) -> Callable[[Path], Any]:
     """What reads a format; it is given the path of the mutant, which lies where the good file lay."""
     store = vs.open(":memory:", embedder=None, auto_publish=False)
-    store.concepts.add({"id": "here", "name": "before"}, vectors=[[1.0] * DIM])
+    dim = CHROMA_DIM if name.startswith("chroma") else DIM
+    store.concepts.add({"id": "here", "name": "before"}, vectors=[[1.0] * dim])
 
     def importing(path: Path, **options: Any) -> None:
         before = store.stats()["seq"]
@@ -138,7 +144,7 @@ def reader(name: str, folder: Path) -> Callable[[Path], Any]:
             assert store.concepts.get("here") is not None
 
     if name.startswith("chroma"):
-        return lambda path: importing(folder / "chroma", collection="birds", vectors=False)
+        return lambda path: importing(folder / "chroma", collection="birds")
     if name.startswith("saved"):
 
         def load(path: Path) -> None:
@@ -162,6 +168,12 @@ def reader(name: str, folder: Path) -> Callable[[Path], Any]:
     }.get(name, lambda path: importing(path, kind="concepts"))
 
 
+def most_memory() -> int:
+    """KiB that this process has had at most; what `getrusage` says counts the process that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
 def attack(name: str, path: Path, folder: Path, seed: int, cases: int, report: Any) -> None:
     """Runs in a child: tells which case it is at, so that a crash can be named, and at the end what came of them."""
     import signal
@@ -171,7 +183,7 @@ def attack(name: str, path: Path, folder: Path, seed: int, cases: int, report: A
     read = reader(name, folder)
     read(path)  # what is imported is imported now
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most_memory()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a hang is a death by SIGALRM
     refused, odd, slowest = 0, [], 0.0
     for case in range(cases):
@@ -190,7 +202,7 @@ def attack(name: str, path: Path, folder: Path, seed: int, cases: int, report: A
                 odd.append((case, f"{type(error).__name__}: {error}"[:300]))
         slowest = max(slowest, time.perf_counter() - began)
     signal.alarm(0)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+    grown = (most_memory() - before) >> 10
     path.write_bytes(whole)
     report.send((cases, {"refused": refused, "odd": odd, "grown": grown, "slowest": slowest}))
     report.close()

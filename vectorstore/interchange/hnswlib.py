@@ -68,7 +68,7 @@ def read_labels(path: Path) -> dict[str, int]:
             isinstance(k, str) and isinstance(v, int) for k, v in labels.items()
         ):
             raise ValueError("id_to_label is no mapping from texts to numbers")
-    except (ValueError, KeyError, IndexError, TypeError, struct.error, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
         raise ValidationError(f"{path}: is not what Chroma writes beside an index: {error}") from None
     return labels
 

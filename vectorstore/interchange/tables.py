@@ -205,7 +205,7 @@ def _items(columns: Columns, kind: str, source: Source, first: int) -> Iterator[
             continue
         space, part = found.groups()
         if part is not None:
-            origins[space, part] = columns.columns[name].values(0, columns.count)
+            origins[space, part] = columns.values(name, 0, columns.count)
             columns = Columns({n: c for n, c in columns.columns.items() if n != name}, columns.count, columns.json)
             continue
         try:
@@ -213,7 +213,7 @@ def _items(columns: Columns, kind: str, source: Source, first: int) -> Iterator[
         except ValidationError as error:
             if not isinstance(error.__context__, NullVector):
                 raise
-            spaces[space] = columns.columns[name].values(0, columns.count)
+            spaces[space] = columns.values(name, 0, columns.count)
             columns = Columns({n: c for n, c in columns.columns.items() if n != name}, columns.count, columns.json)
     place = first
     for part in columns.parts(_BATCH):

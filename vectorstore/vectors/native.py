@@ -65,14 +65,15 @@ def read_index(data: Any, most: int = 1 << 34) -> Any:
 
     Args:
         data: (n,) bytes; they must stay as long as the index does.
-        most: bytes that any of its parts may ask for. The limit is one of the process, so one index is read at a time.
+        most: bytes that any of its parts may ask for. A quarter of it is how many lists it may have, each of which has a
+            centroid in the file. The limits are those of the process, so one index is read at a time.
 
     Raises:
         RuntimeError: FAISS refused.
     """
     engine = faiss()
     with _reading:
-        engine.set_deserialization_loop_limit(200_000_000)
+        engine.set_deserialization_loop_limit(min(200_000_000, max(1024, most // 4)))
         engine.set_deserialization_vector_byte_limit(most)
         return engine.read_index(engine.ZeroCopyIOReader(engine.swig_ptr(data), len(data)))
 
