@@ -65,8 +65,8 @@ def read_index(data: Any, most: int = 1 << 34) -> Any:
 
     Args:
         data: (n,) bytes; they must stay as long as the index does.
-        most: bytes that any of its parts may ask for. A quarter of it is how many lists it may have, each of which has a
-            centroid in the file. The limits are those of the process, so one index is read at a time.
+        most: bytes that any of its parts may ask for. A quarter of it is how many lists it may have, each of which has
+            a centroid in the file. The limits are those of the process, so one index is read at a time.
 
     Raises:
         RuntimeError: FAISS refused.
