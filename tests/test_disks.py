@@ -322,3 +322,22 @@ def test_an_object_that_is_no_json_any_more_is_a_typed_error(root: Path) -> None
             with pytest.raises(vs.CorruptError, match="a text is damaged .malformed JSON.; run: vectorstore check"):
                 call()
         assert store.repair(dry_run=False).remaining == () and store.concepts.find(where={"extra.a": 5}) == []
+
+
+def test_a_rotted_index_over_the_spaces_hides_no_vectors(root: Path) -> None:
+    sql(root, "CREATE UNIQUE INDEX hollow ON spaces(name) WHERE FALSE")
+    ((page,),) = sql(root, "SELECT rootpage FROM sqlite_schema WHERE name = 'hollow'")
+    sql(root, "DELETE FROM sqlite_schema WHERE name = 'hollow'")
+    sql(root, "UPDATE sqlite_schema SET rootpage = ? WHERE name = 'idx_spaces_name'", page)
+    with opened(root) as store:
+        assert len(store.concepts.search(np.ones(16), k=10, exact=True)) == 10
+        assert {finding.layer for finding in store.check().findings} == {"catalog"}
+
+
+def test_a_schema_whose_tables_do_not_fit_together_is_a_typed_error(root: Path) -> None:
+    damage = (
+        "UPDATE sqlite_schema SET sql = replace(sql, 'spaces\"(\"id\")', 'spaces\"(\"dim\")') WHERE name = 'artifacts'"
+    )
+    sql(root, damage)
+    with opened(root) as store, pytest.raises(vs.CorruptError, match="schema is damaged .foreign key mismatch"):
+        store.check()

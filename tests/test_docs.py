@@ -95,6 +95,7 @@ def test_every_command_of_the_makefile_is_listed() -> None:
     for target in (
         "demo",
         "test",
+        "test-heart",
         "test-scale",
         "check",
         "crash",

@@ -123,10 +123,9 @@ class Remotes:
                 time.sleep(0.02)
 
     def _done(self) -> bool:
-        mine = [status for status in self.status() if status.status != "leaving"]
-        return all(each.waiting == 0 and each.status == "current" for each in mine) and not any(
-            each.status == "leaving" for each in self.status()
-        )
+        engines = self._engines()
+        served = [each for each in self.status() if (at := engines.address(each.kind)) and at.name == each.address]
+        return all(each.waiting == 0 and each.status == "current" for each in served)
 
     def settle(self, kind: str, timeout: float = 600.0) -> None:
         """Bring what the engine was sent of a kind into its final form: what is new is then found as fast as the rest.

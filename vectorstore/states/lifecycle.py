@@ -63,12 +63,12 @@ class Lifecycle(Generic[S]):
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         """Save; signals are only noted meanwhile (`signals.guard`)."""
         ours = error is not None and any(error is raised for raised in self._watch.raised)
+        failed: Exception | None = None
         try:
             self.state._save(self._merge)
         except Exception as failure:
             log.error("%s: the last save failed: %s", self.state.name, failure)
-            if error is None and self._watch.first is None:
-                raise
+            failed = failure
             if error is not None:
                 error.add_note(f"and the last save of {self.state.name} failed: {failure}")
         finally:
@@ -76,7 +76,9 @@ class Lifecycle(Generic[S]):
             self._watch.stop()
         unheard = self._watch.first is not None and (self._watch.pending or not self._watch.raised)
         if ours or (error is None and unheard):
-            raise SystemExit(self._watch.code) from None
+            raise SystemExit(self._watch.code) from failed
+        if failed is not None and error is None:
+            raise failed
 
 
 signals.guard(Lifecycle.__exit__)

@@ -222,12 +222,12 @@ class State(MutableMapping[str, Any]):
             if at != self._at:
                 continue
             tree, overruled = packed, list[str]()
-            if there is not None and there != at:
-                if not merge:
-                    raise StateConflict(self._conflict())
-                before, parent = parent or {}, self._read(there)
-                tree, overruled = deltas.merge(before, parent, packed)
             with contextlib.suppress(Moved):
+                if there is not None and there != at:
+                    if not merge:
+                        raise StateConflict(self._conflict())
+                    before, parent = parent or {}, self._read(there)
+                    tree, overruled = deltas.merge(before, parent, packed)
                 if there is not None and label is None and parent is not None and deltas.same(tree, parent):
                     saved = Saved(self._number(there), "same", 0, tuple(overruled))
                     self._done(there, tree, packed)

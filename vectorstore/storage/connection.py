@@ -369,13 +369,16 @@ def no_room(root: Path | None, error: Exception) -> StoreError:
     return found
 
 
-_SCHEMA = ("no such column", "no such table", "no such index", "malformed database schema")
+_SCHEMA = (
+    *("no such column", "no such table", "no such index", "malformed database schema"),
+    *("duplicate column name", "foreign key mismatch"),
+)
 """How SQLite tells of a schema that is not the one our statements were written for."""
 _TEXT = (
     *("invalid fts5 file format", "error in tokenizer", "no such tokenizer", "unknown tokenizer", "no such module"),
     *("unrecognized option", "unrecognized parameter", "unrecognized column option", "parse error in"),
     *("malformed prefix=", "malformed columnsize=", "malformed detail=", "malformed contentless", "reserved fts5"),
-    *("multiple tokenize=", "multiple content", "vtable constructor failed", "duplicate column name"),
+    *("multiple tokenize=", "multiple content", "vtable constructor failed"),
 )
 """How it tells of a full-text index whose declaration or header is damaged; all other virtual tables are temporary."""
 

@@ -11,7 +11,7 @@ from vectorstore.sync.rebuild import Quality, RebuildReport, rebuild, refresh
 from vectorstore.sync.repair import RepairReport, repair, sweep, tidy
 from vectorstore.sync.reviving import bring_back
 from vectorstore.sync.telling import Progress, Telling, after, growing, part, span
-from vectorstore.sync.write import Origin, Staged, attach, ensure_space, flush, stage
+from vectorstore.sync.write import Origin, Staged, attach, flush, stage
 
 __all__ = [
     "CheckReport",
@@ -34,7 +34,6 @@ __all__ = [
     "bring_back",
     "check",
     "compact",
-    "ensure_space",
     "expire",
     "flush",
     "growing",

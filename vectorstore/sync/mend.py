@@ -138,13 +138,14 @@ def put_records_aside(sync: Sync, kind: str) -> None:
         for row, values in broken:
             fields: dict[str, object] = dict(zip(table.schema.names, values, strict=True))
             _put_aside(transaction, kind, row, values[0], reason, fields)
-            deleted = values[_DELETED] if isinstance(values[_DELETED], int) else transaction.now
+            was = values[_DELETED]
+            deleted = was if isinstance(was, int) else transaction.now
             anew = (*values[:_VERSION], int(values[_VERSION] or 0) + 1, *values[_VERSION + 1 : _DELETED], deleted)
             anew = (*anew, *values[_DELETED + 1 :])
             retire_rows(transaction, table, [row])
             if _readable(table, values):
                 table.replace(connection, [(row, anew)], text_changed=False)
-                delete_dependents(sync, transaction, table, {row: int(deleted or transaction.now)})
+                delete_dependents(sync, transaction, table, {row: deleted})
             else:
                 _remove(connection, table, row)
         table.rebuild_text(connection)

@@ -61,6 +61,8 @@ def verified(
     for file in files:
         try:
             follow(read(sync, file), file.file)
+            if (number, digest) != (file.last, file.digest):
+                findings.append(f"{file.file}: ends with another entry than the one that the catalog holds of it")
         except CorruptError as error:
             if sync.unnamed_since(FOLDER, file.file):
                 raise SnapshotMoved from None

@@ -109,7 +109,7 @@ def attach(
         SpaceMismatch: the space was made meanwhile with another dimension.
     """
     connection = transaction.connection
-    space = ensure_space(sync, transaction, staged.space, kind, staged.vectors.shape[1], metric)
+    space = _ensure_space(transaction, staged.space, kind, staged.vectors.shape[1], metric)
     mark_stale(connection, space.name, transaction.seq)
     earlier = rows.live_vectors(connection, space.id, records)
     rows.retire(connection, [vid for vid, _, _ in earlier.values()], transaction.seq)
@@ -148,7 +148,7 @@ def name_segment(
     return rows.insert_segment(transaction.connection, space.id, count, first_vid, info, transaction.seq)
 
 
-def ensure_space(sync: Sync, transaction: Transaction, name: str, kind: str, dim: int, metric: str) -> SpaceRow:
+def _ensure_space(transaction: Transaction, name: str, kind: str, dim: int, metric: str) -> SpaceRow:
     """The space, made if absent.
 
     Raises:
@@ -156,7 +156,6 @@ def ensure_space(sync: Sync, transaction: Transaction, name: str, kind: str, dim
     """
     space = rows.space_by_name(transaction.connection, name)
     if space is None:
-        sync.table(kind).make(transaction.connection)
         return rows.create_space(transaction.connection, name, kind, dim, metric, transaction.seq, transaction.now)
     if space.dim != dim:
         raise SpaceMismatch(
