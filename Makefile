@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # The tests start hundreds of processes: none is to compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-scale test-cluster browser check crash faults power reliability fuzz soak coverage mutants \
+.PHONY: help install demo test test-heart test-scale test-cluster browser check crash faults power reliability fuzz soak coverage mutants \
   bench bench-peers bench-trust gate \
   notebooks docs package clean
 
@@ -19,6 +19,8 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # Extra arguments for pytest or the peers, for example: make test ARGS="-k data"
 ARGS ?=
 QUICK := "not slow and not crash and not faults and not power and not fuzz and not soak and not scale and not cluster"
+# Of the tests with a real server: one of each sort.
+HEART := "IVF_SQ8 or filter_means or late_batch or restored or oracles or users"
 # mypy refuses a folder without Python files, so only those that have some are named.
 TYPED := vectorstore $(sort $(dir $(wildcard indexes/*.py models/*.py benchmarks/*.py)))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
@@ -48,6 +50,9 @@ demo: install ## build a small knowledge store and search it
 
 test: install browser ## run the quick tests
 	$(BIN)/python -m pytest -n 2 -m $(QUICK) $(ARGS)
+
+test-heart: install .milvus/.installed ## run the heart of test-scale, two minutes
+	$(BIN)/python -m pytest -m scale -k $(HEART) $(ARGS)
 
 test-scale: install .milvus/.installed ## run the tests with a real Milvus server, which they start and kill
 	$(BIN)/python -m pytest -m scale $(ARGS)
@@ -109,10 +114,12 @@ soak: install ## use a store for ten minutes as if for months: nothing may grow,
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 # Tests that set a tracer of their own, or compare times, may fail under coverage: the rest is measured all the same.
-coverage: install browser ## measure which branches the quick tests take
+coverage: install browser .milvus/.installed ## measure which branches the quick tests and test-heart take
 	rm -rf build/coverage* build/junit*.xml
 	$(BIN)/python -m coverage run -m pytest -n 2 --junitxml=build/junit.xml -m $(QUICK) $(ARGS) || \
 	  echo "Some tests failed under coverage; if they pass in 'make test', all is well." >&2
+	$(BIN)/python -m coverage run -m pytest --junitxml=build/junit-heart.xml -m scale -k $(HEART) || \
+	  echo "Some tests failed under coverage; if they pass in 'make test-heart', all is well." >&2
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage json -q -o build/coverage.json
 	$(BIN)/python -m benchmarks.tested

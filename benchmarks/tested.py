@@ -79,7 +79,7 @@ def summary(stored: Stored) -> Iterator[str]:
     below = sum(share(each[1], each[0]) < WANTED for each in stored["coverage"]["files"].values())
     of = stored["coverage"]
     yield (
-        f"`make coverage`, {of['at']}: the quick tests of {of['run']} of {of['of']} test files take {taken:.1f} % of "
+        f"`make coverage`, {of['at']}: the quick tests, of {of['run']} of {of['of']} test files, take {taken:.1f} % of "
         f"{branches:,} branches and reach {run:.1f} % of the lines of {_what(of['files'])}. {below} of its "
         f"{len(of['files'])} files have less than {WANTED:.0f} % of their branches."
     )
