@@ -532,3 +532,10 @@ def test_a_column_of_names_is_folded_as_each_of_them_is() -> None:
             assert folded_column(column) == [None if name is None else fold(name) for name in column], column
     plain = ["King", None, "Queen Anne", "", "x"]
     assert folded_column(plain) == ["king", None, "queen anne", "", "x"]
+
+
+def test_a_number_that_no_float_can_hold_is_refused_as_a_vector(open_store: Callable[..., vs.Store]) -> None:
+    store = open_store()
+    with pytest.raises(vs.ValidationError, match="concepts.vectors"):
+        store.concepts.add({"name": "a"}, vectors=[[10**400, 2]])
+    assert len(store.concepts) == 0

@@ -266,6 +266,14 @@ def test_a_declaration_that_cannot_be_read_is_a_typed_error(root: Path) -> None:
         opened(root)
 
 
+def test_a_declaration_whose_columns_lost_their_names_is_a_typed_error(root: Path) -> None:
+    sql(root, """UPDATE kinds SET declaration = replace(declaration, '"name"', '"nAme"') WHERE name = 'concepts'""")
+    with pytest.raises(
+        vs.CorruptError, match="the declaration of 'concepts' in the catalog is damaged: a column without"
+    ):
+        opened(root)
+
+
 def test_a_schema_that_is_not_ours_any_more_is_a_typed_error(root: Path) -> None:
     sql(root, "ALTER TABLE state_saves RENAME COLUMN base TO bare")
     with opened(root) as store, pytest.raises(vs.CorruptError, match="schema is damaged"):

@@ -297,7 +297,7 @@ class _Arrow:
         if data.null_count:
             raise NullVector(data.is_null().index(True).as_py())
         blocks = [_arrow_matrix(chunk) for chunk in getattr(data, "chunks", [data])]
-        if any(block is None for block in blocks):
+        if any(block is None for block in blocks) or len({block.shape[1] for block in blocks}) > 1:
             return data.to_pylist()
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks) if blocks else np.empty((0, 0))
 

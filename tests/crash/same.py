@@ -67,7 +67,9 @@ def rows_of(connection: Any) -> Rows:
             ]
             wanted = ", ".join(f'"{column}"' for column in columns)
             rows = connection.execute(f'SELECT {wanted} FROM "{name}"').fetchall()
-            found[name] = hashlib.blake2b("\n".join(sorted(map(repr, rows))).encode("utf-8", "replace")).hexdigest()
+            found[name.lower()] = hashlib.blake2b(
+                "\n".join(sorted(map(repr, rows))).encode("utf-8", "replace")
+            ).hexdigest()
     return found
 
 

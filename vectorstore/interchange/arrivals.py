@@ -283,7 +283,8 @@ class Arrivals(Import[R]):
                         return False
                     held = vectors_of_rows(connection, live, found, [number])
                 break
-            if not held.numbers or not np.array_equal(held.vectors[0], as_numbers(vector.numbers)):
+            numbers = as_numbers(vector.numbers, f"{self._source.at(item.place)}: {name}.vectors")
+            if not held.numbers or not np.array_equal(held.vectors[0], numbers):
                 return False
             if (held.origins[0].source, held.origins[0].confidence) != (vector.source, vector.confidence):
                 return False
@@ -324,13 +325,17 @@ class Arrivals(Import[R]):
         where = f"{name}.vectors"
         try:
             return as_matrix(
-                np.stack([as_numbers(each.numbers) for _, _, each in vectors]), where, dim=dim, metric=self._metric
+                np.stack([as_numbers(each.numbers, where) for _, _, each in vectors]),
+                where,
+                dim=dim,
+                metric=self._metric,
             )
-        except (ValueError, TypeError):
+        except ValueError:
             for item, _, each in vectors:  # which one is it
                 at = f"{self._source.at(item.place)}: {where}"
                 try:
-                    dim = as_matrix(each.numbers, at, dim=dim, metric=self._metric).shape[1]
+                    row = as_numbers(each.numbers, at).reshape(1, -1)
+                    dim = as_matrix(row, at, dim=dim, metric=self._metric).shape[1]
                 except DimensionError as error:
                     raise DimensionError("; ".join(filter(None, (str(error), self._source.lengths)))) from None
             raise

@@ -62,6 +62,8 @@ def read_chroma(path: Path, kind: str | None = None, collection: str | None = No
             found = [each for each in found if each.name == collection]
             if not found:
                 raise NotFound(f"{path}: no collection {collection!r}; it has: {', '.join(names)}")
+        for each in found:
+            _check(each, database.path)
         segments = {each.records for each in found}
         total = sum(row["segment_id"] in segments for row in database.rows("embeddings", ["segment_id"]))
     source = Source(path, lambda: iter(()), unit="record", total=total, lengths=_lengths(found))
@@ -96,15 +98,33 @@ def _collections(database: Foreign) -> list[_Collection]:
     wanted = {"collections", "segments", "embeddings", "embedding_metadata", "embeddings_queue"}
     if not wanted <= database.tables:
         raise ValidationError(f"{database.path}: lacks the tables {', '.join(sorted(wanted - database.tables))}")
+    rows = list(database.rows("collections", ["id", "name", "dimension"], order="name"))
+    for row in rows:
+        _text(row["name"], f"{database.path}: collections: name")
     scopes: dict[str, dict[str, str]] = {}
     for row in database.rows("segments", ["id", "type", "scope", "collection"]):
         if row["scope"] == "METADATA" or row["type"] == _FOLDER:
             scopes.setdefault(row["collection"], {})[row["scope"]] = row["id"]
     return [
         _Collection(row["id"], row["name"], row["dimension"], here["METADATA"], here.get("VECTOR"))
-        for row in database.rows("collections", ["id", "name", "dimension"], order="name")
+        for row in rows
         if (here := scopes.get(row["id"])) is not None and "METADATA" in here
     ]
+
+
+def _check(each: _Collection, path: Path) -> None:
+    where = f"{path}: {each.name}"
+    if each.index is not None:
+        _text(each.index, f"{where}: the id of its index")
+    if each.dim is not None and (not isinstance(each.dim, int) or each.dim < 1):
+        raise ValidationError(f"{where}: dimension: expected a whole number of at least 1, got {each.dim!r}")
+
+
+def _text(value: Any, where: str) -> str:
+    """The value, if it is a text: SQLite lets a column of texts hold bytes."""
+    if not isinstance(value, str):
+        raise ValidationError(f"{where}: expected text, got {value!r}")
+    return value
 
 
 def _items(database: Foreign, each: _Collection, path: Path, kind: str, prefix: str, source: Source) -> Iterator[Item]:
@@ -113,14 +133,16 @@ def _items(database: Foreign, each: _Collection, path: Path, kind: str, prefix: 
     names: dict[int, str] = {}
     for row in database.rows("embeddings", ["id", "segment_id", "embedding_id"], order="id"):
         if row["segment_id"] == each.records:
-            names[row["id"]] = row["embedding_id"]
+            where = f"{path / FILE}: {each.name}: record {row['id']}: embedding_id"
+            names[row["id"]] = _text(row["embedding_id"], where)
     values = ["string_value", "int_value", "float_value", "bool_value"]
     for table, listed in (("embedding_metadata", False), ("embedding_metadata_array", True)):
         if table not in database.tables:
             continue
         for row in database.rows(table, ["id", "key", *values], order="id"):
             if row["id"] in names:
-                _take(said.setdefault(row["id"], {}), row, listed)
+                where = f"{path / FILE}: {each.name}: record {row['id']}"
+                _take(said.setdefault(row["id"], {}), row, listed, where)
     for number, name in names.items():
         vector = vectors.get(name)
         if vector is None:
@@ -129,12 +151,15 @@ def _items(database: Foreign, each: _Collection, path: Path, kind: str, prefix: 
         yield Item(kind, record, 0, "", NO_VECTORS if vector is None else {"text": Vector(vector)})
 
 
-def _take(said: dict[str, Any], row: dict[str, Any], listed: bool) -> None:
+def _take(said: dict[str, Any], row: dict[str, Any], listed: bool, where: str) -> None:
     value = next((row[name] for name in ("string_value", "int_value", "float_value") if row[name] is not None), None)
     if row["bool_value"] is not None:
         value = bool(row["bool_value"])
     if listed:
-        said.setdefault(row["key"], []).append(value)
+        values = said.setdefault(row["key"], [])
+        if not isinstance(values, list):
+            raise ValidationError(f"{where}: {row['key']!r} is both a value and a list; remove one of them with Chroma")
+        values.append(value)
     else:
         said[row["key"]] = value
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vectorstore.errors import ValidationError
 from vectorstore.importing import Space
 
 NO_VECTORS: Mapping[str, Vector] = MappingProxyType({})
@@ -80,6 +81,19 @@ class Source:
             self.notes.append(text)
 
 
-def as_numbers(vector: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(d,) float32 numbers of a vector, from a list or an array."""
-    return np.asarray(vector, dtype=np.float32)
+def as_numbers(vector: Any, where: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(d,) float32 numbers of a vector, from a list or an array.
+
+    Raises:
+        ValidationError: it is no list of numbers; the message starts with `where`.
+    """
+    try:
+        numbers = np.asarray(vector, dtype=np.float32)
+    except OverflowError:
+        raise ValidationError(f"{where}: expected finite numbers below 1e19, got one above 1e308") from None
+    except (ValueError, TypeError) as error:
+        raise ValidationError(f"{where}: expected numbers of one length, got something else: {error}") from None
+    if numbers.ndim != 1:
+        got = "lists within a list" if numbers.ndim else "no list"
+        raise ValidationError(f"{where}: expected a list of numbers, got {got}: {vector!r:.80}")
+    return numbers

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from vectorstore.errors import ValidationError
 from vectorstore.ids import check_id, fold, id_part
 from vectorstore.interchange.items import NO_VECTORS, Item, Source, Vector
 from vectorstore.records.relations import said as digest_of
 
 Fields = Mapping[str, Any]
 _TYPES = ("core", "peripheral", "extrathematic")
+_ELEMENTS = ("core_elements", "peripheral_elements")
 _PROPORTIONS = (("source_a", "a"), ("source_b", "b"), ("target_a", "c"), ("target_b", "d"))
 
 
@@ -27,6 +29,9 @@ def contents_of(said: Fields, context: str, vectors: Mapping[str, Any], source: 
         context: where its records belong.
         vectors: of concepts, by the ids that they have there.
         source: counts and notes what is left out.
+
+    Raises:
+        ValidationError: a field of a frame or of a semantic field is no list, and should be.
     """
     concepts = _entries(said.get("concepts"), "concepts")
     bound: set[str] = set()
@@ -40,6 +45,8 @@ def contents_of(said: Fields, context: str, vectors: Mapping[str, Any], source: 
     if absent:
         _count(source, "vectors of concepts that are not there", absent)
     frames = _entries(said.get("frames"), "frames")
+    for name, each in frames.items():
+        _check_frame(each, f"{source.path}: {context}: frames[{name!r}]")
     yield from _frames(frames, context, source)
     for name, each in _entries(said.get("frames"), "frame_instances").items():
         instance = _instance(name, each, frames, bound, context)
@@ -50,6 +57,8 @@ def contents_of(said: Fields, context: str, vectors: Mapping[str, Any], source: 
     for name, each in _entries(said.get("clusters"), "clusters").items():
         yield _cluster(name, each, context)
     for name, each in _entries(said.get("fields"), "semantic_fields").items():
+        where = f"{source.path}: {context}: semantic_fields[{name!r}]"
+        _check_lists(each, ("core_concepts", "associated_frames"), where)
         yield Item("fields", _field(name, each, context), 0)
     listed = said.get("analogies")
     listed = listed.get("cross_domain_analogies") if isinstance(listed, Mapping) else listed
@@ -65,6 +74,24 @@ def _entries(said: Any, name: str) -> dict[str, Fields]:
     if not isinstance(inside, Mapping):
         return {}
     return {str(key): each for key, each in inside.items() if isinstance(each, Mapping)}
+
+
+def _check_frame(said: Fields, where: str) -> None:
+    if not isinstance(said.get("inherits_from"), str):
+        _check_lists(said, ("inherits_from",), where)
+    _check_lists(said, (*_ELEMENTS, "lexical_units"), where)
+    for name in _ELEMENTS:
+        for place, each in enumerate(said.get(name) or ()):
+            if isinstance(each, Mapping):
+                _check_lists(each, ("semantic_constraints", "typical_fillers"), f"{where}.{name}[{place}]")
+
+
+def _check_lists(said: Fields, names: Sequence[str], where: str) -> None:
+    """Fields that may be lists, objects, whose keys then count, or empty."""
+    for name in names:
+        found = said.get(name)
+        if found and not isinstance(found, list | Mapping):
+            raise ValidationError(f"{where}.{name}: expected a list, got {found!r:.80}")
 
 
 def _count(source: Source, what: str, count: int = 1) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vectorstore.columns import Columns, NullVector, as_columns, read_json
-from vectorstore.errors import NewerFormat, ValidationError
+from vectorstore.errors import NewerFormat, ValidationError, VectorstoreError
 from vectorstore.importing import Space
 from vectorstore.interchange.cells import rows_of
 from vectorstore.interchange.formats import Format, guessed
@@ -175,6 +175,8 @@ def _arrow(path: Path, chosen: Format) -> Iterator[tuple[Any, int | None, Callab
                 mapped.seek(0)
                 stream = ipc.open_stream(mapped)
                 yield stream.schema, None, lambda: map(_whole, stream)
+    except VectorstoreError:  # some are an OSError
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValidationError(f"{path}: is no {chosen.name} file: {error}") from None
 

@@ -262,34 +262,37 @@ def parse_line(line: str) -> Entry:
     """
     fields, gloss = line.split(" | ", 1)
     offset, domain_number, synset_type, word_count, *rest = fields.split()
+    if not 0 <= int(domain_number) < len(DOMAINS):
+        raise ValueError(f"expected a file number in 0..{len(DOMAINS) - 1}, got {domain_number}")
     pointers_start = 2 * int(word_count, 16)
     pairs = zip(rest[0:pointers_start:2], rest[1:pointers_start:2], strict=True)
     count = int(rest[pointers_start])
+    if not 0 <= pointers_start < len(rest) - 4 * count or count < 0:
+        raise ValueError(f"expected {pointers_start // 2} words and {count} pointers of four fields; it is cut short")
     found = [rest[at : at + 4] for at in range(pointers_start + 1, pointers_start + 1 + 4 * count, 4)]
     pointers = [_pointer(synset_type, *each) for each in found]
     # A satellite's first pointer of similarity leads to the head of its cluster.
-    head_offset = next(each.offset for each in pointers if each.type == "similar_to") if synset_type == "s" else ""
+    head_offset = next((each.offset for each in pointers if each.type == "similar_to"), "")
+    if synset_type == "s" and not head_offset:
+        raise ValueError("expected a satellite to have a pointer & to its head, got none")
     entry = Entry(
         offset=offset,
         domain_number=int(domain_number),
         type=synset_type,
         words=[(word, int(lexical_id, 16)) for word, lexical_id in pairs],
-        head_offset=head_offset,
+        head_offset=head_offset if synset_type == "s" else "",
         gloss=gloss,
         pointers=pointers,
     )
-    if (
-        not offset.isdigit()
-        or not entry.words
-        or synset_type not in PARTS_OF_SPEECH
-        or not DOMAINS[entry.domain_number]
-    ):
+    if not offset.isdigit() or not entry.words or synset_type not in PARTS_OF_SPEECH:
         raise ValueError(f"no synset: {line[:60]!r}")
     return entry
 
 
 def _pointer(synset_type: str, symbol: str, offset: str, pos: str, between: str) -> Pointer:
     name = "derived_from_adjective" if symbol == "\\" and synset_type == "r" else POINTERS[symbol]
+    if pos not in PARTS_OF_SPEECH:
+        raise ValueError(f"expected a pointer to one of {', '.join(PARTS_OF_SPEECH)}, got {pos!r}")
     file = next(file for file, letter in FILES.items() if letter == ("a" if pos == "s" else pos))
     return Pointer(name, offset, file, int(between[:2], 16), int(between[2:], 16))
 

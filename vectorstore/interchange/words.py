@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from vectorstore.errors import ValidationError
 from vectorstore.ids import check_id
@@ -31,8 +32,10 @@ def read_words(
     What is no UTF-8, blank, or comes again is left out and counted.
     """
     plain_file(path)
-    if limit is not None and (isinstance(limit, bool) or limit < 1):
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValidationError(f"limit: expected a whole number of at least 1, got {limit!r}")
+    if words is not None and not isinstance(words, str | os.PathLike):
+        words = _listed(words)
     source = Source(path, lambda: iter(()), unit="word", total=limit)
     name = kind or "concepts"
 
@@ -58,6 +61,23 @@ def read_words(
 
     source.read = items
     return source
+
+
+def _listed(words: Any) -> list[str]:
+    try:
+        listed = None if isinstance(words, bytes | Mapping | Set) else list(words)
+    except TypeError:
+        listed = None
+    if listed is None:
+        raise ValidationError(f"words: expected a list of texts or a file with one a line, got {words!r:.80}")
+    for place, word in enumerate(listed):
+        if not isinstance(word, str):
+            raise ValidationError(f"words[{place}]: expected text, got {word!r:.80}")
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise ValidationError(f"words[{place}]: expected text without lone surrogates, got {word!r:.80}") from None
+    return listed
 
 
 def _decoded(packed: bytes) -> str | None:

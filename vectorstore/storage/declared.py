@@ -249,9 +249,18 @@ def _literal(value: Value) -> str:
 
 
 def declared_kinds(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """Table name to the columns of every kind that the store holds, as recorded."""
-    found = connection.execute("SELECT name, declaration FROM kinds ORDER BY name").fetchall()
-    return {name: kept_json(said, f"the declaration of {name!r} in the catalog") for name, said in found}
+    """Table name to the columns of every kind that the store holds, as recorded.
+
+    Raises:
+        CorruptError: a declaration is none any more.
+    """
+    kinds = {}
+    for name, said in connection.execute("SELECT name, declaration FROM kinds ORDER BY name").fetchall():
+        where = f"the declaration of {name!r} in the catalog"
+        kinds[name] = kept_json(said, where)
+        if not all(isinstance(column, dict) and isinstance(column.get("name"), str) for column in kinds[name]):
+            raise CorruptError(f"{where} is damaged: a column without a name; restore a backup")
+    return kinds
 
 
 def damaged_kinds(connection: Connection) -> Iterator[tuple[str, str]]:

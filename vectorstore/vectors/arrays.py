@@ -42,7 +42,7 @@ def as_matrix(
             array = np.asarray(values, dtype=np.float64)
     except DimensionError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValidationError(f"{where}: expected numbers of one length, got something else: {error}") from None
     if array.ndim == 1:
         array = array.reshape(1, -1) if array.size or dim is not None else array.reshape(0, 0)
