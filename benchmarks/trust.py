@@ -109,7 +109,7 @@ def run(system: str, stage: str, path: Path, argument: int = 0, timeout: float =
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         told = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        return {"failed": f"exit code {done.returncode}: {told[:200]}"}
+        return {"failed": f"exit code {done.returncode}: {told.replace(str(path.parent), '...')[:200]}"}
     found: dict[str, Any] = json.loads(lines[-1])
     return found
 

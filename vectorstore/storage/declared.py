@@ -257,8 +257,11 @@ def declared_kinds(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     kinds = {}
     for name, said in connection.execute("SELECT name, declaration FROM kinds ORDER BY name").fetchall():
         where = f"the declaration of {name!r} in the catalog"
-        kinds[name] = kept_json(said, where)
-        if not all(isinstance(column, dict) and isinstance(column.get("name"), str) for column in kinds[name]):
+        columns = kinds[name] = kept_json(said, where)
+        named = isinstance(columns, list) and all(
+            isinstance(column, dict) and isinstance(column.get("name"), str) for column in columns
+        )
+        if not named:
             raise CorruptError(f"{where} is damaged: a column without a name; restore a backup")
     return kinds
 
