@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sqlite3
 import subprocess
 import types
 from pathlib import Path
@@ -14,20 +13,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import vectorstore as vs
+from tests.test_seldom import sql
 from vectorstore.cli import app, demo, output
 
 
 def typed(*words: object, stdin: str | None = None) -> Result:
     """What a command line gives, as a user sees it."""
     return CliRunner().invoke(app, [str(word) for word in words], input=stdin, prog_name="vectorstore")
-
-
-def sql(root: Path, statement: str, *values: object) -> list[Any]:
-    connection = sqlite3.connect(root / "catalog.sqlite", isolation_level=None)
-    try:
-        return connection.execute(statement, values).fetchall()
-    finally:
-        connection.close()
 
 
 @pytest.fixture

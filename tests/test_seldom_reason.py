@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 import types
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 import vectorstore as vs
+from tests.test_seldom import sql
 from vectorstore.reason import belonging, discovery, paths
 from vectorstore.writing import Batch, Raced
 
@@ -23,14 +23,6 @@ RANDOM = np.random.default_rng(8)
 
 def opened(root: Path | str = ":memory:", **options: Any) -> vs.Store:
     return vs.open(root, **{"embedder": None, "auto_publish": False, **options})
-
-
-def sql(root: Path, statement: str, *values: object) -> list[Any]:
-    connection = sqlite3.connect(root / "catalog.sqlite", isolation_level=None)
-    try:
-        return connection.execute(statement, values).fetchall()
-    finally:
-        connection.close()
 
 
 def grouped(store: vs.Store, each: int = 6, groups: int = 2, start: int = 0, **fields: Any) -> None:

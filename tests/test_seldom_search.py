@@ -6,7 +6,6 @@ import dataclasses
 import enum
 import hashlib
 import json
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
+from tests.test_seldom import sql
 from vectorstore import html, ids, patterns, results
 from vectorstore.engines import expressions
 from vectorstore.records import codecs, parse, schema_of
@@ -28,14 +28,6 @@ RANDOM = np.random.default_rng(9)
 
 def opened(root: Path | str = ":memory:", **options: Any) -> vs.Store:
     return vs.open(root, **{"embedder": None, "auto_publish": False, **options})
-
-
-def sql(root: Path, statement: str, *values: object) -> list[Any]:
-    connection = sqlite3.connect(root / "catalog.sqlite", isolation_level=None)
-    try:
-        return connection.execute(statement, values).fetchall()
-    finally:
-        connection.close()
 
 
 def got(found: Any) -> Any:

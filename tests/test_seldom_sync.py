@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
+from tests.test_seldom import sql
 from vectorstore import deduplicating
 from vectorstore.storage.copying import problems_of_copy
 from vectorstore.sync import mend, models
@@ -25,14 +26,6 @@ RANDOM = np.random.default_rng(11)
 
 def opened(root: Path | str = ":memory:", **options: Any) -> vs.Store:
     return vs.open(root, **{"embedder": None, "auto_publish": False, **options})
-
-
-def sql(root: Path, statement: str, *values: object) -> list[Any]:
-    connection = sqlite3.connect(root / "catalog.sqlite", isolation_level=None)
-    try:
-        return connection.execute(statement, values).fetchall()
-    finally:
-        connection.close()
 
 
 def got(found: Any) -> Any:

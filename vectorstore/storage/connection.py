@@ -404,9 +404,8 @@ def _translate(error: BaseException, root: Path | None) -> None:
         if str(error).startswith(_TEXT):
             mend = "run: vectorstore check --repair"
             raise CorruptError(f"{root}: the full text of a kind cannot be used ({error}); {mend}") from error
-        if "Could not decode" in str(error) or "malformed JSON" in str(
-            error
-        ):  # the first is sqlite3's own, without a code
+        # The first is sqlite3's own, without a code.
+        if "Could not decode" in str(error) or "malformed JSON" in str(error):
             raise CorruptError(f"{root}: a text is damaged ({error}); run: vectorstore check --repair") from error
         if name.startswith("SQLITE_FULL"):
             raise no_room(root, error) from error

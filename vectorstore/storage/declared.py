@@ -132,9 +132,8 @@ class DeclaredTable(Generic[R]):
         """
         stored = stored_tokenizer(connection, self.name)
         wanted = self.schema.kind.text_tokenizer or asked
-        self.tokenizer = wanted or (
-            stored if stored in SPECS else DEFAULT
-        )  # else it is damaged: `repair` makes it anew
+        # One that is not known is damaged: `repair` makes it anew.
+        self.tokenizer = wanted or (stored if stored in SPECS else DEFAULT)
         return stored is not None and wanted is not None and stored != wanted
 
     def make_text(self, connection: Connection) -> None:
