@@ -123,3 +123,15 @@ def test_a_collection_whose_engine_is_down_is_not_dropped_and_can_be_later(tmp_p
         assert store.remotes.status() == before and store.concepts.search("word 3", 5).plan.name == "engine"
         store.remotes.drop("concepts")
         assert store.remotes.status() == [] and store.check().findings == ()
+
+
+def test_a_backup_that_finds_all_files_there_makes_their_names_durable(
+    kb: vs.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who wrote them may have been stopped before it did; the manifest comes after that."""
+    sync, synced = files._sync_folder, []
+    monkeypatch.setattr(files, "_sync_folder", lambda path: (synced.append(path.name), sync(path)))
+    kb.backup(tmp_path / "backups")
+    synced.clear()
+    assert kb.backup(tmp_path / "backups").new_files == 0
+    assert synced[:2] == ["files", "generations"]

@@ -103,6 +103,24 @@ def test_folders_are_made_for_their_owner_only_and_their_names_are_durable(
     assert [os.stat(tmp_path / name).st_mode & 0o777 for name in ("a", "a/b")] == [0o700, 0o700]
 
 
+def test_a_folder_whose_name_could_not_be_made_durable_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it stayed, the next caller would find it, and what is written into it could vanish with it."""
+    synced: list[Path] = []
+
+    def refusing(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_sync_folder", refusing)
+        with pytest.raises(vs.StoreError, match="Input/output error"):
+            files.make_folder(tmp_path / "a")
+    monkeypatch.setattr(files, "_sync_folder", synced.append)
+    files.make_folder(tmp_path / "a")
+    assert synced == [tmp_path]
+
+
 def test_every_step_to_a_durable_name_is_taken_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kills and power cuts prove it on a file system; this says which step is missing."""
     steps: list[str] = []

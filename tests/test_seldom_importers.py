@@ -181,6 +181,8 @@ def test_a_database_of_others_says_what_it_lacks(tmp_path: Path) -> None:
             list(database.rows("b", ["x"]))
     with pytest.raises(vs.ValidationError, match=f"{tmp_path}: is no whole SQLite file"), foreign(tmp_path):
         raise AssertionError("a folder is no database")
+    with pytest.raises(vs.ValidationError, match="b.sqlite: is no whole SQLite file"), foreign(tmp_path / "b.sqlite"):
+        raise AssertionError("it has just been removed")
     assert [each.name for each in tmp_path.iterdir()] == ["a.sqlite"]
 
 

@@ -269,17 +269,20 @@ def make_folder(path: Path) -> None:
     """The folder exists, readable by its owner only, and its name is durable."""
     if path.is_dir():
         return
-    if not path.parent.is_dir():
-        make_folder(path.parent)
+    make_folder(path.parent)
     with refused(path):
         path.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(path.parent)
+        try:
+            _sync_folder(path.parent)
+        except BaseException:  # whoever tries again must not find it there
+            discard(path)
+            raise
 
 
 def discard(path: Path) -> None:
-    """Unlink what is of no use; what a failing disk keeps is litter, and swept later."""
+    """Remove a file or an empty folder that is of no use; what a failing disk keeps is litter, and swept later."""
     with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:
@@ -377,11 +380,9 @@ def _exchange(first: Path, second: Path) -> bool:
     """renameat2(RENAME_EXCHANGE) of Linux; False where there is none."""
     import ctypes
 
-    library = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(library, "renameat2"):
-        return False
+    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return bool(library.renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
+    return swap is not None and bool(swap(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
 
 
 def sha256(buffer: Buffer) -> str:
@@ -390,8 +391,7 @@ def sha256(buffer: Buffer) -> str:
 
 
 def _create(path: Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o600)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _write(handle: int, chunk: Buffer) -> None:

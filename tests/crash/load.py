@@ -10,6 +10,7 @@ meetings of a pair of the lattice, of uses of a memory. This process only import
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -223,6 +224,16 @@ def fork(work: Callable[[], None], errors: Path) -> int:
     return child
 
 
+def hold(children: list[int]) -> None:
+    """Stop processes; when this returns, each of their threads has stopped or waits in the kernel, and comes no further."""
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+    for stat in [path / "stat" for child in children for path in Path(f"/proc/{child}/task").iterdir()]:
+        with contextlib.suppress(OSError):  # a thread that ends meanwhile comes no further either
+            while stat.read_text().rpartition(")")[2].split()[0] not in "TDZX":
+                time.sleep(0.0005)
+
+
 def settle(root: Path, ledgers: list[Ledger], problems: Path) -> None:
     """Compare the store with the ledgers, and write down what became of the calls in doubt."""
     wrong: list[str] = []
@@ -301,7 +312,7 @@ def rounds_of(
     rounds: int,
     seed: int,
     mutation: str | None = None,
-    cut: Callable[[], None] = lambda: None,
+    cut: Callable[[], None] | None = None,
     mend: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Rounds of load, kill and look.
@@ -312,7 +323,8 @@ def rounds_of(
         rounds: how many.
         seed: of everything that is random.
         mutation: a fault of the store's own, planted on purpose.
-        cut: what else stops a round, just before the processes are killed; such as a power cut.
+        cut: a power cut, just before the processes are killed. They are held first: a file system that is being shut
+            down can still tell a waiting sync that it succeeded, and without power nobody would hear of it.
         mend: what makes the store's place usable again after that.
     """
     errors, problems = folder / "errors", folder / "problems"
@@ -332,17 +344,18 @@ def rounds_of(
         children.append(fork(lambda: read(root, chance.randrange(2**31)), errors))
         chance.random()
         time.sleep(chance.uniform(0.1, 1.0))
-        before = errors.stat().st_size
-        cut()
+        if cut is not None:
+            hold(children)
+            before = [ledger.path.stat().st_size for ledger in ledgers]
+            cut()
         for child in sorted(children, key=lambda _: chance.random()):
             os.kill(child, signal.SIGKILL)
             kills += 1
             time.sleep(chance.choice([0, 0, 0.02]))
         statuses = [os.waitpid(child, 0)[1] for child in children]
-        if cut.__name__ == "<lambda>":
-            wrong += [f"round {number}: a process ended by itself" for s in statuses if not os.WIFSIGNALED(s)]
-        else:
-            os.truncate(errors, before)  # a process may see its disk vanish before it is killed
+        wrong += [f"round {number}: a process ended by itself" for s in statuses if not os.WIFSIGNALED(s)]
+        if cut is not None and before != [ledger.path.stat().st_size for ledger in ledgers]:
+            wrong.append(f"round {number}: the rig heard of a call after the power was cut")
         mend()
         problems.unlink(missing_ok=True)
         os.waitpid(fork(lambda: settle(root, ledgers, problems), errors), 0)

@@ -29,10 +29,10 @@ def alone(**more: str) -> dict[str, str]:
     return {**os.environ, **single, **more, "PYTHONPATH": str(ROOT)}
 
 
-def reported(module: str, *arguments: object, **more: str) -> dict[str, Any]:
-    """The JSON that a child prints, and what it says on stderr; `more` goes into its environment."""
+def reported(module: str, *arguments: object, under: tuple[str, ...] = (), **more: str) -> dict[str, Any]:
+    """The JSON that a child prints, and what it says on stderr; `under` runs it, `more` goes into its environment."""
     done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
+        [*under, sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
         env=alone(**more),
         capture_output=True,

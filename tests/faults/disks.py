@@ -22,9 +22,9 @@ def missing(system: str = "ext4") -> str | None:
     """Why file systems cannot be mounted here; None when they can."""
     if os.geteuid() != 0:
         return "power cuts and full disks are made on file systems of our own, and mounting these needs root"
-    for tool in (f"mkfs.{system}", "mount", "umount", "losetup"):
+    for tool in (f"mkfs.{system}", "mount", "umount", "losetup", "unshare"):
         if shutil.which(tool) is None:
-            return f"{tool} is not installed (Debian and Ubuntu: e2fsprogs, xfsprogs, mount)"
+            return f"{tool} is not installed (Debian and Ubuntu: e2fsprogs, xfsprogs, mount, util-linux)"
     return None
 
 
@@ -66,6 +66,3 @@ class Disk:
         handle = os.open(self.mount_point, os.O_RDONLY)
         fcntl.ioctl(handle, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
         os.close(handle)
-
-    def is_mounted(self) -> bool:
-        return os.path.ismount(self.mount_point)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from tests.crash.families import FAMILIES
 from tests.crash.results import note, reported
 from tests.crash.verbs import VERBS
-from tests.faults.disks import Disk, missing
+from tests.faults.disks import missing
 from tests.faults.shim import built, unable
 
 pytestmark = [pytest.mark.power, pytest.mark.timeout(7200)]
@@ -29,21 +28,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(tmp_path_factory.mktemp("shim"))
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder in which nothing stays mounted, whatever happens."""
-    yield tmp_path
-    for mounted in [path for path in tmp_path.rglob("mounted") if os.path.ismount(path)]:
-        Disk(mounted.parent).unmount()
-
-
 def run(library: Path, *arguments: object) -> dict[str, Any]:
-    return reported("tests.faults.power", *arguments, LD_PRELOAD=str(library))
+    """In a mount namespace of its own, which ends with the last of its processes, whatever happens."""
+    return reported("tests.faults.power", *arguments, under=("unshare", "--mount"), LD_PRELOAD=str(library))
 
 
 @pytest.mark.parametrize("verb", [*VERBS, *FAMILIES])
-def test_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged(verb: str, library: Path, place: Path) -> None:
-    report = run(library, "steps", verb, place, SYSTEM)
+def test_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged(verb: str, library: Path, tmp_path: Path) -> None:
+    report = run(library, "steps", verb, tmp_path, SYSTEM)
 
     numbers = {key: report[key] for key in ("calls", "cuts", "seconds")}
     note("power cuts", verb, system=SYSTEM, **numbers, failures=len(report["failures"]))
@@ -52,8 +44,8 @@ def test_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged(verb: str, 
     assert report["cuts"] > 1
 
 
-def test_power_cuts_at_random_times_lose_no_acknowledged_write(library: Path, place: Path) -> None:
-    report = run(library, "random", ROUNDS, place, SYSTEM)
+def test_power_cuts_at_random_times_lose_no_acknowledged_write(library: Path, tmp_path: Path) -> None:
+    report = run(library, "random", ROUNDS, tmp_path, SYSTEM)
 
     numbers = {key: round(report[key]) for key in ("rounds", "acknowledged", "batches", "records", "seconds")}
     note("random power cuts", f"4 writers and a reader, {SYSTEM}", **numbers, wrong=len(report["wrong"]))
@@ -62,11 +54,11 @@ def test_power_cuts_at_random_times_lose_no_acknowledged_write(library: Path, pl
 
 
 @pytest.mark.parametrize("verb", ["add small", "add large", "states"])
-def test_the_rig_notices_syncs_that_reach_no_disk(verb: str, library: Path, place: Path) -> None:
-    assert run(library, "steps", verb, place, SYSTEM, "--lie")["failures"], "nothing was lost without a single fsync"
+def test_the_rig_notices_syncs_that_reach_no_disk(verb: str, library: Path, tmp_path: Path) -> None:
+    assert run(library, "steps", verb, tmp_path, SYSTEM, "--lie")["failures"], "nothing was lost without a single fsync"
 
 
-def test_the_random_cuts_notice_syncs_that_reach_no_disk(library: Path, place: Path) -> None:
-    report = run(library, "random", 10, place, SYSTEM, "--lie")
+def test_the_random_cuts_notice_syncs_that_reach_no_disk(library: Path, tmp_path: Path) -> None:
+    report = run(library, "random", 10, tmp_path, SYSTEM, "--lie")
 
     assert report["wrong"] or report["errors"], "nothing was lost without a single fsync"

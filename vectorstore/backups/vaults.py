@@ -183,7 +183,9 @@ class DiskVault:
             disk._sync_folder(here)
 
     def publish(self, name: str, body: bytes, digest: str) -> None:
-        """Under the lock a manifest that is there counts."""
+        """Under the lock a manifest that is there counts; its files have durable names by then, whoever wrote them."""
+        with disk.refused(self.path):
+            disk._sync_folder(self.path / FILES)
         self.put(GENERATIONS, name, body, digest)
 
     def withdraw(self, names: Sequence[str]) -> None:

@@ -176,7 +176,7 @@ def wrap(connection: Connection) -> Database:
 
 def file_uri(path: Path, mode: str) -> str:
     """A SQLite URI; `mode` is rw, rwc or ro, or `immutable` for media that cannot be written."""
-    parameter = "immutable=1" if mode == "immutable" else f"mode={mode}"
+    parameter = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     return f"file:{quote(str(path))}?{parameter}"
 
 
