@@ -200,6 +200,7 @@ def test_absurd_numbers_are_refused_before_any_work(number: Any, store: vs.Store
         *([number] * 16 for number in (float("nan"), float("inf"), 1e300, 1e38, 1e-45, 5e-324, 0, -0.0, "a", None)),
         *([1.0] * length for length in (0, 1, 15, 17, 70_000)),
         *(np.ones(16, dtype=complex), np.full(16, np.finfo("f4").max), [[1] * 16] * 2, {"x": 1}, 5, b"x"),
+        *(["1"] * 16, [1] * 15 + ["1"], np.array(["1"] * 16, object), np.ones(16, "M8[s]"), np.ones(16, "S1")),
     ],
     ids=str,
 )

@@ -60,7 +60,7 @@ NO_VECTORS = [
     ({"float32": None}, "expected a list of numbers, got no list: None"),
     ({"float32": {"a": 1}}, "expected numbers of one length, got something else"),
     ([HUGE, 2], "expected finite numbers below 1e19, got one above 1e308"),
-    (["one", 2], "expected numbers of one length, got something else: could not convert string to float: 'one'"),
+    (["one", 2], "expected numbers of one length, got something else: text or times, which are no"),
     ([], "expected 1..65536 dimensions, got 0"),
 ]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from vectorstore.errors import ValidationError
 from vectorstore.importing import Space
+from vectorstore.vectors.arrays import numeric
 
 NO_VECTORS: Mapping[str, Vector] = MappingProxyType({})
 
@@ -88,7 +89,9 @@ def as_numbers(vector: Any, where: str) -> np.ndarray[Any, np.dtype[np.float32]]
         ValidationError: it is no list of numbers; the message starts with `where`.
     """
     try:
-        numbers = np.asarray(vector, dtype=np.float32)
+        array = numeric(vector)
+        with np.errstate(over="ignore"):  # what is too large is refused where it is written
+            numbers = np.asarray(array, dtype=np.float32)
     except OverflowError:
         raise ValidationError(f"{where}: expected finite numbers below 1e19, got one above 1e308") from None
     except (ValueError, TypeError) as error:

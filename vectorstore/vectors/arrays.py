@@ -35,11 +35,7 @@ def as_matrix(
         ValidationError: not numbers, not finite in float32, or a zero vector under cosine; names the row.
     """
     try:
-        array = np.asarray(_from_bytes(values, where))
-        if array.dtype.kind == "c":
-            raise TypeError("complex numbers, whose imaginary part would be lost")
-        if array.dtype == object or array.dtype.kind not in "fiu":
-            array = np.asarray(values, dtype=np.float64)
+        array = numeric(_from_bytes(values, where))
     except DimensionError:
         raise
     except (ValueError, TypeError, OverflowError) as error:
@@ -66,6 +62,20 @@ def as_matrix(
             place = int(zero[0]) if row is None else row
             raise ValidationError(f"{where}[{place}]: a zero vector has no direction; cosine needs one")
     return matrix
+
+
+def numeric(values: Any) -> np.ndarray[Any, Any]:
+    """The values as an array of real numbers.
+
+    Raises:
+        ValueError, TypeError, OverflowError: they are none: text for instance, even where it looks like numbers.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise TypeError("complex numbers, whose imaginary part would be lost")
+    if array.dtype.kind in "USMm" or (array.dtype == object and any(isinstance(x, str | bytes) for x in array.flat)):
+        raise TypeError("text or times, which are no numbers even where they look like some")
+    return array if array.dtype.kind in "fiu" else np.asarray(values, dtype=np.float64)
 
 
 def _from_bytes(values: Any, where: str) -> Any:
