@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -429,7 +430,9 @@ def test_a_purge_leaves_what_was_deleted_while_it_ran(tmp_path: Path) -> None:
         store.concepts.add([{"id": name, "name": name} for name in "abcd"], vectors=np.eye(4))
         store.flush()
         store.concepts.delete("a")
-        purged = store.concepts.purge(["a", "b"], progress=lambda *_: other.concepts.delete("b"))
+        purged = store.concepts.purge(
+            where={"id__in": ["a", "b"]}, older_than=timedelta(0), progress=lambda *_: other.concepts.delete("b")
+        )
 
         assert purged == 2 and store.check().findings == ()
         assert store.concepts.search([1, 1, 1, 1]).ids == ["c", "d"]

@@ -203,6 +203,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(which=handles, names=st.none() | some_ids)
     def purge(self, which: int, names: list[str] | None) -> None:
         erased = [name for name in (names or self.model.gone) if name in self.model.gone]
+        if any(name in self.model.live for name in names or ()):
+            with pytest.raises(vs.ConflictError, match="not deleted; delete"):
+                self.stores[which].concepts.purge(names)
+            return
         assert self.stores[which].concepts.purge(names, older_than=timedelta(0)) == len(erased)
         for name in erased:
             del self.model.gone[name]

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from vectorstore.deduplicating import Deduplicator, Duplicates
 from vectorstore.embedding import Embedding
-from vectorstore.errors import NotFound, ValidationError
+from vectorstore.errors import ConflictError, NotFound, ValidationError
 from vectorstore.ids import ago, to_micros
 from vectorstore.records import Record, Where, parse
 from vectorstore.records.where import And, Node, Term, says_nothing, with_ids
@@ -218,8 +218,10 @@ class Collection(SearchVerbs[R], Tabular[R]):
     ) -> Purged:
         """Erase deleted and expired records for good: rows, text, vectors, index entries, and what belongs to them.
 
+        What is live is never erased: `delete` it first.
+
         Args:
-            ids: only these; their age does not matter.
+            ids: only these; their age does not matter. Those that are not there are no error.
             where: only those that match.
             older_than: without ids, only records that were deleted, or expired, at least so long ago (default 30 days).
             expired: only records that have expired, and those at once.
@@ -228,10 +230,19 @@ class Collection(SearchVerbs[R], Tabular[R]):
         Returns:
             How many, as a number that also knows what else went: `records` and `vectors` by kind.
 
+        Raises:
+            ConflictError: a record that is named is live; nothing was erased.
+
         Cost: rewrites every segment that holds one of their vectors, the index, and the catalog (copied in memory).
         """
         node = with_ids(self._parse(where), ids, self._table.schema)
         self._remover.expire()
+        if ids is not None and not expired:
+            with self._sync.catalog.read() as connection:
+                live = self._table.count(connection, node)
+            if live:  # whoever names them means to erase them, and would take a count of 0 for done
+                said = "is not deleted; delete it" if live == 1 else "are not deleted; delete them"
+                raise ConflictError(f"{self.name}.purge: {live} of the named records {said} first")
         if ids is None or expired:
             limit = to_micros(ago(self._sync.catalog.clock(), timedelta(0) if expired else older_than))
             column = self._table.schema.by_name["expires_at" if expired else "deleted_at"]

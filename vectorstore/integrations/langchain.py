@@ -178,7 +178,7 @@ class KnowledgeStore(VectorStore):
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
         """Delete documents; those that are not there are no error.
 
-        They are gone from every answer; `store.collection("passages").purge()` erases them for good.
+        They are gone from every answer; `store.collection("passages").purge(ids)` erases them for good.
 
         Args:
             ids: which; None for all, or all that match.
