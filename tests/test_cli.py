@@ -217,7 +217,7 @@ def test_delete_restore_and_purge(kb: Path) -> None:
     assert answer("count", kb, "concepts")["count"] == 1
     assert answer("undelete", kb, "concepts", "king") == {"restored": 1}
     code, message = refused("purge", kb, "concepts", "queen", "king")
-    assert code == 1 and "1 of the named records is not deleted; delete it first" in message
+    assert code == 4 and "1 of the named records is not deleted; delete it first" in message
     assert answer("purge", kb, "concepts", "queen") == {"purged": 1}
     assert [record["id"] for record in answer("find", kb, "concepts")["records"]] == ["king", "dog"]
 

@@ -260,7 +260,9 @@ def test_purge_of_ids_ignores_their_age_but_not_that_they_live(store: vs.Store) 
     store.concepts.add([{"name": "king"}, {"name": "queen"}])
     store.concepts.delete("default:king")
 
-    with pytest.raises(vs.ConflictError, match="concepts.purge: 1 of the named records is not deleted; delete it first"):
+    with pytest.raises(
+        vs.ConflictError, match="concepts.purge: 1 of the named records is not deleted; delete it first"
+    ):
         store.concepts.purge(["default:king", "default:queen", "nobody"])
     assert store.concepts.restore("default:king") == 1 and store.concepts.delete("default:king") == 1
     assert store.concepts.purge(["default:king", "nobody"]) == 1
