@@ -329,7 +329,7 @@ def test_threads_that_search_while_one_writes_get_answers_of_one_commit(tmp_path
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_forked_child_is_told_to_open_the_store_itself(tmp_path: Path) -> None:
+def test_a_forked_child_is_told_that_the_store_is_its_parents(tmp_path: Path) -> None:
     with vs.open(tmp_path / "kb", embedder=None) as store:
         store.concepts.add(concept("one"), vectors=[unit(1)])
         read, write = os.pipe()
@@ -347,7 +347,7 @@ def test_a_forked_child_is_told_to_open_the_store_itself(tmp_path: Path) -> None
                         use()
                         told.append("worked")
                     except vs.StoreError as error:
-                        told.append("told" if "must call vs.open" in str(error) else str(error))
+                        told.append("told" if "fork before it is opened" in str(error) else str(error))
                 store.close()
             except BaseException as error:
                 told.append(repr(error))

@@ -237,26 +237,27 @@ def use_after_fork(root: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_forked_child_that_opens_the_store_itself_searches_and_ends(tmp_path: Path) -> None:
+def test_a_child_that_is_forked_after_the_store_was_closed_opens_it_searches_and_ends(tmp_path: Path) -> None:
     """After the parent has searched, FAISS's threads hang in a fork; one thread a query is what keeps a child alive."""
     rows = np.random.default_rng(0).standard_normal((2000, DIM)).astype(np.float32)
     with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as store:
         store.concepts.add([concept(f"c{n}") for n in range(2000)], vectors=rows)
         store.rebuild("concepts", "hnsw32")
         expected = [hits.ids for hits in store.concepts.search_many(rows[:8], k=3)]
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                signal.alarm(60)
-                with vs.open(tmp_path / "kb", embedder=None) as own:
-                    found = [hits.ids for hits in own.concepts.search_many(rows[:8], k=3)]
-                    own.concepts.upsert(concept("forked"), vectors=[rows[0]])
-                code = 0 if found == expected else 2
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(60)
+            with vs.open(tmp_path / "kb", embedder=None) as own:
+                found = [hits.ids for hits in own.concepts.search_many(rows[:8], k=3)]
+                own.concepts.upsert(concept("forked"), vectors=[rows[0]])
+            code = 0 if found == expected else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    with vs.open(tmp_path / "kb", embedder=None) as store:
         together((use_after_fork, tmp_path / "kb"))
         assert {"forked", "child"} <= {record.id for record in store.concepts} and store.check().findings == ()
 

@@ -47,7 +47,16 @@ class Maintainer:
         self._lock = threading.Lock()
 
     def written(self, space: str, changes: int) -> None:
-        """Count what was committed; flush when many vectors wait, publish when much is scanned exactly."""
+        """Count what was committed; flush when many vectors wait, publish when much is scanned exactly.
+
+        The commit stands whatever fails here, so nothing is raised: what is not done now is done after a later one.
+        """
+        try:
+            self._look_after(space, changes)
+        except (VectorstoreError, OSError, RuntimeError):  # RuntimeError: no thread can be started
+            log.exception("%s: the upkeep after a commit failed; answers stay exact", space)
+
+    def _look_after(self, space: str, changes: int) -> None:
         self._written[space] = self._written.get(space, 0) + changes
         if self._written[space] < _LOOK_EVERY:
             return
@@ -74,13 +83,15 @@ class Maintainer:
     def _start(self, name: str, work: Callable[[], object], space: str) -> None:
         with self._lock:
             if self._background is None and not self._closing:
-                self._background = threading.Thread(
-                    target=self._in_background,
-                    args=(work, space),
-                    name=f"vectorstore-{name}",
-                    daemon=True,
+                thread = threading.Thread(
+                    target=self._in_background, args=(work, space), name=f"vectorstore-{name}", daemon=True
                 )
-                self._background.start()
+                self._background = thread
+                try:
+                    thread.start()
+                except BaseException:
+                    self._background = None
+                    raise
 
     def _in_background(self, work: Callable[[], object], space: str) -> None:
         try:

@@ -26,6 +26,7 @@ from vectorstore.files import Buffer
 from vectorstore.places import place_at
 
 _lock = threading.Lock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # as logging does
 _embedders: dict[str, tuple[Embedder, Matrix]] = {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from typing import Any
@@ -22,6 +23,7 @@ MAX_NUMBERS = 8_000_000
 _Known = tuple[dict[Value, int], centred.Centres]
 _known: weakref.WeakKeyDictionary[Live, dict[str, _Known]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # as logging does
 
 
 def center_column(schema: Schema[Any], field: object, metric: str, mode: str) -> Column:

@@ -19,12 +19,15 @@ import threading
 import time
 from pathlib import Path
 
-from vectorstore.errors import StoreBusy
+from vectorstore.errors import StoreBusy, ValidationError
 from vectorstore.files import refused
+from vectorstore.storage.forking import tell
 
 LOCK = "store.lock"
 RESERVE = 1 << 19
 """Bytes: a delete of some hundred records."""
+MAX_WAIT = 2_147_483
+"""Seconds, about 24 days: SQLite counts its own waiting in milliseconds, as an int of 32 bits."""
 _NOTE = 16
 """Bytes of a number and its digest."""
 
@@ -44,14 +47,26 @@ class WriteLock:
         path: of the lock's file; None for what only this process can reach.
         timeout: seconds to wait.
         reserve: bytes that the file holds ready for a full disk.
+
+    Raises:
+        ValidationError: nobody can wait so long.
     """
 
     def __init__(self, path: Path | None, timeout: float, reserve: int = 0) -> None:
+        if not 0 <= timeout <= MAX_WAIT:
+            raise ValidationError(f"timeout: expected 0..{MAX_WAIT} seconds, got {timeout:g}")
         self._path = path
         self._timeout = timeout
         self._reserve = reserve
         self._threads = threading.Lock()
         self._handle: int | None = None
+        tell(self)
+
+    def forked(self) -> None:
+        """A descriptor that a child inherits would keep the lock when its holder dies."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
 
     def acquire(self, wait: float | None = None) -> None:
         """Wait for the turn.

@@ -8,6 +8,7 @@ rounding error that `exact.slack` allows for.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ _BLOCK_NUMBERS = 1 << 18
 _NEXT_START = 15_486_557
 """What FAISS adds to the seed for each further start (Clustering.cpp)."""
 _reading = threading.Lock()
+os.register_at_fork(after_in_child=_reading._at_fork_reinit)  # type: ignore[attr-defined]  # as logging does
 
 
 class _Engine(NamedTuple):
