@@ -2,14 +2,13 @@
 
 The generation is written to a new folder beside the target, every byte compared with the manifest, the catalog proved,
 and the whole opened and checked as a store. Then the folder gets its name by one rename; an existing store is swapped
-out by one exchange and kept beside.
+out by one exchange and kept beside, as `<name>.<ULID>.replaced`. Nothing that fails removes it, at whatever step.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import stat
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,11 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from vectorstore import files as disk
 from vectorstore.backups import Manifest, Vault, vault_at
 from vectorstore.backups.generations import pick
 from vectorstore.backups.mirrors import bounded
 from vectorstore.errors import CorruptError, NewerFormat, NotAStore, StoreError
-from vectorstore.files import TEMPORARY, DiskFolder, as_path, exchange_folders, make_folder, publish_folder, refused
+from vectorstore.files import TEMPORARY, DiskFolder, as_path, discard, make_folder, publish_folder, refused
 from vectorstore.ids import from_micros, new_id, utc_now
 from vectorstore.storage import CATALOG, FORMAT, LOCK, Catalog, Done
 from vectorstore.storage import trail as chain
@@ -74,8 +74,8 @@ def restore(
         source: where the backups are: a folder, or a URL that fsspec opens.
         folder: the store to make; it must not be there, or be empty.
         generation: which backup; None for the newest.
-        replace: a store that is there already is exchanged for the restored one, in one step, and kept beside it.
-            Open handles of it raise StoreGone from then on.
+        replace: a store that is there already is exchanged for the restored one, in one step, and kept beside it, as
+            `<name>.<ULID>.replaced`. Open handles of it raise StoreGone from then on.
         actor: who does it, for the trail; None for the environment's VECTORSTORE_ACTOR, else the user.
         progress: told (bytes written, bytes to write).
 
@@ -83,6 +83,7 @@ def restore(
         NotFound: no such generation.
         CorruptError, NewerFormat: the backup is damaged, foreign or too new; nothing was changed.
         NotAStore, StoreError: the folder holds something else, or a store and `replace` was not asked for.
+        StoreError: the disk refused; nothing was changed, or it says where the store is that was there.
 
     Cost: one read and one write of all files, and a check of the store.
     """
@@ -192,9 +193,74 @@ def _take_place(temporary: Path, target: Path, replace: bool) -> Path | None:
             lock.acquire()
             held.callback(lock.release)
         _refuse(target, replace)
-        exchange_folders(temporary, target)
-        if not any(stat.S_ISREG(each.stat().st_mode) for each in temporary.iterdir()):
-            return None  # it was empty
         aside = target.with_name(f"{target.name}.{new_id(utc_now())}.replaced")
-        publish_folder(temporary, aside)
-        return aside
+        old, new = _inode(target), _inode(temporary)
+        try:
+            publish_folder(temporary, aside)  # before the exchange: by that the old store gets its last name at once
+            exchange_folders(aside, target)
+        except BaseException as error:
+            if (_inode(target), _inode(aside)) == (old, new):  # nothing was exchanged
+                shutil.rmtree(aside, ignore_errors=True)
+            elif _inode(aside) == old:
+                error.add_note(f"what was {target} is now {aside}")
+            raise
+        discard(aside)  # only if it is empty
+        return aside if aside.exists() else None
+
+
+def exchange_folders(first: Path, second: Path) -> None:
+    """Swap the names of two folders in one step, durably; where the system cannot, in three.
+
+    Cut short in the middle of three steps, both folders are whole, under names that tell which they are.
+
+    Raises:
+        StoreError: the disk refused; all is as before, or it says what is where.
+    """
+    with refused(second):
+        disk._sync_folder(first)
+        was = _inode(second)
+        try:
+            if not disk._exchange(first, second):
+                _exchange_in_three(first, second)
+            disk._sync_folder(first.parent)
+            disk._sync_folder(second.parent)
+        except OSError as error:
+            if _inode(first) == was:
+                disk.left(second, error, f"what had that name is now {first}")
+            raise
+
+
+def _exchange_in_three(first: Path, second: Path) -> None:
+    between = second.with_name(f"{second.name}.{uuid.uuid4().hex}.replaced")
+    try:
+        disk._rename(second, between)
+        disk._rename(first, second)
+        disk._rename(between, first)
+    except BaseException as error:
+        try:
+            if between.exists():  # not the whole way, so all of it back
+                if not first.exists():
+                    disk._rename(second, first)
+                disk._rename(between, second)
+        except BaseException as stuck:
+            new = first if first.exists() else second
+            said = (
+                f"what was {second} is now {between}, what was to be there is {new}; nothing was removed; rename them"
+            )
+            stuck.add_note(said)
+            if isinstance(stuck, OSError):
+                why = stuck.strerror or stuck
+                raise disk.with_errno(
+                    f"{second}: the disk refused ({why}) an exchange half-way: {said}", stuck
+                ) from error
+            raise
+        raise
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """What has the name, whatever it was called before; None when nothing has."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

@@ -119,7 +119,8 @@ def manifests_of(vault: Vault) -> tuple[list[Manifest], list[str]]:
         try:
             found.append(read_manifest(vault, name))
         except VectorstoreError as error:
-            problems.append(str(error))
+            if name in vault.names(GENERATIONS):  # else another process has removed it meanwhile
+                problems.append(str(error))
     return found, problems
 
 

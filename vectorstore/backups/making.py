@@ -20,7 +20,7 @@ from vectorstore.backups.generations import Generation, manifests_of, prune
 from vectorstore.backups.manifest import CATALOG, Entry, Manifest
 from vectorstore.backups.vaults import FILES, Vault, vault_at
 from vectorstore.errors import CorruptError, StoreError
-from vectorstore.files import Buffer, sha256
+from vectorstore.files import Buffer, sha256, with_errno
 from vectorstore.ids import from_micros, new_id, to_micros
 from vectorstore.storage import FORMAT, Connection
 from vectorstore.storage.copying import copy_to, frozen
@@ -69,7 +69,11 @@ def back_up(
     keep_for: timedelta | None = None,
     progress: Progress | None = None,
 ) -> BackupReport:
-    """Save the store as of one commit; see `Store.backup`."""
+    """Save the store as of one commit; see `Store.backup`.
+
+    Raises:
+        StoreError: no backup was made, unless it says that one was and only older ones could not be removed.
+    """
     started = time.perf_counter()
     place = os.fspath(target)
     inside = sync.root is not None and "://" not in place and Path(place).absolute().is_relative_to(sync.root)
@@ -105,7 +109,11 @@ def back_up(
         )
         body = manifest.to_bytes()
         vault.publish(f"{manifest.id}.json", body, sha256(body))
-        removed = prune(vault, keep, keep_for, now)
+        try:
+            removed = prune(vault, keep, keep_for, now)
+        except OSError as error:
+            said = f"{vault.name}: {manifest.id} was made, but what should have gone could not all be removed: {error}"
+            raise with_errno(f"{said}; the next backup, or Backups.prune, goes on with that", error) from error
         made = Generation.of(manifest)
     return BackupReport(
         generation=made.id,

@@ -70,14 +70,7 @@ class Mirror:
             )
         name = f"catalog.{newest.catalog.sha256}.sqlite"
         entries = {entry.path: entry for entry in newest.files}
-        while True:
-            fetch(self._vault, newest.catalog, DiskFolder(self.root), name)
-            try:
-                held = (self.root / name).open("rb")
-                break
-            except FileNotFoundError:  # another process has cleared it away just now
-                continue
-        fcntl.flock(held, fcntl.LOCK_SH)  # not SQLite's own locks: those are of fcntl
+        held = self._hold(newest.catalog, name)
         self.close()
         self._held, self._manifest, self.entries, self.catalog = held, newest, entries, self.root / name
         self._clear()
@@ -108,6 +101,18 @@ class Mirror:
         if self._held is not None:
             self._held.close()
 
+    def _hold(self, entry: Entry, name: str) -> BinaryIO:
+        """A catalog, fetched if it is not here, and locked against being cleared away."""
+        path = self.root / name
+        while True:
+            fetch(self._vault, entry, DiskFolder(self.root), name)
+            with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as opened:
+                held = opened.enter_context(path.open("rb"))
+                fcntl.flock(held, fcntl.LOCK_SH)  # not SQLite's own locks: those are of fcntl
+                if _has_name(held.fileno(), path):  # else another process has cleared it away before it was locked
+                    opened.pop_all()
+                    return held
+
     def _clear(self) -> None:
         """Remove catalogs that nobody has open; and when ours is the only one left, the files that it does not name."""
         for path in self.root.glob(CATALOGS):
@@ -117,6 +122,8 @@ class Mirror:
                 handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if not _has_name(handle, path):  # another process has cleared it away, and a third fetched it anew
+                        return
                     path.unlink()
                 except BlockingIOError:
                     return
@@ -126,6 +133,15 @@ class Mirror:
             name = str(path.relative_to(self.root))
             if path.is_file() and TEMPORARY not in name and name not in self.entries:
                 discard(path)
+
+
+def _has_name(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    return os.path.samestat(os.fstat(handle), path.stat())
 
 
 class FetchedFolder(DiskFolder):

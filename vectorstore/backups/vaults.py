@@ -155,8 +155,13 @@ class DiskVault:
 
     def names(self, folder: str) -> dict[str, int]:
         """Name -> size; no temporary ones."""
-        with os.scandir(self.path / folder) as found:
-            return {each.name: each.stat().st_size for each in found if TEMPORARY not in each.name}
+        sizes, here = {}, self.path / folder
+        with disk.refused(here), os.scandir(here) as found:
+            for each in found:
+                with contextlib.suppress(FileNotFoundError):  # another process has removed it just now
+                    if TEMPORARY not in each.name:
+                        sizes[each.name] = each.stat().st_size
+        return sizes
 
     def put(self, folder: str, name: str, buffer: Buffer, digest: str) -> None:
         """Write, fsync and hash at once: hashing leaves the interpreter free, and the disk waits for nobody."""
@@ -180,7 +185,7 @@ class DiskVault:
             except BaseException:
                 disk.discard(temporary)
                 raise
-            disk._sync_folder(here)
+            disk.sync_name(here / name, "back up again")
 
     def publish(self, name: str, body: bytes, digest: str) -> None:
         """Under the lock a manifest that is there counts; its files have durable names by then, whoever wrote them."""
@@ -189,9 +194,13 @@ class DiskVault:
         self.put(GENERATIONS, name, body, digest)
 
     def withdraw(self, names: Sequence[str]) -> None:
-        """One after the other."""
+        """One after the other, durably: what they name may be removed right after."""
         for name in names:
             self.remove(GENERATIONS, name)
+        if names:
+            here = self.path / GENERATIONS
+            with disk.refused(here, "no file was removed"):
+                disk._sync_folder(here)
 
     def chunks(self, folder: str, name: str) -> Iterator[bytes]:
         """The file, some megabytes at a time."""
@@ -213,7 +222,7 @@ class DiskVault:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            with disk.refused(path):
+            with disk.refused(path, "it was not removed"):
                 disk._unlink(path)
 
     def litter(self, older_than: float) -> list[tuple[str, str]]:
