@@ -109,7 +109,7 @@ def shape(statement: str) -> str:
 def statements(store: vs.Store) -> Iterator[set[str]]:
     """The shapes of all statements that the store's connections of this thread run meanwhile."""
     catalog, seen = store._catalog, set[str]()
-    connections = [catalog._writer_connection(), catalog._reader_connection()]
+    connections = [catalog._writer_connection(), catalog._readers.mine()]
     for connection in connections:
         connection.set_trace_callback(lambda sql: sql.startswith("--") or seen.add(shape(sql)))  # FTS5's own
     try:

@@ -14,7 +14,9 @@ import pytest
 
 import vectorstore as vs
 from vectorstore.storage import connection as connections
+from vectorstore.storage import pages
 from vectorstore.storage.connection import Connection, Reading, begin, connect, file_uri, refusal, translated
+from vectorstore.storage.folder import read_mode
 
 
 def error(kind: type[sqlite3.Error], name: str, text: str = "planted") -> sqlite3.Error:
@@ -130,14 +132,14 @@ def test_media_that_cannot_be_written_are_read_only_where_no_commits_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, wal = tmp_path / "catalog.sqlite", tmp_path / "catalog.sqlite-wal"
-    assert connections.read_mode(tmp_path, path) == "ro"
+    assert read_mode(tmp_path, path) == "ro"
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert connections.read_mode(tmp_path, path) == "immutable"
+    assert read_mode(tmp_path, path) == "immutable"
     wal.touch()
-    assert connections.read_mode(tmp_path, path) == "immutable"
+    assert read_mode(tmp_path, path) == "immutable"
     wal.write_bytes(b"x")
     with pytest.raises(vs.StoreError, match="holds commits and .* cannot be written"):
-        connections.read_mode(tmp_path, path)
+        read_mode(tmp_path, path)
     assert "immutable=1" in file_uri(path, "immutable") and "mode=rwc" in file_uri(path, "rwc")
 
 
@@ -148,10 +150,10 @@ def test_free_pages_are_given_back_so_many_in_a_turn(tmp_path: Path, monkeypatch
     connection.execute("CREATE TABLE t(x)")
     connection.executemany("INSERT INTO t VALUES (?)", [(bytes(4000),)] * 40)
     connection.execute("DELETE FROM t")
-    monkeypatch.setattr(connections, "VACUUM_PAGES", 10)
+    monkeypatch.setattr(pages, "VACUUM_PAGES", 10)
     before = connection.execute("PRAGMA freelist_count").fetchone()[0]
     turns = 1
-    while not connections.give_back(connection):
+    while not pages.give_back(connection):
         turns += 1
     assert before > 30 and turns == -(-before // 10)
     assert connection.execute("PRAGMA freelist_count").fetchone()[0] == 0
@@ -165,12 +167,12 @@ def test_emptying_the_wal_waits_a_second_at_most_and_leaves_the_timeout_as_it_wa
     connection.set_trace_callback(said.append)
     for timeout, short in ((30.0, 1000), (0.5, 500)):
         connection.execute("INSERT INTO state VALUES (1)")
-        connections.empty_wal(connection, timeout)
+        assert pages.empty_wal(connection, timeout)
         assert (tmp_path / "a.sqlite-wal").stat().st_size == 0
         assert said[-3:] == [
             f"PRAGMA busy_timeout={short}", "PRAGMA wal_checkpoint(TRUNCATE)", f"PRAGMA busy_timeout={timeout * 1000:.0f}"
         ]  # fmt: skip
-    connections.empty_wal(connection, 1.0, anew=True)
+    assert pages.write_afresh(connection)
     assert "VACUUM" in said
     connection.close()
 

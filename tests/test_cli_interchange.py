@@ -92,7 +92,7 @@ def test_export_says_what_is_wrong(kb: Path, tmp_path: Path) -> None:
         ("x.jsonl", ("--kind", "dreams"), 3),
         ("x.jsonl", ("--context", "nowhere"), 3),
         ("x.jsonl", ("--vectors", "some"), 2),
-        ("taken.jsonl/x.jsonl", (), 2),
+        ("taken.jsonl/x.jsonl", (), 5),
     ):
         found, message = refused("export", kb, tmp_path / target, *options)
         assert found == code, (target, message)

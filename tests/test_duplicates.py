@@ -402,7 +402,7 @@ def test_a_policy_is_an_object(open_store: Callable[..., vs.Store]) -> None:
 
 def test_errors_are_those_of_a_call_without_a_policy(store: vs.Store) -> None:
     concepts, policy = texts_in(store), vs.Duplicates(0.9, "reject")
-    before = store._sync.catalog.seq(store._catalog._reader_connection())
+    before = store._sync.catalog.seq(store._catalog._readers.mine())
     for records, vectors, error, message in [
         (
             [{"name": "a"}, {"name": "b", "quality": 7}],
@@ -418,7 +418,7 @@ def test_errors_are_those_of_a_call_without_a_policy(store: vs.Store) -> None:
     ]:
         with pytest.raises(error, match=message):
             concepts.add(records, vectors=vectors, duplicates=policy)
-    assert store._sync.catalog.seq(store._catalog._reader_connection()) == before
+    assert store._sync.catalog.seq(store._catalog._readers.mine()) == before
     assert len(concepts) == 3 and concepts.decisions() == []
 
 

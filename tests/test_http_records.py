@@ -54,7 +54,7 @@ def test_a_record_is_written_read_changed_deleted_restored_and_erased(client: Te
     assert "default:duke" in store.concepts
     assert client.post("/concepts/delete", json={"where": {"name": "duke"}}).json() == {"deleted": 1}
     problem(client.post("/concepts/purge", json={"ids": ["default:duke", "default:king"]}), 409, "ConflictError")
-    assert client.post("/concepts/purge", json={"ids": ["default:duke"]}).json() == {"purged": 1}
+    assert client.post("/concepts/purge", json={"ids": ["default:duke"]}).json() == {"purged": 1, "finished": True}
     assert client.post("/concepts/restore", json={"ids": ["default:duke"]}).json() == {"restored": 0}
 
 

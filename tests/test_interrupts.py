@@ -96,7 +96,7 @@ def test_an_interrupted_read_leaves_no_snapshot_open(two: tuple[vs.Store, vs.Sto
         number = next(numbers)
         theirs.concepts.upsert({"id": "first", "name": "first", "extra": {"n": number}})
         assert ours.concepts.get("first").extra == {"n": number}, "an old snapshot is still read"
-        assert not ours._catalog._reader_connection().in_transaction
+        assert not ours._catalog._readers.mine().in_transaction
 
     assert at_each(READING, lambda: ours.concepts.get("first"), after) > 5
 

@@ -172,7 +172,7 @@ def test_no_transaction_is_open_between_hits(open_store: Callable[..., vs.Store]
     for hit in concepts.search_range([1, 1, 1], 0.5):
         if hit.rank == 3:
             store._catalog.checkpoint()
-            assert not store._catalog._reader_connection().in_transaction
+            assert not store._catalog._readers.mine().in_transaction
     list(concepts.search_range([1, 1, 1], 0.5))
     store.close()
     with pytest.raises(vs.StoreClosed):

@@ -194,7 +194,6 @@ def test_a_damaged_or_missing_file_is_found(tmp_path: Path) -> None:
             with pytest.raises(vs.CorruptError):
                 [*store.trail.stream()]
             store.concepts.add({"name": "x"}, vectors=vectors(1))
-            store.concepts.purge("default:x")
             store.concepts.delete("default:x")
             store.concepts.purge("default:x")
         file.write_bytes(data)

@@ -218,7 +218,8 @@ class Collection(SearchVerbs[R], Tabular[R]):
     ) -> Purged:
         """Erase deleted and expired records for good: rows, text, vectors, index entries, and what belongs to them.
 
-        What is live is never erased: `delete` it first.
+        What is live is never erased: `delete` it first. Copies of the catalog that migrations have left beside it go as
+        well; backups, which are files of their own, keep what they have.
 
         Args:
             ids: only these; their age does not matter. Those that are not there are no error.
@@ -228,7 +229,7 @@ class Collection(SearchVerbs[R], Tabular[R]):
             progress: told (segments written, segments to write).
 
         Returns:
-            How many, as a number that also knows what else went: `records` and `vectors` by kind.
+            How many, as a number that also knows what else went: `records` and `vectors` by kind, and `finished`.
 
         Raises:
             ConflictError: a record that is named is live; nothing was erased.
@@ -248,9 +249,6 @@ class Collection(SearchVerbs[R], Tabular[R]):
             column = self._table.schema.by_name["expires_at" if expired else "deleted_at"]
             old = Term(column, (), "lte", limit)
             node = And((old,) if node is None else (old, node))
-        with self._sync.catalog.read() as connection:
-            if not self._table.count(connection, node, deleted=True):
-                return Purged(0)
         return self._remover.purge(node, progress)
 
     def decisions(self, id: str | None = None, *, limit: int = 100, after: str | None = None) -> Page[Decision]:

@@ -7,6 +7,7 @@ neither text nor list of texts is JSON, as `tabular.py` writes it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -320,6 +321,13 @@ def _stacked(vectors: list[Any]) -> Any:
         if vector is None or type(vector).__name__ in _NULLS or (isinstance(vector, float) and math.isnan(vector)):
             raise NullVector(place)
     return vectors
+
+
+def chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Records that are no table, so many at a time."""
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
 
 
 def clean(values: list[Any]) -> list[Any]:

@@ -22,7 +22,7 @@ import mmap
 import os
 import stat
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -31,6 +31,8 @@ from vectorstore.errors import CorruptError, StoreError, ValidationError, Vector
 
 _BESIDE_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
 """What keeps a file from being read that says nothing of the file."""
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""No file has that name: what should be a folder on its way is a file, say, or a link to itself."""
 Buffer = bytes | memoryview | mmap.mmap
 TEMPORARY = ".tmp"
 
@@ -77,10 +79,10 @@ class refused:  # noqa: N801 - used like a function
     That a name is taken, or that there is none, is no matter of the disk and passes through.
     """
 
-    __slots__ = ("_path",)
+    __slots__ = ("_outcome", "_path")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, outcome: str = "nothing was written") -> None:
+        self._path, self._outcome = path, outcome
 
     def __enter__(self) -> None:
         """Nothing to prepare."""
@@ -90,11 +92,12 @@ class refused:  # noqa: N801 - used like a function
         if not isinstance(error, OSError) or isinstance(error, VectorstoreError | FileExistsError | FileNotFoundError):
             return
         mend = "; make room and retry" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        said = f"{self._path}: the disk refused: {error.strerror or error}; nothing was written{mend}"
-        raise _with_errno(said, error) from error
+        said = f"{self._path}: the disk refused: {error.strerror or error}; {self._outcome}{mend}"
+        raise with_errno(said, error) from error
 
 
-def _with_errno(said: str, error: OSError) -> StoreError:
+def with_errno(said: str, error: OSError) -> StoreError:
+    """The disk's error in our words."""
     (found := StoreError(said)).errno = error.errno
     return found
 
@@ -178,12 +181,7 @@ class DiskFolder:
         except BaseException:
             discard(temporary)
             raise
-        try:
-            _sync_folder(self.path)
-        except BaseException as error:  # nothing is published, and whoever tries again finds the name free
-            discard(final)
-            _left(final, error)
-            raise
+        sync_name(final)
         where = self.stat(final.name)
         if where is None:
             raise CorruptError(f"{final} vanished right after it was written; is somebody else cleaning the store?")
@@ -211,19 +209,23 @@ class DiskFolder:
 
     def stat(self, name: str) -> str | None:
         """The text "inode:size:mtime_ns", or None when there is no regular file of that name."""
+        path = self._inside(name)
         try:
-            found = os.stat(self._inside(name), follow_symlinks=False)
-        except FileNotFoundError:
-            return None
+            found = os.stat(path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _NOWHERE:
+                return None
+            raise with_errno(f"{path} cannot be looked at now: {error.strerror}", error) from error
         return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
 
     def names(self) -> list[str]:
-        """All names, sorted; a folder that was never made is empty."""
+        """All names, sorted; a folder that was never made is empty, and what is no folder holds nothing."""
         try:
-            with refused(self.path):
-                return sorted(entry.name for entry in os.scandir(self.path))
-        except FileNotFoundError:
-            return []
+            return sorted(entry.name for entry in os.scandir(self.path))
+        except OSError as error:
+            if error.errno in _NOWHERE:
+                return []
+            raise with_errno(f"{self.path} cannot be looked into now: {error.strerror}", error) from error
 
     def age(self, name: str) -> float:
         """Seconds between the file's last write and now, both by the file system's clock."""
@@ -240,7 +242,7 @@ class DiskFolder:
     def remove(self, name: str) -> None:
         """Unlink; maps that readers hold stay valid."""
         path = self._inside(name)
-        with refused(path):
+        with refused(path, "it was not removed"):
             _unlink(path)
 
     def _inside(self, name: str) -> Path:
@@ -266,12 +268,20 @@ def as_path(value: str | os.PathLike[str]) -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """The folder exists, readable by its owner only, and its name is durable."""
+    """The folder exists, readable by its owner only, and its name is durable.
+
+    Raises:
+        StoreError: the disk refused, or there is something else.
+    """
     if path.is_dir():
         return
     make_folder(path.parent)
     with refused(path):
-        path.mkdir(mode=0o700, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError as error:
+            what = f"a link to {os.readlink(path)}, where no folder is" if path.is_symlink() else "no folder"
+            raise with_errno(f"{path} is {what}; it was left as it is: remove it, or choose another", error) from None
         try:
             _sync_folder(path.parent)
         except BaseException:  # whoever tries again must not find it there
@@ -300,14 +310,24 @@ def publish_file(temporary: Path, final: Path) -> None:
     sync_file(temporary)
     with refused(final):
         _rename(temporary, final)
-        _sync_name(final)
+        sync_name(final, "write it again", None)
 
 
-def _sync_name(final: Path) -> None:
+def sync_name(final: Path, mend: str = "remove it and retry", back: Callable[[Path], object] | None = discard) -> None:
+    """A name that was given just now is durable; else it is taken back: whoever tries again finds it free.
+
+    Args:
+        final: what has it.
+        mend: what to do if it can be neither.
+        back: takes it back; None where it stays.
+    """
     try:
         _sync_folder(final.parent)
-    except OSError as error:
-        _left(final, error, "write it again")
+    except BaseException as error:
+        if back is not None:
+            with contextlib.suppress(OSError):
+                back(final)
+        left(final, error, mend)
         raise
 
 
@@ -330,7 +350,7 @@ def replace_file(path: Path, data: Buffer) -> None:
         except BaseException:
             discard(temporary)
             raise
-        _sync_name(path)
+        sync_name(path, "write it again", None)
 
 
 def publish_folder(temporary: Path, final: Path) -> None:
@@ -344,36 +364,14 @@ def publish_folder(temporary: Path, final: Path) -> None:
         if final.exists() or final.is_symlink():
             raise FileExistsError(f"{final} exists already; choose another name")
         _rename(temporary, final)
-        try:
-            _sync_folder(final.parent)
-        except BaseException as error:  # nothing is published, and whoever tries again finds the name free
-            with contextlib.suppress(OSError):
-                _rename(final, temporary)
-            _left(final, error)
-            raise
+        sync_name(final, back=lambda final: _rename(final, temporary))
 
 
-def _left(final: Path, error: BaseException, mend: str = "remove it and retry") -> None:
+def left(final: Path, error: BaseException, mend: str) -> None:
     """Say so when what has its name already could not be made durable."""
     if isinstance(error, OSError) and final.exists():
         said = f"{final}: it was written, but the disk refused ({error.strerror or error}) to make that durable: "
-        raise _with_errno(f"{said}after a power cut all may be as before; {mend}", error) from error
-
-
-def exchange_folders(first: Path, second: Path) -> None:
-    """Swap the names of two folders in one step, durably; where the system cannot, in three.
-
-    Cut short in the middle of three steps, both folders are whole, under names that tell which they are.
-    """
-    with refused(second):
-        _sync_folder(first)
-        if not _exchange(first, second):
-            between = second.with_name(f".{second.name}.{uuid.uuid4().hex}.replaced")
-            _rename(second, between)
-            _rename(first, second)
-            _rename(between, first)
-        _sync_folder(first.parent)
-        _sync_folder(second.parent)
+        raise with_errno(f"{said}after a power cut all may be as before; {mend}", error) from error
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -19,6 +19,7 @@ from vectorstore.references import make_contexts
 from vectorstore.results import Purged
 from vectorstore.storage import Connection, IntegrityError, RecordTable, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
+from vectorstore.storage.audits import forget_filters
 from vectorstore.storage.decisions import forget_decisions
 from vectorstore.storage.history import recording
 from vectorstore.storage.pastrows import NamedFile, forget_rows
@@ -28,11 +29,17 @@ from vectorstore.storage.written import forget_written
 from vectorstore.sync import Progress, Sync, bring_back, compact, expire, models
 from vectorstore.sync.cascade import delete_rows, doomed_with, kinds_with, refuse_ownerless, returning, stamp
 from vectorstore.sync.compact import Doomed
+from vectorstore.sync.erasing import Gone, finish, owe
 from vectorstore.sync.mend import forget_quarantined
-from vectorstore.sync.past import all_named, forget_shared, scrub
+from vectorstore.sync.past import all_named, scrub
 from vectorstore.writing import conflict
 
 R = TypeVar("R", bound=Record)
+_DERIVED = (Cluster.table, SemanticField.table)
+
+
+class _Moved(Exception):
+    """A past began to be kept, or a space was made, while a purge was prepared: it has more to erase now."""
 
 
 class Remover(Generic[R]):
@@ -97,13 +104,18 @@ class Remover(Generic[R]):
 
     def purge(self, node: Node | None, progress: Progress | None) -> Purged:
         """Erase matching deleted records, and rewrite what held their vectors, in one commit; says what went."""
-        erased = with_reserve(self._sync.catalog, lambda: self._erase(node, progress))
-        self._sync.catalog.checkpoint(anew=bool(erased))
-        if erased:
-            forget_shared(self._sync)
+        gone: Gone = {}
+        with self._sync.catalog.read() as connection:
+            some = self._table.count(connection, node, deleted=True)
+        erased = Purged(0)
+        while some:
+            with contextlib.suppress(_Moved):
+                erased = with_reserve(self._sync.catalog, lambda: self._erase(node, progress, gone))
+                break
+        erased.finished = finish(self._sync, gone)
         return erased
 
-    def _erase(self, node: Node | None, progress: Progress | None) -> Purged:
+    def _erase(self, node: Node | None, progress: Progress | None, gone: Gone) -> Purged:
         erased: list[int] = []
         records: dict[str, set[int]] = {}
         vectors: dict[str, int] = {}
@@ -112,27 +124,26 @@ class Remover(Generic[R]):
             return [int(row) for row in self._table.matching(connection, node, deleted=True)]
 
         def erase(transaction: Transaction) -> None:
+            if self._scope(transaction.connection) != scope:
+                raise _Moved
+            owe(transaction)
             erased[:] = doomed(transaction.connection)
             records.clear()
             for table, numbers in doomed_with(self._sync, transaction.connection, self._table, erased):
                 records.setdefault(table.name, set()).update(numbers)
             for name, some in records.items():
-                went = self._erase_rows(transaction, self._sync.table(name), sorted(some))
+                went = self._erase_rows(transaction, self._sync.table(name), sorted(some), gone)
                 vectors[name] = max(went, vectors.get(name, 0))  # those of other spaces are gone by now
 
         with self._sync.catalog.read() as connection:
-            keeps = recording(connection)
-            spaces = [
-                space.name
-                for table in kinds_with(self._sync, self._table)
-                for space in rows.spaces_of(connection, table.name)
-            ]
-            others = [name for name in spaces if name != self._table.name]
+            keeps, spaces = scope = self._scope(connection)
+        others = [name for name in spaces if name != self._table.name]
         try:
             # One space is rewritten outside the lock; with several, or a past, one commit for all is worth holding it.
             with self._sync.catalog.write() if others or keeps else contextlib.nullcontext() as transaction:
                 before: set[NamedFile] = set()
                 if transaction is not None:
+                    owe(transaction)
                     connection = transaction.connection
                     before = all_named(connection) if keeps else before
                     for table, numbers in doomed_with(self._sync, connection, self._table, doomed(connection)):
@@ -141,11 +152,19 @@ class Remover(Generic[R]):
                     compact(self._sync, name, progress=progress, doomed=partial(self._doomed_of, name, doomed))
                 compact(self._sync, self._table.name, also=erase, progress=progress, doomed=doomed)
                 if keeps and transaction is not None:
-                    scrub(self._sync, transaction, spaces, before)
+                    learned = [space.name for kind in _DERIVED for space in rows.spaces_of(connection, kind)]
+                    scrub(self._sync, transaction, list(dict.fromkeys(spaces + learned)), before)
         except IntegrityError as error:
             raise conflict(self._table, error) from error
         went = {name: len(some) for name, some in records.items() if some}
         return Purged.of(len(erased), went, {name: many for name, many in vectors.items() if many})
+
+    def _scope(self, connection: Connection) -> tuple[bool, list[str]]:
+        """(whether a past is kept; the spaces whose vectors may go)."""
+        concerned = kinds_with(self._sync, self._table)
+        return recording(connection), [
+            space.name for table in concerned for space in rows.spaces_of(connection, table.name)
+        ]
 
     def _doomed_of(self, space: str, doomed: Doomed, connection: Connection) -> list[int]:
         """The rows of a space's kind that a purge erases."""
@@ -153,23 +172,26 @@ class Remover(Generic[R]):
         found = doomed_with(self._sync, connection, self._table, doomed(connection))
         return sorted({row for table, numbers in found if table.name == kind for row in numbers})
 
-    def _erase_rows(self, transaction: Transaction, table: RecordTable[Any], numbers: Sequence[int]) -> int:
+    def _erase_rows(self, transaction: Transaction, table: RecordTable[Any], numbers: Sequence[int], gone: Gone) -> int:
         """Erase rows and what speaks of them; returns how many had a vector, in any of their spaces."""
         vectors = _vectors_of(transaction.connection, table, numbers)
-        gone = [vid for vid, _, _ in vectors]
-        rows.drop_pending(transaction.connection, gone)
-        rows.drop_vectors(transaction.connection, gone)
+        for vid, _, space in vectors:
+            gone.setdefault(space, set()).add(vid)
+        vids = [vid for vid, _, _ in vectors]
+        rows.drop_pending(transaction.connection, vids)
+        rows.drop_vectors(transaction.connection, vids)
         forget_decisions(transaction.connection, table.name, table.table, numbers)
         forget_written(transaction.connection, table.name, numbers)
         ids = [record.id for record in table.by_rows(transaction.connection, numbers).values()]
         forget_items(transaction.connection, table.name, numbers, ids)
+        if numbers:
+            forget_filters(transaction.connection)
         words = models.words_in_labels(self._sync, transaction.connection, table.name, numbers)
         table.erase(transaction.connection, numbers)
         table.optimize_text(transaction.connection)
-        self._forget(transaction, table.name, numbers, ids, words)
+        self._forget(transaction, table.name, numbers, ids, words, gone)
         forget_quarantined(transaction.connection, table.name, numbers, ids)
-        derived = (Cluster.table, SemanticField.table)
-        forget_rows(transaction.connection, table.name, ids, numbers, derived)
+        forget_rows(transaction.connection, table.name, ids, numbers, _DERIVED)
         details = {"kind": table.name, "operation": "purge", "records": len(numbers), "vectors": 0}
         transaction.notes.append(("commit", details))
         if numbers:
@@ -177,7 +199,13 @@ class Remover(Generic[R]):
         return _owners(vectors)
 
     def _forget(
-        self, transaction: Transaction, kind: str, numbers: Sequence[int], ids: Sequence[str], words: set[str]
+        self,
+        transaction: Transaction,
+        kind: str,
+        numbers: Sequence[int],
+        ids: Sequence[str],
+        words: set[str],
+        gone: Gone,
     ) -> None:
         """Take erased records out of clusters and fields; where a centroid was the erased vector, erase that, too."""
         hollow = models.forget(self._sync, transaction, kind, numbers, ids, words)
@@ -189,7 +217,7 @@ class Remover(Generic[R]):
             node = with_ids(None, hollow.ids, table.schema)
             assert node is not None  # ids are a filter, even when there are none
             remover.delete(node)
-            remover._erase(node, None)
+            remover._erase(node, None, gone)
 
     def _spaces(self, transaction: Transaction) -> list[SpaceRow]:
         return rows.spaces_of(transaction.connection, self._table.name)
@@ -204,15 +232,15 @@ class Remover(Generic[R]):
         transaction.notes.append(("commit", details))
 
 
-def _vectors_of(connection: Connection, table: RecordTable[Any], numbers: Sequence[int]) -> list[tuple[int, int, int]]:
+def _vectors_of(connection: Connection, table: RecordTable[Any], numbers: Sequence[int]) -> list[tuple[int, int, str]]:
     """(vid, row, space) of rows' vectors in all spaces of their kind, retired ones included."""
     return [
-        (vid, row, space.id)
+        (vid, row, space.name)
         for space in rows.spaces_of(connection, table.name)
         for vid, row in rows.every_vector(connection, space.id, numbers)
     ]
 
 
-def _owners(vectors: Sequence[tuple[int, int, int]]) -> int:
+def _owners(vectors: Sequence[tuple[int, int, str]]) -> int:
     """How many rows have a vector, each once a space."""
     return len({(row, space) for _, row, space in vectors})

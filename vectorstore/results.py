@@ -308,10 +308,15 @@ class Purged(int):
     Attributes:
         records: kind -> how many records, those that belonged to them included.
         vectors: kind -> how many of these had a vector; with several spaces, in all of them together.
+        finished: no byte of them is left. False within a transaction, whose end is waited for; and while a reader that
+            began before holds the catalog's log, a view of the past is open, or a file that a killed process left is
+            younger than ten minutes: what is left then is removed as soon as that lets it, in the background, and
+            otherwise after the next opening.
     """
 
     records: Mapping[str, int] = MappingProxyType({})
     vectors: Mapping[str, int] = MappingProxyType({})
+    finished: bool = True
 
     @classmethod
     def of(cls, count: int, records: Mapping[str, int], vectors: Mapping[str, int]) -> Self:

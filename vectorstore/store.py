@@ -49,6 +49,7 @@ from vectorstore.sync import (
     rebuild,
     tidy,
 )
+from vectorstore.sync.erasing import Eraser
 from vectorstore.telemetry import Telemetry
 from vectorstore.telemetry import wanted as wanted_telemetry
 from vectorstore.trail import Trail, actor_of
@@ -62,7 +63,7 @@ log = logging.getLogger("vectorstore")
 
 
 class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
-    """An open store. Use it as a context manager, from any number of threads; a forked child opens its own."""
+    """An open store. Use it as a context manager, from any number of threads, but not in a forked child."""
 
     def __init__(
         self,
@@ -118,8 +119,10 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
             self.workflows = Workflows(self._sync, self.collection, self.trail)
             self.remotes = Remotes(self._sync, feed=auto_publish)
             self._catalog.on_commit = self._committed
+            self._eraser = Eraser(self._sync)
             if not read_only:
                 tidy(self._sync)
+                self._eraser.resume()
             if verify and (report := self.check()).findings:
                 raise StoreError(f"{path}: {report.findings[0]} (and {len(report.findings) - 1} more findings)")
             self.remotes._start()
@@ -292,8 +295,10 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         if not self._maintainer.stop():
             return
         self.remotes._stop()
+        writes = not self.read_only and not self._catalog.in_transaction and not self._catalog.inherited
+        self._eraser.stop(last=writes)
         try:
-            if not self.read_only and not self._catalog.in_transaction and not self._catalog.inherited:
+            if writes:
                 self._maintainer.flush_on_close()
                 self.trail.flush()
         finally:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import gzip
+import itertools
 import json
 import logging
 import os
@@ -91,12 +92,21 @@ def actor_of(asked: str | None) -> str:
     return name
 
 
+@dataclass(eq=False)
+class _Taken:
+    """Refused calls, each with its time, that a commit is to write; `end` is the last entry of that commit."""
+
+    calls: list[tuple[Done, int]]
+    end: tuple[int, bytes] | None = None
+
+
 class Trail:
     """The trail of an open store."""
 
     def __init__(self, sync: Sync, actor: str, *, write: bool) -> None:
         self._sync = sync
         self._waiting: list[tuple[Done, int]] = []
+        self._taken: list[_Taken] = []
         self._lock = threading.Lock()
         self._written = -_PAUSE
         self.actor = actor
@@ -243,7 +253,7 @@ class Trail:
 
     def flush(self) -> None:
         """Write refused calls that wait, if that can be done now."""
-        if self._waiting and not self._sync.catalog.in_transaction:
+        if (self._waiting or self._taken) and not self._sync.catalog.in_transaction:
             try:
                 with self._sync.catalog.write(aside=True):
                     self._written = time.monotonic()
@@ -253,20 +263,54 @@ class Trail:
                 log.warning("the trail lacks %d refused calls: %s", len(self._waiting), error)
 
     def _append(self, transaction: Transaction) -> None:
-        """The entries of a transaction, and of what was refused before it, in its own commit."""
-        with self._lock:
-            waiting = list(self._waiting)
-        done = transaction.done or _unrecorded(transaction)
-        if not done and not waiting:
-            return
-        entries = [*waiting, *((each, transaction.now) for each in done)]
-        chain.append(transaction.connection, transaction.seq, self.actor, entries)
-        if waiting:
-            transaction.after.append(partial(self._drop, len(waiting)))
+        """The entries of a transaction, and of what was refused before it, in its own commit.
 
-    def _drop(self, count: int) -> None:
+        Refused calls are taken out of those that wait before it is known how the commit ends: other threads may commit,
+        and refuse, between that and the first moment at which this one can tidy up.
+        """
+        self._settle(transaction.connection)
+        done = transaction.done or _unrecorded(transaction)
         with self._lock:
-            del self._waiting[:count]
+            taken = _Taken(self._waiting)
+            if taken.calls:
+                self._waiting = []
+                self._taken.append(taken)
+        if not done and not taken.calls:
+            return
+        transaction.undo.append(partial(self._put_back, taken))
+        entries = [*taken.calls, *((each, transaction.now) for each in done)]
+        chain.append(transaction.connection, transaction.seq, self.actor, entries)
+        taken.end = chain.head(transaction.connection)
+        transaction.after.append(partial(self._forget, taken))
+
+    def _settle(self, connection: Connection) -> None:
+        """Look how commits ended of which nobody was told: under the write lock they have."""
+        with self._lock:
+            unsettled = list(self._taken)
+        for taken in unsettled:
+            written = self._holds(connection, taken.end)
+            self._forget(taken) if written else self._put_back(taken)
+
+    def _holds(self, connection: Connection, end: tuple[int, bytes] | None) -> bool:
+        """Whether the chain leads through an entry; one that cannot be read any more does not count."""
+        if end is None:
+            return False
+        links = chain.links(connection, {}, 1, end[0] + 1)
+        with contextlib.suppress(CorruptError):
+            rotated = (
+                read(self._sync, file) for file in chain.files_of(connection) if file.first <= end[0] <= file.last
+            )
+            return any((link.number, link.digest) == end for link in itertools.chain(links, *rotated))
+        return False
+
+    def _forget(self, taken: _Taken) -> None:
+        with self._lock, contextlib.suppress(ValueError):  # another commit may have settled it
+            self._taken.remove(taken)
+
+    def _put_back(self, taken: _Taken) -> None:
+        with self._lock, contextlib.suppress(ValueError):
+            self._taken.remove(taken)
+            self._waiting[:0] = taken.calls
 
     def _violated(self, verb: str, kind: str, error: ContractViolation) -> None:
         """Note a refused call: at once, but no more than one commit a second, else with the next commit.

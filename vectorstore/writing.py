@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from vectorstore.columns import Columns, Part, as_items
-from vectorstore.embedding import Embedding, text_hash
+from vectorstore.columns import Columns, Part, as_items, chunked
+from vectorstore.embedding import Embedding, emptied, text_hash
 from vectorstore.errors import ConflictError, DuplicateId, NotFound, ValidationError
 from vectorstore.ids import check_id, new_id, to_micros
 from vectorstore.records import Record, Row, Value
@@ -81,11 +81,12 @@ def incoming(
 
 @dataclass(eq=False)
 class Chunk:
-    """One prepared chunk: rows, and the vectors of some of them (by place within the chunk)."""
+    """One prepared chunk: rows, and the vectors of some; by place within the chunk, as those without a text are."""
 
     rows: Sequence[Row]
     staged: list[tuple[list[int], Staged]]
     unchanged: dict[int, bytes]
+    textless: list[int]
 
 
 class Batch(Generic[R]):
@@ -126,7 +127,7 @@ class Batch(Generic[R]):
             DuplicateId: an id comes twice.
         """
         try:
-            for chunk in records.parts(CHUNK) if isinstance(records, Columns) else _chunks(records, CHUNK):
+            for chunk in records.parts(CHUNK) if isinstance(records, Columns) else chunked(records, CHUNK):
                 self._prepare_chunk(chunk, progress and after(progress, len(self.ids)))
             for name, matrix in self._matrices.items():
                 if len(matrix) != len(self.ids):
@@ -137,7 +138,7 @@ class Batch(Generic[R]):
 
     def _prepare_chunk(self, chunk: Sequence[R | Mapping[str, Any]] | Part, progress: Progress | None) -> None:
         offset, now = len(self.ids), self._sync.catalog.clock()
-        part = Chunk([], [], {})
+        part = Chunk([], [], {}, [])
         self._parts.append(part)  # from now on discard() knows its files
         with without_collector():
             valid = self._valid(chunk, offset)
@@ -213,6 +214,7 @@ class Batch(Generic[R]):
         texts = self._texts(records, ids)
         hashes = [text_hash(text) for text in texts]
         part.unchanged = self._same_text(ids, hashes)
+        part.textless = [place for place, text in enumerate(texts) if not text]
         places = [place for place, text in enumerate(texts) if text and place not in part.unchanged]
         if places:
             chosen = [hashes[place] for place in places]
@@ -363,13 +365,16 @@ class Batch(Generic[R]):
 
     def _write_vectors(self, transaction: Transaction, part: Chunk, numbers: list[int]) -> None:
         connection = transaction.connection
+        space = rows.space_by_name(connection, self._table.name)
         if part.unchanged:
-            space = rows.space_by_name(connection, self._table.name)
             assert space is not None  # the vectors to keep are in it
             live = rows.live_vectors(connection, space.id, [numbers[place] for place in part.unchanged])
             for place, expected in part.unchanged.items():
                 if live.get(numbers[place], (0, None, 0))[1] != expected:
                     raise Raced
+        if space is not None and part.textless:
+            brought = {place for places, staged in part.staged if staged.space == space.name for place in places}
+            emptied(transaction, space, [numbers[place] for place in part.textless if place not in brought])
         for places, staged in part.staged:
             chosen = [numbers[place] for place in places]
             attach(self._sync, transaction, self._table.name, self._metric, staged, chosen)
@@ -412,9 +417,3 @@ def conflict(table: RecordTable[Any], error: Exception) -> Exception:
     if "FOREIGN KEY" in message:
         return ConflictError(f"{table.name}: other records still point to it; purge these first; nothing was written")
     return ConflictError(f"{table.name}: the catalog refused ({message}); nothing was written")
-
-
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk

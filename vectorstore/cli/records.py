@@ -216,6 +216,8 @@ def purge(
         number = collection.purge(ids or None, where=wanted, older_than=timedelta(days=older_than))
         kept = 0 if number or ids else opened.stats()["kinds"][kind]["deleted"]
     _tell("purged", number, as_json)
+    if not number.finished:
+        note("copies are left while others read what was; they go as soon as that ends, or after the next opening")
     if kept:
         note(f"{kept} deleted, none of them for {older_than:g} days{' and matching' if where else ''}: --older-than")
 

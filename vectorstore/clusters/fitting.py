@@ -187,6 +187,7 @@ def _agglomerative(rows: Matrix, recipe: ClusterRecipe, count: int, seed: int) -
         rest = nearest(rows, centroids)
         rest[chosen] = labels
         labels = rest
+        centroids = _means(rows, labels)  # of all members: that of a single chosen row would be the row itself
     return labels, centroids, _scikit_version()
 
 

@@ -141,7 +141,7 @@ def router(service: Service) -> APIRouter:
         """Erase deleted records for good: rows, text, vectors, index entries."""
         age = timedelta(days=body.older_than_days)
         found = store.collection(kind).purge(body.ids, where=body.where, older_than=age, expired=body.expired)
-        return answer({"purged": found})
+        return answer({"purged": found, "finished": found.finished})
 
     @routes.get("/{kind}/{id}", responses={**READ, **ok("the record")})
     def get(kind: Kind, id: Id) -> Response:

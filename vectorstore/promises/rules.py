@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,8 +33,8 @@ def number(low: float = -math.inf, high: float = math.inf, words: str = "a finit
         lambda value: (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and math.isfinite(value)
             and low <= value <= high
+            and abs(value) <= sys.float_info.max
         ),
     )
 

@@ -21,7 +21,7 @@ from vectorstore.errors import ValidationError
 from vectorstore.states import signals
 from vectorstore.states.state import State
 from vectorstore.storage import Catalog
-from vectorstore.storage.connection import Reading, folded
+from vectorstore.storage.connection import Reading, folded, remembering
 
 S = TypeVar("S", bound=State)
 log = logging.getLogger("vectorstore")
@@ -88,7 +88,7 @@ for _brief in (
     Reading.__exit__,
     Reading.__del__,  # what it raised would be lost
     Catalog.now,
-    folded,
+    remembering(folded),
 ):
     signals.brief(_brief)
 

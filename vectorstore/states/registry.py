@@ -16,6 +16,7 @@ from vectorstore.states.storestate import KEEP, StoreState
 from vectorstore.states.values import StateType
 from vectorstore.storage import states as rows
 from vectorstore.sync import Sync
+from vectorstore.sync.erasing import finish, owe
 
 _NAME_BYTES = 200
 """A copy of it elsewhere is a file of that name."""
@@ -86,9 +87,10 @@ class States:
                 known = ", ".join(values[0] for values in rows.states(transaction.connection)) or "none"
                 raise NotFound(f"no state {name!r}; there are: {known}")
             self._artifacts.delete(where={"state": name})
+            owe(transaction)
             transaction.record("drop", state=name, versions=count)
         self._artifacts.purge(where={"state": name}, older_than=timedelta(0))
-        self._sync.catalog.checkpoint()
+        finish(self._sync)
         return count
 
     def __contains__(self, name: object) -> bool:

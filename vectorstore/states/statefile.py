@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,20 +71,25 @@ class StateFile(PortableState):
         data = dumps(tree) if self._plain else seal(whole, compression=self._compression, cipher=self._cipher)
         digest = hashlib.sha256(data).hexdigest()
         make_folder(self.path.parent)
-        lock = WriteLock(self.path.with_name(self.path.name + ".lock"), _TIMEOUT)
-        lock.acquire()
-        try:
+        with self._locked():
             if self._there() != there:
                 raise Moved
             if there is not None:
                 self._keep_previous()
             self._attempt = (digest, tree, packed)
             replace_file(self.path, data)
-        finally:
-            lock.release()
-            lock.close()
         self._settle(digest)
         return Saved(0, "full", len(data), overruled)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Nobody else gives the file's name to other bytes meanwhile, in this process or another."""
+        lock = WriteLock(self.path.with_name(self.path.name + ".lock"), _TIMEOUT)
+        try:
+            with lock:
+                yield
+        finally:
+            lock.close()
 
     def _keep_previous(self) -> None:
         """A second name for the file that is there, which it keeps when the first is given to another."""
@@ -140,14 +145,18 @@ class StateFile(PortableState):
         data = self._bytes(self.path)
         if data is None:
             return self._before("is missing") if fallback and self._bytes(self._previous) is not None else None
+        digest = hashlib.sha256(data).hexdigest()
         try:
-            return hashlib.sha256(data).hexdigest(), self._tree_in(data, self.path)
+            return digest, self._tree_in(data, self.path)
         except CorruptError as error:
-            aside = self._set_aside(error)
-            if fallback and (found := self._before(str(error))) is not None:
-                return found
-            mend = f"{self._previous} is the save before" if self._previous.exists() else "restore a backup of it"
-            raise CorruptError(f"{error}; it was set aside as {aside}; {mend}") from None
+            damage = error
+        said = self._set_aside(digest, damage)
+        if said is None:
+            return self._newest(fallback)
+        if fallback and (found := self._before(str(damage))) is not None:
+            return found
+        mend = f"{self._previous} is the save before" if self._previous.exists() else "restore a backup of it"
+        raise CorruptError(f"{damage}; {said}; {mend}")
 
     def _before(self, why: str) -> tuple[str, Tree] | None:
         """The save before, when it is whole; its own token names no file that is there, so a save writes the file."""
@@ -158,13 +167,20 @@ class StateFile(PortableState):
             return f"previous, for {why}", self._tree_in(data, self._previous)
         return None
 
-    def _set_aside(self, error: CorruptError) -> Path:
+    def _set_aside(self, digest: str, damage: CorruptError) -> str | None:
+        """Rename the file that was found damaged, and say where it is; None when somebody has saved another since."""
         aside = self.path.with_name(f"{self.path.name}.damaged-{new_id(utc_now())}")
         try:
-            publish_file(self.path, aside)
+            with self._locked():  # what was read without the lock may have been replaced: that is a good save
+                data = self._bytes(self.path)
+                if data is None:
+                    return "somebody else set it aside"
+                if hashlib.sha256(data).hexdigest() != digest:
+                    return None
+                publish_file(self.path, aside)
         except OSError as refused:
-            raise CorruptError(f"{error}; it could not be set aside ({refused}), and stays") from error
-        return aside
+            raise CorruptError(f"{damage}; it could not be set aside ({refused}), and stays") from damage
+        return f"it was set aside as {aside}"
 
     def hold(self) -> contextlib.AbstractContextManager[None]:
         """Nobody else holds the file meanwhile, in this process or another."""

@@ -25,6 +25,7 @@ from vectorstore.states.values import StateType
 from vectorstore.storage import Connection, Transaction
 from vectorstore.storage import states as rows
 from vectorstore.sync import Sync
+from vectorstore.sync.erasing import finish, owe
 
 FOLDER = "states"
 KEEP = 10
@@ -314,10 +315,11 @@ class StoreState(PortableState):
             self._cipher = cipher
             saved = self._write(packed, packed, None, there, None, ())
             rows.forget_saves(transaction.connection, self.name, but=self._token(transaction.connection))
+            owe(transaction)
             transaction.record("rekey", state=self.name, version=saved.version)
         if cipher is not None:
             self._artifacts.purge(where={"state": self.name}, older_than=timedelta(0))
-        self._sync.catalog.checkpoint()
+        finish(self._sync)
         return saved
 
     # -- artifacts -------------------------------------------------------------------------------------------------

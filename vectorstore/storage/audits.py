@@ -8,6 +8,7 @@ from datetime import datetime
 
 from vectorstore.ids import from_micros
 from vectorstore.storage.connection import Connection
+from vectorstore.storage.history import recording
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Audit:
         queries: how many were asked.
         rows: live vectors.
         newer: the share of them that came after the index was built.
-        filter: the filter as JSON, None without.
+        filter: the filter as JSON, None without; "purged" when records of whatever kind were purged since.
         seq: the commit that was audited.
         at: when.
         warning: what is wrong and how to mend it, None when all is well.
@@ -45,6 +46,7 @@ class Audit:
     warning: str | None
 
 
+_FORGOTTEN = '"purged"'
 _COLUMNS = "recipe, k, asked, promised, delivered, error, queries, rows, newer, filter, seq, at, warning"
 
 
@@ -67,6 +69,14 @@ def record_audit(connection: Connection, space: int, audit: Audit, now: int) -> 
     )
     marks = ", ".join("?" * (len(values) + 1))
     connection.execute(f"INSERT INTO audits(space, {_COLUMNS}) VALUES ({marks})", (space, *values))
+
+
+def forget_filters(connection: Connection) -> None:
+    """Erase the filters of all audits, those that history keeps too: they may say what is purged."""
+    forgotten = f"SET filter = '{_FORGOTTEN}' WHERE filter <> '{_FORGOTTEN}'"
+    connection.execute(f"UPDATE audits {forgotten}")
+    if recording(connection):
+        connection.execute(f"UPDATE _past_audits {forgotten}")
 
 
 def audits_of(

@@ -26,28 +26,27 @@ from vectorstore.errors import (
     StoreError,
     StoreGone,
 )
-from vectorstore.files import TEMPORARY, discard, publish_file
 from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
     Connection,
-    OperationalError,
+    DatabaseError,
     ProgrammingError,
     Reading,
     StandIn,
     begin,
     connect,
-    empty_wal,
     file_uri,
-    give_back,
     header,
     no_room,
-    read_mode,
     translated,
 )
-from vectorstore.storage.folder import make_store, refuse_lost
+from vectorstore.storage.folder import copy_beside, make_store, read_mode, refuse_lost
+from vectorstore.storage.forking import MEND
 from vectorstore.storage.history import refuse_foreign
 from vectorstore.storage.lock import LOCK, RESERVE, WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
+from vectorstore.storage.pages import empty_wal, give_back, write_afresh
+from vectorstore.storage.readers import Readers
 from vectorstore.storage.transaction import First, Transaction, run
 
 log = logging.getLogger("vectorstore")
@@ -55,7 +54,7 @@ CATALOG = "catalog.sqlite"
 
 
 class Catalog:
-    """An open catalog. Safe for threads; a forked child must open its own."""
+    """An open catalog. Safe for threads; of no use in a forked child."""
 
     def __init__(
         self, root: Path | None, *, read_only: bool, timeout: float, clock: Clock, create: bool, at: Path | None = None
@@ -71,14 +70,11 @@ class Catalog:
         self._timeout = timeout
         self._process = os.getpid()
         self._closed = False
-        self._readers: list[Connection] = []
-        self._registry = threading.Lock()
-        self._local = threading.local()
+        self._readers = Readers(lambda: self.connect(query_only=True))
         self._writer: Connection | None = None
         self._owner: int | None = None
         self._current: Transaction | None = None
         self._shape = -1
-        self._turned = 0
         if root is None:
             self._uri = f"file:/vectorstore-{uuid.uuid4().hex}?vfs=memdb"
             self._lock = WriteLock(None, timeout)
@@ -103,7 +99,7 @@ class Catalog:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _open(self, path: Path) -> None:
-        connection = self._writer_connection() if not self.read_only else self._reader_connection()
+        connection = self._writer_connection() if not self.read_only else self._readers.mine()
         application, version, objects = header(connection, path)
         fresh = application == 0 and version == 0 and objects == 0
         if fresh and not self.read_only:
@@ -165,26 +161,10 @@ class Catalog:
             self._writer = self.connect()
         return self._writer
 
-    def _reader_connection(self, which: str = "connection") -> Connection:
-        connection, turned = getattr(self._local, which, (None, 0))
-        if connection is not None and turned != self._turned and not connection.in_transaction:
-            with self._registry:
-                self._readers.remove(connection)
-            connection.close()
-            connection = None
-        if connection is None:
-            turned = self._turned
-            connection = self.connect(query_only=True)
-            setattr(self._local, which, (connection, turned))
-            with self._registry:
-                self._readers.append(connection)
-        return connection
-
     def turn_to(self, copy: Path) -> None:
         """Read another copy of the catalog from now on, one of a later commit; reads that have begun end in theirs."""
-        with self._registry:
-            self._path, self._uri, self._inode = str(copy), file_uri(copy, "immutable"), os.stat(copy).st_ino
-            self._turned += 1
+        self._path, self._uri, self._inode = str(copy), file_uri(copy, "immutable"), os.stat(copy).st_ino
+        self._readers.turn()
 
     def guard(self) -> None:
         """The store can be used from here.
@@ -197,7 +177,7 @@ class Catalog:
         if self._closed:
             raise StoreClosed("the store is closed; open it again with vs.open(...)")
         if self.inherited:
-            raise StoreError(f"opened in process {self._process}; a forked child must call vs.open(...) itself")
+            raise StoreError(f"the store was opened in process {self._process}, of which this is a fork: {MEND}")
         if self.root is not None:
             try:
                 inode = os.stat(self._path).st_ino
@@ -225,7 +205,7 @@ class Catalog:
         if self.in_transaction:
             return Reading(self._writer_connection(), self.root)
         self.guard()
-        return Reading(self._reader_connection(), self.root)
+        return Reading(self._readers.mine(), self.root)
 
     @contextlib.contextmanager
     def write(
@@ -262,6 +242,7 @@ class Catalog:
             try:
                 with translated(self.root):
                     yield transaction
+                    self._refuse_lost(transaction)
                     if self.before_commit is not None:
                         self.before_commit(transaction)
                 self.guard()
@@ -285,16 +266,24 @@ class Catalog:
     def _nested(self, transaction: Transaction) -> Iterator[None]:
         """A savepoint: a failed call inside a bigger transaction leaves nothing of itself."""
         mark = transaction.mark()
+        self._refuse_lost(transaction)
         transaction.connection.execute("SAVEPOINT nested")
         try:
-            yield
+            with translated(self.root):
+                yield
         except BaseException:
-            transaction.connection.execute("ROLLBACK TO nested")
-            transaction.connection.execute("RELEASE nested")
+            if transaction.connection.in_transaction:
+                transaction.connection.execute("ROLLBACK TO nested")
+                transaction.connection.execute("RELEASE nested")
             run(transaction.undo[mark[0] :])
             transaction.back_to(mark)
             raise
         transaction.connection.execute("RELEASE nested")
+
+    def _refuse_lost(self, transaction: Transaction) -> None:
+        """SQLite takes a whole transaction back when the disk fails in the middle: what comes now must not be one."""
+        if not transaction.connection.in_transaction:
+            raise StoreError(f"{self.root}: the disk failed within this transaction; nothing of it was written; retry")
 
     def _begin(self, aside: bool, first: First | None) -> Transaction:
         self.guard()
@@ -350,7 +339,7 @@ class Catalog:
             connection.execute("COMMIT")
             if self._current is not None:
                 self._lock.note(self._current.seq)
-        except OperationalError as error:
+        except DatabaseError as error:
             self._rollback()
             if (name := getattr(error, "sqlite_errorname", "")) == "SQLITE_FULL":
                 raise no_room(self.root, error) from error
@@ -371,36 +360,47 @@ class Catalog:
         if self.in_transaction:
             found = self._writer_connection().execute(sql, values).fetchall()
         else:  # on a connection of its own, all rows at once, so that it keeps no snapshot
-            found = self._reader_connection("second").execute(sql, values).fetchall()
+            found = self._readers.mine("second").execute(sql, values).fetchall()
         return found[0][0] if found else None
 
     def backup(self, target: Path) -> None:
         """A consistent copy by SQLite's own backup (copying files would drop its locks), named when it is whole."""
-        temporary = target.with_name(f".{target.name}{TEMPORARY}")
-        try:
-            with translated(self.root):
-                copy = connect(file_uri(temporary, "rwc"), timeout=self._timeout)
-                try:
-                    self._writer_connection().backup(copy, pages=-1)
-                finally:
-                    copy.close()
-            publish_file(temporary, target)
-        except BaseException:
-            discard(temporary)
-            raise
+        with translated(self.root):
+            copy_beside(self._writer_connection(), target, self._timeout)
 
-    def checkpoint(self, *, anew: bool = False) -> None:
-        """Move the WAL into the main file and empty it, as far as readers allow; `anew` writes every page afresh."""
-        if self.root is not None and not self.read_only:
-            with self._lock, self._writer_connection().turn, translated(self.root):
-                empty_wal(self._writer_connection(), self._timeout, anew=anew)
+    def after(self, action: Callable[[], object]) -> bool:
+        """Within this thread's transaction: do something once that is durable, and say so; else do nothing."""
+        if self.in_transaction and self._current is not None:
+            self._current.after.append(action)
+            return True
+        return False
+
+    def checkpoint(self) -> bool:
+        """Move the WAL into the main file and empty it, as far as readers allow; whether it is empty.
+
+        Within a transaction that is done once it has ended.
+        """
+        if self.root is None or self.read_only:
+            return True
+        if self.after(self.checkpoint):
+            return False
+        with self._lock, self._writer_connection().turn, translated(self.root):
+            return empty_wal(self._writer_connection(), self._timeout)
+
+    def rewrite(self) -> bool:
+        """Write every page afresh, in the WAL; False when there is no room for that. Not within a transaction."""
+        if self.root is None:
+            return True
+        with self._lock, self._writer_connection().turn, translated(self.root):
+            return write_afresh(self._writer_connection())
 
     def vacuum(self) -> None:
         """Give free pages back to the file system, a few at a time; writers take their turns in between.
 
-        A catalog that was made before format 4 is copied whole, once, under the write lock.
+        A catalog that was made before format 4 is copied whole, once, under the write lock. Within a transaction
+        that is done once it has ended.
         """
-        while True:
+        while not self.after(self.vacuum):
             with self._lock, self._writer_connection().turn, translated(self.root):
                 if give_back(self._writer_connection()):
                     return
@@ -410,10 +410,8 @@ class Catalog:
         closed, self._closed = self._closed, True
         if closed or self.inherited:  # the parent's connections are not ours to close
             return
-        for connection in filter(None, [*self._readers, self._writer]):
-            if connection.turn.acquire(timeout=10):  # else it ends with the thread that still uses it
-                connection.close()
-                connection.turn.release()
-        self._readers.clear()
+        self._readers.close(10)
+        if self._writer is not None:
+            self._writer.close_idle(10)
         self._writer = None
         self._lock.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's
 
 from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreClosed, StoreError, ValidationError
 from vectorstore.ids import fold
+from vectorstore.storage.forking import closed, locked_file, opened
 
 log = logging.getLogger("vectorstore")
 
@@ -38,6 +38,7 @@ class Connection(sqlite3.Connection):
     Attributes:
         stand_in: is given SQLite's message about a table that is not there, and says whether an empty one stands in.
         stands_in: the shape of the schema for which empty tables stand in; None when none does.
+        within: how many reads the running one is within; all see the snapshot of the outermost.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -45,7 +46,27 @@ class Connection(sqlite3.Connection):
         self.turn = threading.RLock()
         self.stand_in: StandIn | None = None
         self.stands_in: int | None = None
+        self.within = 0
         self._aside = 0
+
+    def close(self) -> None:
+        """As sqlite3 has it."""
+        closed(self)
+        super().close()
+
+    def close_idle(self, wait: float = 0) -> bool:
+        """Close it unless a thread is in the middle of a statement, and stays there for so many seconds."""
+        if not (self.turn.acquire(timeout=wait) if wait else self.turn.acquire(blocking=False)):
+            return False
+        self.close()
+        self.turn.release()
+        return True
+
+    def create_function(
+        self, name: str, narg: int, function: Callable[..., Any] | None, *, deterministic: bool = False
+    ) -> None:
+        """As sqlite3 has it; what the function raises comes out of reads and transactions as it is."""
+        super().create_function(name, narg, function and remembering(function), deterministic=deterministic)
 
     @property
     def changed(self) -> int:
@@ -127,6 +148,7 @@ def connect(
         now: what `now_micros()` gives in SQL, one value throughout a statement.
         stand_in: what is asked about tables that are not there.
     """
+    file = locked_file(uri)
     try:
         connection: Connection = sqlite3.connect(
             uri,
@@ -139,6 +161,7 @@ def connect(
         )
     except OperationalError as error:
         raise StoreError(f"{uri}: SQLite cannot open it: {error}") from error
+    opened(connection, file or locked_file(uri))
     try:
         for pragma in (
             "foreign_keys=ON",
@@ -162,6 +185,24 @@ def connect(
         raise CorruptError(f"{uri} is damaged: {error}; it was left as it is; restore a backup") from error
     connection.stand_in = stand_in
     return connection
+
+
+_RAISED = "user-defined function raised exception"
+"""All that SQLite tells of an error in a function of ours."""
+_raised = threading.local()
+
+
+def remembering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, for SQL: what it raises in this thread is kept for `_translate`."""
+
+    def call(*values: Any) -> Any:
+        try:
+            return function(*values)
+        except BaseException as error:
+            _raised.error = error
+            raise
+
+    return call
 
 
 def folded(text: str | None) -> str | None:
@@ -203,57 +244,6 @@ def lenient(connection: Connection) -> Iterator[None]:
         yield
     finally:
         connection.text_factory = str
-
-
-def empty_wal(connection: Connection, timeout: float, *, anew: bool = False) -> None:
-    """Move the WAL into the main file, and empty it if readers let go of it within a second.
-
-    A reader may hold its snapshot for long, and whoever checkpoints holds the write lock.
-
-    Args:
-        connection: for writing.
-        timeout: what it has otherwise.
-        anew: write all pages afresh before. What is deleted is overwritten with zeros (secure_delete), but a page that
-            was once split keeps a copy of what moved, between its cells: of 500 erased texts 2 were still there.
-    """
-    if anew:
-        try:
-            connection.execute("VACUUM")
-        except OperationalError as error:  # a full disk, say: the purge itself is done
-            log.warning("the catalog could not be written afresh (%s): copies may be left until the next purge", error)
-    connection.execute(f"PRAGMA busy_timeout={int(min(timeout, 1.0) * 1000)}")
-    try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    finally:
-        connection.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
-
-
-VACUUM_PAGES = 2000
-"""So many pages (8 MB) are given back in one turn at the write lock."""
-
-
-def give_back(connection: Connection) -> bool:
-    """One turn of giving free pages back to the file system; whether none is left."""
-    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        connection.execute("VACUUM")
-        return True
-    free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    if free:
-        # Not `execute`, which makes one step of a statement without columns: one page.
-        connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
-    left = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    return bool(left == 0 or left >= free)
-
-
-def read_mode(root: Path, path: Path) -> str:
-    """On media that cannot be written SQLite needs `immutable`, which would ignore a WAL with commits in it."""
-    if os.access(root, os.W_OK) and not os.statvfs(root).f_flag & os.ST_RDONLY:
-        return "ro"
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists() and wal.stat().st_size > 0:
-        raise StoreError(f"{wal} holds commits and {root} cannot be written; open the store once where it can be")
-    return "immutable"
 
 
 def header(connection: Connection, path: object) -> tuple[int, int, int]:
@@ -313,6 +303,7 @@ class Reading:
 
     def __enter__(self) -> Connection:
         """The connection, in its snapshot from the first statement on."""
+        self._connection.within = self._connection.within + 1 if self._nested else 0
         if not self._nested:
             self._thread = threading.get_ident()
             self._connection.turn.acquire()
@@ -331,6 +322,7 @@ class Reading:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Let the snapshot go."""
         if self._nested:
+            self._connection.within -= 1
             return
         try:
             self._connection.execute("COMMIT")
@@ -384,6 +376,9 @@ _TEXT = (
 
 
 def _translate(error: BaseException, root: Path | None) -> None:
+    if isinstance(error, OperationalError) and str(error) == _RAISED:
+        # Nothing is kept of what comes before the function's first line: a Ctrl-C, which Python raises just there.
+        raise _raised.__dict__.pop("error", KeyboardInterrupt()) from None
     if isinstance(error, UnicodeEncodeError):
         said = f"a text with a lone surrogate ({error.object[error.start]!r}) is in no store; leave it out"
         raise ValidationError(said) from None

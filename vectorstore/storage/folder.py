@@ -1,4 +1,4 @@
-"""The folder of a store that is about to be made, and of one whose catalog was lost."""
+"""The folder of a store that is about to be made, and of one whose catalog was lost; and copies beside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from vectorstore.errors import CorruptError, NotAStore, StoreError
-from vectorstore.files import make_folder, refused
+from vectorstore.files import TEMPORARY, discard, make_folder, publish_file, refused
+from vectorstore.storage.connection import Connection, connect, file_uri
 from vectorstore.storage.lock import LOCK, WriteLock
 
 
@@ -39,3 +40,28 @@ def refuse_lost(path: Path) -> None:
     vectors = path.parent / "embeddings"
     if vectors.is_dir() and any(vectors.iterdir()):
         raise CorruptError(f"{path} is empty, but {vectors} holds vectors; it was left as it is; restore a backup")
+
+
+def read_mode(root: Path, path: Path) -> str:
+    """On media that cannot be written SQLite needs `immutable`, which would ignore a WAL with commits in it."""
+    if os.access(root, os.W_OK) and not os.statvfs(root).f_flag & os.ST_RDONLY:
+        return "ro"
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size > 0:
+        raise StoreError(f"{wal} holds commits and {root} cannot be written; open the store once where it can be")
+    return "immutable"
+
+
+def copy_beside(connection: Connection, target: Path, timeout: float) -> None:
+    """A copy of a catalog, named when it is whole and durable; nothing is left of one that fails."""
+    temporary = target.with_name(f".{target.name}{TEMPORARY}")
+    try:
+        copy = connect(file_uri(temporary, "rwc"), timeout=timeout)
+        try:
+            connection.backup(copy, pages=-1)
+        finally:
+            copy.close()
+        publish_file(temporary, target)
+    except BaseException:
+        discard(temporary)
+        raise

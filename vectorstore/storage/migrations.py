@@ -2,12 +2,19 @@
 
 `PRAGMA user_version` is the number of the last one applied. Tables of kinds are not here: they follow from the
 declarations (`tables.py`). A migration never changes once it has been released; the next one is added below it.
+
+Before a migration, and before a kind is given new fields, the catalog is copied to `catalog.*.backup.sqlite` beside it.
+The copies are for whoever finds the migration wanting; they go with the first purge that erases something, for they
+hold the erased records as well.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlite_utils import Database, Migrations
 
+from vectorstore.files import DiskFolder
 from vectorstore.storage import history, settings, states, trail, worklog, written
 from vectorstore.storage.connection import Connection, wrap
 
@@ -246,3 +253,18 @@ def migrate(migrations: Migrations, connection: Connection, version: int) -> Non
     migrations.apply(wrap(connection))
     if version >= 4:
         history.renew(connection)
+
+
+def forget_backups(root: Path) -> int:
+    """Remove the copies that migrations have made of the catalog in a folder; returns how many files that were.
+
+    Among them is what SQLite lays beside a copy that somebody has opened.
+
+    Raises:
+        StoreError: the disk refused; those that are left go when it is called again.
+    """
+    folder = DiskFolder(root)
+    found = sorted(root.glob("catalog.*.backup.sqlite*"))
+    for each in found:
+        folder.remove(each.name)
+    return len(found)

@@ -3,8 +3,8 @@
 A line of models has a name; its versions are rows, of which one at most is current. What a clustering model has learned
 (centroids, sizes, labels) is here, without any pickle; its file is derived from it. `memberships` has one row for each
 record: the vector that was looked at (`vid`), its cluster (`number`, NULL for noise), how strongly it belongs there,
-and the vector that took part in the fit (`fitted`, NULL for records that were assigned later). Every function takes the
-connection of a running transaction.
+and the vector that took part in the fit (`fitted`, NULL for records that were assigned later; below 0 where `number` is
+no more that of the fit, see `_HOME`). Every function takes the connection of a running transaction.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ NOISE = -1
 """The number of no cluster, in arrays; NULL in the catalog."""
 
 _JSON = ("recipe", "details", "clusters")
+_MOVED = -3
+_HOME = f"CASE WHEN fitted > 0 THEN number WHEN fitted < -1 THEN {_MOVED} - fitted END"
+"""The cluster whose centroid a member's vector went into. One that was given to another cluster since has -3 minus the
+number of the fit's in `fitted`, and -1 when nobody knows it: it came with a snapshot."""
 
 
 @dataclass(frozen=True)
@@ -191,9 +195,9 @@ def forget_model(connection: Connection, row: int) -> None:
 
 
 def thin_model(connection: Connection, row: ModelRow) -> None:
-    """Keep only the record that there was such a version: no file, no centroids, no memberships."""
+    """Keep only the record that there was such a version: no file, no centroids, no memberships, no filter."""
     connection.execute("DELETE FROM memberships WHERE model = ?", (row.id,))
-    set_clusters(connection, row.id, [], None, row.details)
+    set_clusters(connection, row.id, [], None, {**row.details, "where": None})
     set_file(connection, row.id, None, None)
 
 
@@ -216,7 +220,8 @@ class Members:
         vids: (n,) the vectors that were looked at.
         numbers: (n,) cluster numbers, NOISE for none.
         strengths: (n,) 0..1.
-        fitted: (n,) the vectors that took part in the fit; 0 for records that came later, -1 where it was left behind.
+        fitted: (n,) the vectors that took part in the fit; 0 for records that came later, below 0 where it was left
+            behind, or the record was given to another cluster since.
     """
 
     records: Vids
@@ -261,10 +266,11 @@ def put_fitted(connection: Connection, model: int, members: Members) -> None:
 def put_assigned(
     connection: Connection, model: int, records: Vids, vids: Vids, numbers: Vids, strengths: npt.NDArray[np.float64]
 ) -> None:
-    """Write memberships of records that were looked at later, or again."""
+    """Write memberships of records that were looked at later, or again; where the fit had put them is remembered."""
     connection.executemany(
         "INSERT INTO memberships(model, record, vid, number, strength) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
-        "SET vid = excluded.vid, number = excluded.number, strength = excluded.strength",
+        "SET vid = excluded.vid, number = excluded.number, strength = excluded.strength, fitted = CASE "
+        f"WHEN fitted > 0 AND number IS NOT excluded.number THEN {_MOVED} - coalesce(number, {NOISE}) ELSE fitted END",
         (
             (model, record, vid, None if number == NOISE else number, strength)
             for record, vid, number, strength in zip(
@@ -339,31 +345,52 @@ def live_vid(connection: Connection, space: str, record: int) -> int | None:
     return None if found is None else int(found[0])
 
 
-def forget_members(connection: Connection, kind: str, records: Sequence[int]) -> list[tuple[int, int, int]]:
+def forget_members(connection: Connection, kind: str, records: Sequence[int]) -> list[tuple[int, int]]:
     """Remove all memberships of records that are erased.
 
     Returns:
-        (model, number, members that are left) of each cluster, of whatever version, that lost one.
+        (model, number) of each cluster, of whatever version, that one of them may have gone into at the fit, and none
+        of those that are left did. Members that came later, which tell nothing of its centroid, belong nowhere now.
     """
     numbers = json.dumps(list(records))
     which = (
         "FROM memberships WHERE record IN (SELECT value FROM json_each(?)) "
         "AND model IN (SELECT id FROM models WHERE kind = ?)"
     )
-    touched = connection.execute(
-        f"SELECT DISTINCT model, number {which} AND number IS NOT NULL", (numbers, kind)
+    took_part = connection.execute(
+        f"SELECT DISTINCT model, {_HOME} {which} AND fitted IS NOT NULL AND (fitted < 0 OR number IS NOT NULL)",
+        (numbers, kind),
     ).fetchall()
     connection.execute(f"DELETE {which}", (numbers, kind))
-    return [
-        (
-            model,
-            number,
-            connection.execute(
-                "SELECT count(*) FROM memberships WHERE model = ? AND number = ?", (model, number)
-            ).fetchone()[0],
+    threatened = {
+        (model, known["number"])
+        for model, home in took_part
+        for known in model_at(connection, model).clusters
+        if home in (None, known["number"])
+    }
+    hollow = sorted(each for each in threatened if not _others_at_fit(connection, *each))
+    for model, number in hollow:
+        connection.execute(
+            "UPDATE memberships SET vid = -1, number = NULL, strength = 0 WHERE model = ? AND number = ?",
+            (model, number),
         )
-        for model, number in touched
-    ]
+    return hollow
+
+
+def _others_at_fit(connection: Connection, model: int, number: int) -> bool:
+    """Whether any member that is left went into the centroid."""
+    ways = (("number = ? AND fitted > 0", number), ("fitted = ?", _MOVED - number))
+    return any(
+        connection.execute(f"SELECT 1 FROM memberships WHERE model = ? AND {how} LIMIT 1", (model, value)).fetchone()
+        for how, value in ways
+    )
+
+
+def in_fits(connection: Connection, kind: str, records: Sequence[int]) -> bool:
+    """Whether any of the records took part in a fit that is still there."""
+    which = "record IN (SELECT value FROM json_each(?)) AND model IN (SELECT id FROM models WHERE kind = ?)"
+    found = f"SELECT 1 FROM memberships WHERE {which} AND fitted IS NOT NULL LIMIT 1"
+    return connection.execute(found, (json.dumps(list(records)), kind)).fetchone() is not None
 
 
 def moved_on(connection: Connection, space: str, seq: int, last_vid: int) -> bool:

@@ -92,6 +92,12 @@ def forget_rows(
     )
     connection.execute("DELETE FROM _past_models WHERE _was = 1 AND kind = ?", (kind,))
     for each in derived:
+        former = (
+            f"SELECT vid FROM _past_vectors WHERE space IN {spaces} AND record IN "
+            f'(SELECT row FROM {quote(each)} WHERE "of" = ?) AND vid NOT IN (SELECT vid FROM vectors)'
+        )
+        for table in ("_past_pending", "_past_vectors"):  # centroids of former fits
+            connection.execute(f"DELETE FROM {table} WHERE vid IN ({former})", (each, kind))
         connection.execute(f'DELETE FROM {quote("_past_" + each)} WHERE _was = 1 AND "of" = ?', (kind,))
 
 

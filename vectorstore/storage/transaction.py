@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vectorstore.errors import VectorstoreError
@@ -38,7 +38,7 @@ class Transaction:
     connection: Connection
     seq: int
     now: int
-    after: list[Callable[[], None]] = field(default_factory=list)
+    after: list[Callable[[], object]] = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
     notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     done: list[Done] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Transaction:
         del self.undo[undo:], self.after[after:], self.notes[notes:], self.done[done:]
 
 
-def run(actions: list[Callable[[], None]]) -> None:
+def run(actions: Sequence[Callable[[], object]]) -> None:
     """Tidy up after a decided transaction; a file that cannot be unlinked is litter, swept later, and no failure."""
     for action in actions:
         try:

@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from vectorstore.records import Row, Value
+from vectorstore.records import Context, Row, Value
 from vectorstore.storage.bulk import insert_columns
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.filters import quote
 from vectorstore.storage.spaces import every_vector, take_vids
+from vectorstore.storage.worklog import SHIFT, forget_contexts, forget_filters
 
 STATUSES = ("pending", "processing", "completed", "failed", "cancelled", "rolled_back")
-_SHIFT = 32
-"""An item's key is its workflow's row and its place in it, so that the items of a workflow lie side by side."""
-
-_PLACE = (1 << _SHIFT) - 1
+_PLACE = (1 << SHIFT) - 1
 MOST_ITEMS = 1 << 32
 
 
@@ -118,7 +116,7 @@ def _row(values: Sequence[Any]) -> WorkflowRow:
 
 def _bounds(workflow: int) -> tuple[int, int]:
     """(first, last) key that the items of a workflow may have."""
-    return workflow << _SHIFT, (workflow + 1 << _SHIFT) - 1
+    return workflow << SHIFT, (workflow + 1 << SHIFT) - 1
 
 
 # -- workflows ---------------------------------------------------------------------------------------------------------
@@ -203,7 +201,7 @@ def insert_items(
     count = len(payloads)
     if not count:
         return
-    first = workflow << _SHIFT
+    first = workflow << SHIFT
     columns: dict[str, Sequence[Value]] = {"id": range(first, first + count), "payload": payloads}
     columns["status"] = ["pending"] * count
     if vectors is not None:
@@ -246,7 +244,7 @@ def told_of(
 
 def landed(connection: Connection, workflow: int, done: Sequence[Done]) -> None:
     """Items are part of the store; those that were new in a row are marked by one statement."""
-    first = workflow << _SHIFT
+    first = workflow << SHIFT
     start = 0
     while start < len(done):
         stop = start + 1
@@ -277,7 +275,7 @@ def _follows(one: Done, other: Done) -> bool:
 
 def told(connection: Connection, workflow: int, items: Iterable[Told]) -> None:
     """Items did not land, and why."""
-    first = workflow << _SHIFT
+    first = workflow << SHIFT
     connection.executemany(
         "UPDATE workflow_items SET status = ?, name = coalesce(?, name), reason = ? WHERE id = ?",
         ((item.status, item.name, item.reason, first + item.number) for item in items),
@@ -286,7 +284,7 @@ def told(connection: Connection, workflow: int, items: Iterable[Told]) -> None:
 
 def undone(connection: Connection, workflow: int, numbers: Iterable[int]) -> None:
     """What these items had brought is taken back; the row that they were in is remembered, so that a purge finds it."""
-    first = workflow << _SHIFT
+    first = workflow << SHIFT
     connection.executemany(
         "UPDATE workflow_items SET status = 'undone', image = NULL, vids = NULL, reason = NULL WHERE id = ?",
         ((first + number,) for number in numbers),
@@ -308,7 +306,7 @@ def replace_payload(connection: Connection, workflow: int, number: int, payload:
     """Another content for an item, if it has that status."""
     changed = connection.execute(
         "UPDATE workflow_items SET payload = ? WHERE id = ? AND status = ?",
-        (payload, (workflow << _SHIFT) + number, status),
+        (payload, (workflow << SHIFT) + number, status),
     )
     return bool(changed.rowcount)
 
@@ -350,6 +348,10 @@ def forget_items(connection: Connection, kind: str, numbers: Sequence[int], ids:
                 "UPDATE workflows SET error = 'a record was purged since' WHERE id = ? AND error IS NOT NULL",
                 (workflow,),
             )
+    if kind == Context.table:
+        forget_contexts(connection, set(ids))
+    if numbers:
+        forget_filters(connection)
 
 
 # -- what records and vectors were before ------------------------------------------------------------------------------

@@ -1,12 +1,19 @@
-"""The tables of workflows, and the log of what happened to them, which is only ever added to."""
+"""The tables of workflows; the log of what happened to them, which is only ever added to; what a purge takes out."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from sqlite_utils import Database
 
 from vectorstore.storage.connection import Connection
+
+SHIFT = 32
+"""An item's key is its workflow's row and its place in it, so that the items of a workflow lie side by side."""
+
+FORGOTTEN = "purged"
+"""What stands where a filter was that a purge erased."""
 
 _LOG = "workflow, at, actor, before, after, total, processed, errors, undone, seconds, note"
 
@@ -52,6 +59,48 @@ def log_length(connection: Connection, name: str | None) -> int:
     """How many lines there are."""
     found = connection.execute("SELECT count(*) FROM workflow_log WHERE ? IS NULL OR workflow = ?", (name, name))
     return int(found.fetchone()[0])
+
+
+def forget_contexts(connection: Connection, ids: set[str]) -> None:
+    """Erase the names of contexts from what workflows had made."""
+    for row, text in connection.execute(
+        "SELECT id, options FROM workflows WHERE json_type(options, '$.made_contexts') IS NOT NULL"
+    ).fetchall():
+        options = json.loads(text)
+        left = {name: version for name, version in options["made_contexts"].items() if name not in ids}
+        if len(left) < len(options["made_contexts"]):
+            text = json.dumps({**options, "made_contexts": left})
+            connection.execute("UPDATE workflows SET options = ? WHERE id = ?", (text, row))
+
+
+def forget_filters(connection: Connection) -> None:
+    """Erase the filters of all workflows, for they may say what was purged; those that run lose theirs at their end.
+
+    A deletion has its filter in its options, a fit in its only item.
+    """
+    fits = f"SELECT 1 FROM workflow_items i WHERE i.id = workflows.id << {SHIFT} AND json_valid(i.payload)"
+    connection.execute(
+        "UPDATE workflows SET options = json_set(options, '$.forget', 1) "
+        "WHERE json_type(options, '$.where') = 'object' OR (operation = 'cluster' "
+        f"AND EXISTS ({fits} AND json_type(i.payload, '$.where') = 'object'))"
+    )
+    settle_filters(connection)
+
+
+def settle_filters(connection: Connection, row: int | None = None) -> bool:
+    """Erase the filter of a workflow, or of all, that have ended and were there when records were purged; if any."""
+    over = "status NOT IN ('pending', 'processing')"
+    due = f"id = coalesce(?, id) AND {over} AND json_type(options, '$.forget') IS NOT NULL"
+    connection.execute(
+        "UPDATE workflow_items SET payload = NULL "
+        f"WHERE id IN (SELECT id << {SHIFT} FROM workflows WHERE operation = 'cluster' AND {due})",
+        (row,),
+    )
+    changed = connection.execute(
+        f"UPDATE workflows SET options = json_remove(json_replace(options, '$.where', ?), '$.forget') WHERE {due}",
+        (FORGOTTEN, row),
+    )
+    return bool(changed.rowcount)
 
 
 def create_tables(db: Database) -> None:

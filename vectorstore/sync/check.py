@@ -32,7 +32,7 @@ from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
 from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import past, proving, trail
-from vectorstore.sync.core import INDEX, SnapshotMoved, Sync, file_path
+from vectorstore.sync.core import INDEX, SnapshotMoved, Sync, file_path, moved
 from vectorstore.sync.lost import lost_commits
 from vectorstore.sync.models import FOLDER, files, problems_of
 from vectorstore.sync.telling import Progress, growing
@@ -69,7 +69,8 @@ class Finding:
 class CheckReport:
     """What a check looked at and found; `findings` is empty when all is well.
 
-    `litter` are unnamed files that a crash left: normal, swept when they are old enough.
+    `litter` are files that no row names: a crash left them, or somebody is just writing them. Both are normal, and what
+    is old enough to be a crash's is swept.
     """
 
     findings: tuple[Finding, ...]
@@ -222,7 +223,7 @@ def _space(sync: Sync, connection: Connection, space: SpaceRow, totals: dict[str
             )
         except CorruptError as error:
             if sync.unnamed_since("embeddings", row.file):
-                raise SnapshotMoved from None
+                raise moved(connection) from None
             yield Finding("segments", where, str(error), mend)
             continue
         opened[row.id] = segment
@@ -302,7 +303,7 @@ def _index(
     folder = sync.folder("indexes", space.name)
     if folder.stat(artifact.file) is None:
         if sync.unnamed_since("indexes", artifact.file):
-            raise SnapshotMoved
+            raise moved(connection)
         yield Finding("index", where, "the file is missing", mend, derived=True)
         return
     try:

@@ -2,27 +2,31 @@
 
 New segments and, where there was one, a new index are built and published first; one transaction then swaps them for
 the old ones (and, for a purge, erases the records); the old files are unlinked after it. A crash before the commit
-leaves the old state and some unnamed files, after it the new state and some unnamed files.
+leaves the old state and some unnamed files, after it the new state and some unnamed files. An index that nobody asks
+for here is kept as long as its recipe can be built over what is left.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from vectorstore.errors import RecallTooLow, RecipeError
 from vectorstore.files import FileInfo
 from vectorstore.recipes import IndexRecipe
 from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Sync
-from vectorstore.sync.publish import build_index, commit_index, retire_index, snapshot
+from vectorstore.sync.publish import build_index, commit_index, newest, retire_index, snapshot
 from vectorstore.sync.telling import Progress
-from vectorstore.sync.write import flush, name_segment
+from vectorstore.sync.write import flush, name_segment, published
 from vectorstore.vectors import (
     Curve,
     Index,
@@ -37,6 +41,7 @@ from vectorstore.vectors import (
     to_bytes,
 )
 
+log = logging.getLogger("vectorstore")
 Doomed = Callable[[Connection], Sequence[int]]
 _ATTEMPTS = 3
 SMALL_ROWS = 65_536
@@ -82,7 +87,11 @@ def compact(
         also: done in the same transaction, such as erasing the records of a purge.
         progress: told (segments written, segments to write).
         doomed: deleted records that a purge is about to erase; their vectors go too.
-        recipe: build this index over the result; None builds the current one's recipe again, if there is one.
+        recipe: build this index over the result; None builds the current one's recipe again, if there is one, and
+            drops the index where that needs more vectors than are left, or misses its recall over them.
+
+    Raises:
+        RecipeError, RecallTooLow: the recipe that is asked for does not fit what is left; nothing was changed.
 
     Cost: writers go on meanwhile; if they change the segments under it three times, they wait for the fourth attempt.
     """
@@ -91,15 +100,15 @@ def compact(
         with contextlib.nullcontext() if attempt < _ATTEMPTS else sync.catalog.write():
             before = snapshot(sync, space_name)
             flush(sync, space_name)  # drops retired vectors that were still waiting in the catalog
-            live = snapshot(sync, space_name)
-            if live is None:
+            plan = newest(sync, space_name, partial(_planned, sync, space_name, doomed))
+            if plan is None:
                 if also is not None:
                     with sync.catalog.write() as transaction:
                         also(transaction)
                 return None
-            report = _attempt(sync, space_name, live, also, progress, doomed, recipe)
+            report = _attempt(sync, space_name, plan, also, progress, doomed, recipe)
             if report is not None:
-                dropped = 0 if before is None else max(0, before.rows - live.rows)
+                dropped = 0 if before is None else max(0, before.rows - plan.live.rows)
                 removed, now = report.vectors_removed + dropped, _bytes_of(sync, space_name)
                 return replace(report, vectors_removed=removed, bytes_before=size, bytes_after=now)
     raise AssertionError("nobody else can write while this holds the write lock")
@@ -131,14 +140,14 @@ def _bytes_of(sync: Sync, space_name: str) -> int:
 def _attempt(
     sync: Sync,
     space_name: str,
-    live: Live,
+    plan: _Plan,
     also: Callable[[Transaction], None] | None,
     progress: Progress | None,
     doomed: Doomed | None,
     recipe: IndexRecipe | None,
 ) -> CompactReport | None:
-    spared, planned = _spared(sync, space_name, doomed)
-    old, masks = _to_rewrite(live, spared)
+    live = plan.live
+    old, masks = _to_rewrite(plan)
     kept = [segment for segment in live.segments[:-1] if segment.id not in {o.id for o in old}]
     folder = sync.folder("embeddings", space_name)
     written: list[tuple[FileInfo, Segment]] = []
@@ -152,7 +161,7 @@ def _attempt(
         step = rows_per_segment(live.dim)
         total = -(-sum(int(mask.sum()) for mask in masks) // step)
         for ids, vectors, vids in _survivors(old, masks, step):
-            info = folder.publish(file_name(generation, uuid.uuid4().hex[:16]), segment_chunks(ids, vectors, vids))
+            info = published(folder, file_name(generation, uuid.uuid4().hex[:16]), segment_chunks(ids, vectors, vids))
             made = open_segment(
                 folder.read(info.name), id=-1, file=info.name, rows=len(vids), dim=live.dim, first_vid=None
             )
@@ -161,11 +170,7 @@ def _attempt(
                 progress(len(written), total)
         segments = (*kept, *(segment for _, segment in written))
         started = time.perf_counter()
-        index: Index | None = None
-        curve: Curve | None = None
-        chosen = recipe or (live.index.recipe if live.index is not None else None)
-        if chosen is not None and old and sum(segment.rows for segment in segments):
-            index, curve = build_index(chosen, segments, live.metric, None)
+        index, curve = _index_over(segments, live, recipe) if old else (None, None)
         data = to_bytes(index) if index is not None else None
         seconds = time.perf_counter() - started
     except BaseException:
@@ -173,9 +178,13 @@ def _attempt(
         raise
     with sync.catalog.write(undo=discard) as transaction:
         space = rows.space_by_name(transaction.connection, space_name)
-        # A purge must not erase what was deleted since: the new segments hold its vectors.
-        late = doomed is not None and sorted(doomed(transaction.connection)) != planned
-        if space is None or space.layout != live.layout or late:
+        # A purge must neither erase what was deleted since, for the new segments hold its vectors, nor what came back
+        # since and was deleted again, for its newest vectors may be in a segment that was not looked at.
+        if (
+            space is None
+            or space.layout != live.layout
+            or _erased(transaction.connection, space, doomed) != plan.erased
+        ):
             transaction.after.append(discard)
             return None
         if also is not None:
@@ -200,22 +209,66 @@ def _attempt(
     return CompactReport(space_name, len(gone), live.live_rows, len(live.segments) - 1, len(kept) + len(written))
 
 
-def _spared(sync: Sync, space_name: str, doomed: Doomed | None) -> tuple[Vids, list[int]]:
-    """(retired vids that a restore may need, ascending; the records that a purge will erase)."""
-    with sync.catalog.read() as connection:
-        space = rows.space_by_name(connection, space_name)
-        assert space is not None  # there is a snapshot of it
-        vids, records = rows.restorable_vids(connection, space.id, sync.table(space.kind).table)
-        planned = [] if doomed is None else sorted(doomed(connection))
-    return vids[~np.isin(records, planned)], planned
+def _index_over(
+    segments: tuple[Segment, ...], live: Live, recipe: IndexRecipe | None
+) -> tuple[Index, Curve] | tuple[None, None]:
+    """The recipe's index and its curve; the current one's again where none is asked for, as long as it can be built.
+
+    Raises:
+        RecipeError, RecallTooLow: the recipe that is asked for does not fit what is left.
+    """
+    chosen = recipe or (live.index.recipe if live.index is not None else None)
+    if chosen is None or not sum(segment.rows for segment in segments):
+        return None, None
+    try:
+        return build_index(chosen, segments, live.metric, None)
+    except (RecipeError, RecallTooLow):
+        if recipe is not None:
+            raise
+        # Nobody asked for it here; where an index pays again, the upkeep publishes one.
+        log.info("no index of the recipe %s fits what is left; answers are exact", chosen.name)
+        return None, None
 
 
-def _to_rewrite(live: Live, spared: Vids) -> tuple[list[Segment], list[np.ndarray]]:
+Erased = tuple[list[int], list[int]]
+"""(records that a purge erases, all vids that are or were theirs), both ascending."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is to be rewritten, as of one commit; `spared` are retired vids that a restore may need, ascending."""
+
+    live: Live
+    spared: Vids
+    erased: Erased
+
+
+def _planned(
+    sync: Sync, space_name: str, doomed: Doomed | None, connection: Connection, live: Live | None
+) -> _Plan | None:
+    space = rows.space_by_name(connection, space_name)
+    if live is None or space is None:
+        return None
+    erased = _erased(connection, space, doomed)
+    vids, records = rows.restorable_vids(connection, space.id, sync.table(space.kind).table)
+    return _Plan(live, vids[~np.isin(records, erased[0])], erased)
+
+
+def _erased(connection: Connection, space: SpaceRow, doomed: Doomed | None) -> Erased:
+    if doomed is None:
+        return [], []
+    records = sorted(doomed(connection))
+    return records, sorted(vid for vid, _ in rows.every_vector(connection, space.id, records))
+
+
+def _to_rewrite(plan: _Plan) -> tuple[list[Segment], list[np.ndarray]]:
     """Segments with retired rows, and small ones if there are several; with a mask of the rows to keep."""
     chosen, masks = [], []
-    dead = None if live.dead is None else live.dead.copy()
+    live = plan.live
+    dead = live.retire(np.array(plan.erased[1], dtype=np.int64))
     if dead is not None:
-        dead[live.positions_of(spared)] = False
+        dead = dead.copy()
+        dead[live.positions_of(plan.spared)] = False
     small = [segment for segment in live.segments[:-1] if segment.rows < SMALL_ROWS]
     for segment, offset in zip(live.segments[:-1], live.offsets, strict=False):
         keep = np.ones(segment.rows, dtype=bool)

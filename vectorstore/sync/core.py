@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vectorstore.contracts import Watch
-from vectorstore.errors import CorruptError, DerivedError, LibraryMissing, NotFound, RecipeError
+from vectorstore.errors import CorruptError, DerivedError, LibraryMissing, NotFound, RecipeError, StoreError
 from vectorstore.files import Buffer, DiskFolder, Folder, MemoryFolder, sha256
 from vectorstore.recipes import IndexRecipe
 from vectorstore.records import Row
@@ -29,6 +29,7 @@ from vectorstore.records.where import Node
 from vectorstore.storage import Catalog, Connection, RecordTable, SegmentRow, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.history import recording
+from vectorstore.storage.settings import setting
 from vectorstore.sync.remotes import Engines
 from vectorstore.vectors import Allowed, Asked, Curve, Live, Segment, Vids, from_bytes, open_segment, weigh
 from vectorstore.vectors.arrays import Matrix, lengths
@@ -36,11 +37,20 @@ from vectorstore.vectors.arrays import Matrix, lengths
 log = logging.getLogger("vectorstore")
 _SPACE = re.compile(r"(?:[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)?")
 INDEX = "index"
+MENDED = "vectors mended: "
+"""Setting of a space by name: the last commit that gave older vids their rows back, which else only new ones get."""
+
 _FILTER_BYTES = 16 * 1024 * 1024
 
 
 class SnapshotMoved(Exception):
     """A newer commit than this reader's snapshot is loaded, or has replaced its files; begin the read again."""
+
+
+def moved(connection: Connection) -> Exception:
+    """What to raise when the files of a read's snapshot were replaced: a read within another cannot begin again."""
+    said = "this call was made within another one, which reads files that were replaced since; retry when that is over"
+    return StoreError(said) if connection.within else SnapshotMoved()
 
 
 @runtime_checkable
@@ -65,6 +75,8 @@ class Sync:
         self.guards: dict[str, Guard] = {}
         self.watch = Watch()
         self.engines: Engines | None = None
+        self.owing: Callable[[], None] = lambda: None
+        """Called when what an erasure owes could not be done at once."""
         self._folders: dict[tuple[str, str], Folder] = {}
         self._states: dict[str, SpaceState] = {}
         self._lock = threading.Lock()
@@ -155,7 +167,7 @@ class SpaceState:
         self._live: Live | None = None
         self._shown: Shown | None = None
         self._filters: OrderedDict[tuple[int, str], Allowed] = OrderedDict()
-        self._map: tuple[int, int, Vids] = (-1, 0, np.empty(0, np.int64))
+        self._map: tuple[int, int | None, int, Vids] = (-1, None, 0, np.empty(0, np.int64))
         self._rows: tuple[tuple[int, int, int], Vids] = ((-1, 0, 0), np.empty(0, np.int64))
         self._verified: set[tuple[str, str]] = set()
 
@@ -173,14 +185,17 @@ class SpaceState:
 
         Raises:
             SnapshotMoved: this snapshot is older than what is loaded; read again.
+            StoreError: it is that of a read which this one is within, and its files were replaced since.
             CorruptError: a segment is missing or damaged.
         """
         seq = self.sync.catalog.seq(connection)
         shown = self._shown
         if not expired and shown is not None and shown.live.seq == seq and shown.good(self.sync):
             return shown.live
-        if self.sync.catalog.in_transaction:  # its changes are nobody else's yet
-            live = self._advance(connection, self._live, seq)
+        live = self._live
+        older = connection.within and live is not None and live.seq > seq  # to begin again would change nothing
+        if older or self.sync.catalog.in_transaction:  # its changes are nobody else's yet
+            live = self._advance(connection, live, seq)
             return live if expired or live is None else self._without_expired(connection, live).live
         with self._lock:
             live = self._live
@@ -216,7 +231,7 @@ class SpaceState:
         space = rows.space_by_name(connection, self.name)
         if space is None:
             return None
-        if base is None or base.layout != space.layout:
+        if base is None or base.layout != space.layout or base.seq > seq:
             return self._load(connection, space, seq, base)
         new = [row for row in rows.segments_of(connection, space.id) if row.id > base.last_segment]
         vids, vectors = rows.pending_vectors(connection, space.id, space.dim, base.last_pending)
@@ -229,7 +244,7 @@ class SpaceState:
                 pending = _pending(np.concatenate([pending.vids, vids]), np.concatenate([pending.vectors, vectors]))
             grown = base.grow(
                 seq=seq,
-                segments=[*base.segments[:-1], *(self._open(space, row) for row in new), pending],
+                segments=[*base.segments[:-1], *(self._open(connection, space, row) for row in new), pending],
                 last_segment=max([base.last_segment, *(row.id for row in new)]),
                 last_pending=int(vids[-1]) if len(vids) else base.last_pending,
             )
@@ -250,7 +265,7 @@ class SpaceState:
             if not set(first) <= {row.id for row in found}:
                 problem, first = "the index was built over segments that are gone", ()
         ordered = sorted(found, key=lambda row: (first.index(row.id) if row.id in first else len(first), row.id))
-        segments = [opened.get(row.id) or self._open(space, row) for row in ordered]
+        segments = [opened.get(row.id) or self._open(connection, space, row) for row in ordered]
         weigh(segments)
         vids, vectors = rows.pending_vectors(connection, space.id, space.dim, 0)
         live = Live(
@@ -268,7 +283,7 @@ class SpaceState:
         if base is not None and base.index is not None and base.curve is not None and base.index_file == artifact.file:
             return dataclasses.replace(live, index=base.index, curve=base.curve, index_file=artifact.file)
         try:
-            buffer = self._verified_bytes("indexes", artifact.file, artifact.size, artifact.sha256, artifact.stat)
+            buffer = self._verified_bytes(connection, "indexes", artifact)
             index = from_bytes(
                 buffer,
                 IndexRecipe.from_dict(artifact.recipe, artifact.file),
@@ -283,9 +298,9 @@ class SpaceState:
             return dataclasses.replace(live, index_problem=problem)
         return dataclasses.replace(live, index=index, curve=curve, index_file=artifact.file)
 
-    def _open(self, space: SpaceRow, row: SegmentRow) -> Segment:
+    def _open(self, connection: Connection, space: SpaceRow, row: SegmentRow) -> Segment:
         try:
-            buffer = self._verified_bytes("embeddings", row.file, row.size, row.sha256, row.stat)
+            buffer = self._verified_bytes(connection, "embeddings", row)
         except CorruptError as error:
             raise CorruptError(
                 f"embeddings/{self.name}/{row.file}: {error}; it held {row.rows} vectors of {space.kind}; "
@@ -293,26 +308,24 @@ class SpaceState:
             ) from None
         return open_segment(buffer, id=row.id, file=row.file, rows=row.rows, dim=space.dim, first_vid=row.first_vid)
 
-    def _verified_bytes(self, what: str, file: str, size: int, digest: str, stat: str) -> Buffer:
+    def _verified_bytes(self, connection: Connection, what: str, row: SegmentRow | rows.ArtifactRow) -> Buffer:
         """The bytes of a file, hashed unless its inode, size and time are those of a verified one."""
         folder = self.sync.folder(what, self.name)
-        now = folder.stat(file)
-        if now is None:
-            if self.sync.unnamed_since(what, file):
-                raise SnapshotMoved
-            raise CorruptError("the file is missing")
+        now = folder.stat(row.file)
         try:
-            buffer = folder.read(file)
+            if now is None:
+                raise CorruptError("the file is missing")
+            buffer = folder.read(row.file)  # it may have gone between the two looks at it
         except CorruptError:
-            if self.sync.unnamed_since(what, file):  # it went between the two looks at it
-                raise SnapshotMoved from None
+            if self.sync.unnamed_since(what, row.file):
+                raise moved(connection) from None
             raise
-        if len(buffer) != size:
-            raise CorruptError(f"the file has {len(buffer)} bytes, the catalog says {size}")
-        if now != stat and (file, now) not in self._verified:
-            if sha256(buffer) != digest:
+        if len(buffer) != row.size:
+            raise CorruptError(f"the file has {len(buffer)} bytes, the catalog says {row.size}")
+        if now != row.stat and (row.file, now) not in self._verified:
+            if sha256(buffer) != row.sha256:
                 raise CorruptError("the file does not have the digest that the catalog holds")
-            self._verified.add((file, now))
+            self._verified.add((row.file, now))
         return buffer
 
     def allowed(self, connection: Connection, live: Live, table: RecordTable[Any], node: Node) -> Allowed:
@@ -374,10 +387,11 @@ class SpaceState:
     def _vid_of_row(self, connection: Connection, live: Live, private: bool) -> Vids:
         """(highest row + 1,) the newest vid of each record row, 0 where there is none, at the snapshot's commit."""
         with self._lock:
-            seq, last, known = self._map
+            seq, mended, last, known = self._map
         if seq == live.seq:
             return known
-        if seq > live.seq:
+        now = setting(connection, MENDED + self.name)
+        if seq > live.seq or mended != now:
             last, known = 0, np.empty(0, np.int64)
         space = rows.space_by_name(connection, self.name)
         assert space is not None  # there is a snapshot of it
@@ -390,7 +404,7 @@ class SpaceState:
         if not private:
             with self._lock:
                 if self._map[0] < live.seq:
-                    self._map = (live.seq, last, known)
+                    self._map = (live.seq, now, last, known)
         return known
 
 

@@ -25,10 +25,11 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import lenient
 from vectorstore.storage.decisions import NOT_ADDED
 from vectorstore.storage.filters import quote
+from vectorstore.storage.settings import put_setting
 from vectorstore.storage.trail import note_erased
 from vectorstore.sync.cascade import delete_dependents, retire_rows
 from vectorstore.sync.check import sealed
-from vectorstore.sync.core import Sync
+from vectorstore.sync.core import MENDED, Sync
 from vectorstore.vectors import Segment, open_segment
 from vectorstore.vectors.segments import NAME, open_unknown
 
@@ -195,9 +196,9 @@ def forget_lost_decisions(sync: Sync, kind: str) -> None:
 def mend_vectors(sync: Sync, space_name: str, reembed: Reembed | None) -> None:
     """Put rows and files of a space in agreement again.
 
-    Live vectors of no live record are retired, and of two of one record the older; vectors that lost their row get it
-    back by the id that lies beside them; vectors that no named file holds are looked for in unnamed ones, and made
-    again from the records' text where there is an embedder.
+    Live vectors of no live record are retired, and of two of one record the older; a newer one that is nowhere goes;
+    vectors that lost their row get it back by the id that lies beside them; vectors that no named file holds are looked
+    for in unnamed ones, and made again from the records' text where there is an embedder.
     """
     with sync.catalog.write() as transaction:
         connection = transaction.connection
@@ -217,6 +218,7 @@ def mend_vectors(sync: Sync, space_name: str, reembed: Reembed | None) -> None:
             rows.retire(connection, [vid for vid, _ in lost], transaction.seq)
             reembed(space, [name for _, name in lost])
         rows.touch_layout(connection, space.id, transaction.seq)
+        put_setting(connection, MENDED + space_name, transaction.seq)
         transaction.record("repair", space.kind, space=space_name, lost=len(lost))
 
 
@@ -254,7 +256,8 @@ def _retire_extra(
         if len(vids) > 1:
             there = vids[np.isin(vids, places)]
             best = (there if len(there) else vids)[-1]  # the newest that is somewhere
-            rows.retire(connection, [int(vid) for vid in vids if vid != best], seq)
+            rows.retire(connection, [int(vid) for vid in vids if vid < best], seq)
+            rows.drop_vectors(connection, vids[vids > best])  # they are nowhere, and a record's newest vid is its own
 
 
 def _places(connection: Connection, space: SpaceRow, segments: Sequence[Segment]) -> np.ndarray:

@@ -28,8 +28,8 @@ from vectorstore.storage import models as registry
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.fulltext import has_word
 from vectorstore.storage.pastrows import past_records
-from vectorstore.sync.core import SnapshotMoved, Sync
-from vectorstore.sync.write import committed_seq
+from vectorstore.sync.core import SnapshotMoved, Sync, moved
+from vectorstore.sync.write import committed_seq, published
 from vectorstore.vectors import Matrix, Vids
 
 FOLDER = "models"
@@ -121,10 +121,13 @@ def publish_model(sync: Sync, stem: str, suffix: str, chunks: Iterable[Buffer]) 
         stem: what its name begins with: of a kind, or "blob".
         suffix: "joblib" or "bin".
         chunks: the bytes.
+
+    Raises:
+        StoreError: the disk refused, or a sweep took the half file for litter; nothing is left of it.
     """
     with sync.catalog.read() as connection:
         generation = committed_seq(sync, connection)
-    return files(sync).publish(f"{stem}.{generation}.{uuid.uuid4().hex[:16]}.{suffix}", chunks)
+    return published(files(sync), f"{stem}.{generation}.{uuid.uuid4().hex[:16]}.{suffix}", chunks)
 
 
 def still_there(sync: Sync, info: FileInfo) -> None:
@@ -205,7 +208,7 @@ def problems_of(sync: Sync, connection: Connection) -> Iterator[tuple[str, str, 
                     yield where, f"holds other centroids than the catalog has of {line}", mend, True
         except (CorruptError, ModelRefused) as error:
             if sync.unnamed_since(FOLDER, row.file):
-                raise SnapshotMoved from None
+                raise moved(connection) from None
             yield where, f"is not the file of {line}: {error}", mend, derived
     for kind, table in sync.tables.items():
         for line, record in registry.lost_members(connection, kind, table.table):
@@ -235,8 +238,8 @@ def forget(
 ) -> Hollow:
     """Take records that have just been erased out of all fits: their memberships, and what could give them away.
 
-    The centroid of a cluster that has no member left may be the very vector of what was erased: it goes, and the file
-    that holds it. Words that no record of the kind has any more leave the labels. Fields forget the ids.
+    A centroid that no other record went into at the fit may be the very vector of what was erased: it goes, and the
+    file that holds it. Words that no record of the kind has any more leave the labels. Fields forget the ids.
 
     Args:
         sync: the store's parts.
@@ -248,12 +251,10 @@ def forget(
     """
     connection = transaction.connection
     hollow, ids_of_hollow = False, []
-    for model, number, left in registry.forget_members(connection, kind, numbers):
+    for model, number in registry.forget_members(connection, kind, numbers):
         row = registry.model_at(connection, model)
         clusters, centroids = list(row.clusters), centroids_of(row)
-        place = next((place for place, known in enumerate(clusters) if known["number"] == number), None)
-        if left or place is None:
-            continue
+        place = next(place for place, known in enumerate(clusters) if known["number"] == number)
         hollow = True
         del clusters[place]
         details = dict(row.details)
@@ -271,13 +272,19 @@ def forget(
 
 
 def words_in_labels(sync: Sync, connection: Connection, kind: str, numbers: Sequence[int]) -> set[str]:
-    """Those words of records, as they are and as history knows them, that labels of clusters of the kind have, too."""
+    """Those words that labels of clusters of the kind have, and that may be of the records.
+
+    Of records that took part in a fit those are all: what they said then is written down nowhere else. Of others the
+    words that they have, as they are and as history knows them.
+    """
     table = sync.table(kind)
     labels = {term for row in registry.models_of(connection) if row.kind == kind for term in _terms(row)}
     for _, _, record in _of_kind(sync, connection, kind):
         labels.update(record.terms)
     if not labels or not table.schema.text_columns:
         return set()
+    if registry.in_fits(connection, kind, numbers):
+        return labels
     with contextlib.suppress(CorruptError):  # a damaged record is erased as well; what it said nobody knows
         records = [*table.by_rows(connection, numbers).values(), *past_records(connection, table, numbers)]
         return labels & {word for record in records for word in labelling.words(text_of(table, record))}
@@ -331,7 +338,7 @@ def _clean(sync: Sync, transaction: Transaction, kind: str, lost: set[str], ids:
 
 @dataclass(frozen=True)
 class Hollow:
-    """Whether a cluster lost its last member, and which clusters and fields must be erased for it."""
+    """Whether a centroid was erased, and which clusters and fields must be erased for it."""
 
     any: bool
     ids: tuple[str, ...]

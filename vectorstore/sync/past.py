@@ -26,7 +26,7 @@ from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import translated
 from vectorstore.storage.copying import changeable, copy_to, frozen
 from vectorstore.storage.history import Moment
-from vectorstore.sync.core import SnapshotMoved, Sync
+from vectorstore.sync.core import Sync, moved
 from vectorstore.vectors import file_name, open_segment, segment_chunks
 
 VIEW = ".as-of-"
@@ -94,10 +94,14 @@ def _made_view(sync: Sync, place: Path, when: int | str | None, at: int | None) 
     folder = Path(tempfile.mkdtemp(prefix=VIEW, suffix=TEMPORARY, dir=place))
     try:
         os.close(os.open(folder / _LOCK, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        with frozen(sync.catalog, lambda connection: find_moment(sync, connection, when, at)) as (connection, moment):
-            copy_to(connection, folder / CATALOG)
-        with changeable(folder / CATALOG) as copy:
-            history.roll_back(copy, moment.seq, sync.tables.values())
+        handle = hold(folder)  # who sweeps meanwhile sees that somebody lives who makes it
+        try:
+            with frozen(sync.catalog, lambda each: find_moment(sync, each, when, at)) as (connection, moment):
+                copy_to(connection, folder / CATALOG)
+            with changeable(folder / CATALOG) as copy:
+                history.roll_back(copy, moment.seq, sync.tables.values())
+        finally:
+            os.close(handle)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -232,7 +236,7 @@ def problems(sync: Sync, connection: Connection) -> Iterator[tuple[str, str, str
         except CorruptError as error:
             what = str(error)
         if sync.catalog.newest("SELECT 1 FROM state WHERE seq = ?", (sync.catalog.seq(connection),)) is None:
-            raise SnapshotMoved  # it may have been let go meanwhile
+            raise moved(connection)  # it may have been let go meanwhile
         yield named.path, f"only the past needs it: {what}", "restore it, or run: vectorstore check --repair", True
 
 
@@ -267,11 +271,15 @@ def scrub(sync: Sync, transaction: Transaction, space_names: list[str], before: 
     Cost: one read of each such file, one write of those that held something erased; the write lock is held meanwhile.
     """
     connection = transaction.connection
+    lasting = {each.file for each in before}
+    before = before | all_named(connection)
     for space in filter(None, (rows.space_by_name(connection, name) for name in space_names)):
         pastrows.forget_indexes(connection, space.id)
         known = pastrows.known_vids(connection, space.id)
         for past in pastrows.past_segments(connection, space.id):
-            info, count = _rewritten(sync, transaction, space.name, space.dim, past, known)
+            info, count = None, 0  # what the transaction named itself and dropped again nobody ever saw
+            if past.file in lasting:
+                info, count = _rewritten(sync, transaction, space.name, space.dim, past, known)
             if count < past.rows:
                 pastrows.replace_past_segment(connection, past.file, info, count)
     _unlink(sync, transaction, before)

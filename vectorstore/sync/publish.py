@@ -6,18 +6,21 @@ newer one meanwhile; both are checked in the transaction that publishes it. The 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from vectorstore.errors import RecallTooLow, Superseded
 from vectorstore.files import sha256
 from vectorstore.recipes import IndexRecipe
-from vectorstore.storage import Transaction
+from vectorstore.storage import Connection, Transaction
 from vectorstore.storage import spaces as rows
-from vectorstore.sync.core import INDEX, Sync
+from vectorstore.sync.core import INDEX, SnapshotMoved, Sync
 from vectorstore.sync.telling import Progress
 from vectorstore.vectors import Curve, Index, Live, Segment, build, has_faiss, library, measure, to_bytes
 
+T = TypeVar("T")
 Also = Callable[[Transaction], None]
 """Done in the transaction that makes an index current."""
 
@@ -144,14 +147,14 @@ def retire_index(sync: Sync, transaction: Transaction, space_name: str) -> None:
 
 def snapshot(sync: Sync, space_name: str) -> Live | None:
     """The space at the newest commit, with what has expired and is not purged yet."""
-    from vectorstore.sync.core import SnapshotMoved
+    return newest(sync, space_name, lambda _, live: live)
 
+
+def newest(sync: Sync, space_name: str, look: Callable[[Connection, Live | None], T]) -> T:
+    """What is seen at the newest commit: in the catalog, and in the space's snapshot as of the same."""
     while True:
-        with sync.catalog.read() as connection:
-            try:
-                return sync.state(space_name).current(connection, expired=True)
-            except SnapshotMoved:
-                continue
+        with sync.catalog.read() as connection, contextlib.suppress(SnapshotMoved):
+            return look(connection, sync.state(space_name).current(connection, expired=True))
 
 
 def wants_index(live: Live | None) -> bool:

@@ -106,6 +106,9 @@ def repair(
 ) -> RepairReport:
     """Make derived things again, mend what the other half of the store tells, put aside what nothing tells.
 
+    Of files that no row names only those go that are as old as a sweep at opening demands (`SWEEP_SECONDS`): by its age
+    alone the litter of a crash is told from what another process is just writing.
+
     Args:
         sync: the store's parts.
         dry_run: only say what would be done.
@@ -165,10 +168,17 @@ def _plan(
             yield f"forget {finding.where}, which only the past needs", partial(past.forget_file, sync, finding.where)
     if any(finding.derived for finding in layers.get("remote", [])):
         yield "tell engines outside again what they have wrong", partial(feeding.mend, sync)
-    if report.litter:
-        # An unnamed segment may be the only copy of vectors that are missing somewhere else.
-        keep = reembed is None and bool(layers.keys() & {"vectors", "segments"})
-        yield f"sweep {len(report.litter)} unnamed files", partial(sweep, sync, 0.0, keep_segments=keep)
+    # An unnamed segment may be the only copy of vectors that are missing somewhere else.
+    keep = reembed is None and bool(layers.keys() & {"vectors", "segments"})
+    if report.litter and (due := _due(sync, keep)):
+        yield f"sweep {due} unnamed files", partial(sweep, sync, keep_segments=keep)
+
+
+def _due(sync: Sync, keep_segments: bool) -> int:
+    """How many files a sweep would take: what is younger may be what somebody is just writing."""
+    with sync.catalog.read() as connection:
+        committed = sync.catalog.seq(connection)
+        return sum(1 for _ in sweepable(sync, connection, committed, SWEEP_SECONDS, keep_segments=keep_segments))
 
 
 def _write_model_again(sync: Sync, file: str) -> None:

@@ -12,7 +12,7 @@ from vectorstore.errors import CorruptError
 from vectorstore.files import sha256
 from vectorstore.storage import Connection
 from vectorstore.storage import trail as chain
-from vectorstore.sync.core import SnapshotMoved, Sync
+from vectorstore.sync.core import Sync, moved
 from vectorstore.sync.telling import Progress
 
 FOLDER = "trail"
@@ -65,7 +65,7 @@ def verified(
                 findings.append(f"{file.file}: ends with another entry than the one that the catalog holds of it")
         except CorruptError as error:
             if sync.unnamed_since(FOLDER, file.file):
-                raise SnapshotMoved from None
+                raise moved(connection) from None
             findings.append(str(error))
             number, digest = file.last, file.digest
     follow(chain.links(connection, {}), "catalog")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 from vectorstore.errors import SpaceMismatch, StoreError
-from vectorstore.files import FileInfo, Folder
+from vectorstore.files import Buffer, FileInfo, Folder
 from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.models import mark_stale
@@ -83,15 +83,25 @@ def _publish(folder: Folder, generation: int, ids: Sequence[str], vectors: Matri
         for start in range(0, len(vectors), step):
             part = vectors[start : start + step]
             name = file_name(generation, uuid.uuid4().hex[:16])
-            files.append((len(part), folder.publish(name, segment_chunks(ids[start : start + step], part))))
-    except BaseException as error:
+            files.append((len(part), published(folder, name, segment_chunks(ids[start : start + step], part))))
+    except BaseException:
         _remove(folder, files)
-        if isinstance(error, FileNotFoundError):
-            raise StoreError(
-                f"{error.filename} was removed while it was written (by a sweep, perhaps); try again"
-            ) from error
         raise
     return files
+
+
+def published(folder: Folder, name: str, chunks: Iterable[Buffer]) -> FileInfo:
+    """Write a file while others may sweep: nothing but the write lock, which a long write does without, stops them.
+
+    Raises:
+        StoreError: the disk refused, or a sweep took the half file for litter; nothing is left of it.
+    """
+    try:
+        return folder.publish(name, chunks)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{error.filename} was removed while it was written (by a sweep, perhaps); try again"
+        ) from error
 
 
 def _remove(folder: Folder, files: Files) -> None:
@@ -165,7 +175,11 @@ def _ensure_space(transaction: Transaction, name: str, kind: str, dim: int, metr
 
 
 def flush(sync: Sync, space_name: str) -> int:
-    """Move the pending vectors of a space into one segment; returns how many rows left the catalog."""
+    """Move the pending vectors of a space into one segment; returns how many rows left the catalog.
+
+    Raises:
+        StoreError: the disk refused, or a sweep took the new file for litter; the vectors wait as before.
+    """
     while True:
         with sync.catalog.read() as connection:
             space = rows.space_by_name(connection, space_name)
@@ -190,7 +204,7 @@ def flush(sync: Sync, space_name: str) -> int:
         folder = sync.folder("embeddings", space_name)
         if keep.any():
             chunks = segment_chunks([ids[int(vid)] for vid in vids[keep]], vectors[keep], vids[keep])
-            info = folder.publish(file_name(generation, uuid.uuid4().hex[:16]), chunks)
+            info = published(folder, file_name(generation, uuid.uuid4().hex[:16]), chunks)
         discard = (lambda: None) if info is None else partial(folder.remove, info.name)
         with sync.catalog.write(undo=discard) as transaction:
             present = rows.pending_vectors(transaction.connection, space.id, space.dim, 0)[0]

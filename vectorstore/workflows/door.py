@@ -17,8 +17,9 @@ from vectorstore.results import Page, as_cursor, from_cursor
 from vectorstore.storage import Transaction
 from vectorstore.storage import workflows as rows
 from vectorstore.storage.workflows import STATUSES, ItemRow, WorkflowRow
-from vectorstore.storage.worklog import log_length, log_of
+from vectorstore.storage.worklog import FORGOTTEN, log_length, log_of, settle_filters
 from vectorstore.sync import Progress, Sync
+from vectorstore.sync.erasing import finish, owe
 from vectorstore.trail import Trail
 from vectorstore.workflows.engine import LEASE, Run, tell, unknown
 from vectorstore.workflows.lines import payload_of, write_lines
@@ -147,6 +148,9 @@ class Workflows(Making):
             if row.status == "pending":
                 values: dict[str, Any] = {"status": "cancelled", "finished_at": transaction.now}
                 rows.change_workflow(transaction.connection, row.id, **values)
+                if settle_filters(transaction.connection, row.id):
+                    owe(transaction)
+                    finish(self._sync)
                 tell(transaction, row, self._trail.actor, "pending")
             elif row.goal == "completed":
                 rows.change_workflow(transaction.connection, row.id, goal="cancelled", updated_at=transaction.now)
@@ -178,7 +182,8 @@ class Workflows(Making):
 
         Raises:
             NotFound: no such workflow, or no failed item of that index.
-            IllegalMove: it is pending, processing or cancelled; or nothing in it failed.
+            IllegalMove: it is pending, processing or cancelled; nothing in it failed; or records were purged since it
+                ended, and it was a deletion by a filter, which was forgotten.
         """
         kind = self._others(self.get(id).kind).kind
         new = {place: payload_of(item, kind, f"changes[{place}]") for place, item in (changes or {}).items()}
@@ -188,6 +193,8 @@ class Workflows(Making):
                 check_move(id, row.status, "retry", "half taken back: go on with rollback")
             if row.status == "completed" and not row.errors:
                 check_move(id, row.status, "retry", "without errors")
+            if row.operation == "delete" and row.options.get("where") == FORGOTTEN:
+                check_move(id, row.status, "retry", "its filter was purged: make a new one")
             for place, payload in new.items():
                 if not rows.replace_payload(connection, row.id, place, payload, "failed"):
                     raise NotFound(f"workflow {id!r} has no failed item {place}; nothing was changed")

@@ -20,8 +20,9 @@ from vectorstore.records.columnar import without_collector
 from vectorstore.storage import Transaction
 from vectorstore.storage import workflows as store
 from vectorstore.storage.workflows import Done, ItemRow, Told, WorkflowRow
-from vectorstore.storage.worklog import write_log
+from vectorstore.storage.worklog import settle_filters, write_log
 from vectorstore.sync import Progress, Sync
+from vectorstore.sync.erasing import finish, owe
 from vectorstore.sync.sharing import Shared, sharing
 from vectorstore.workflows.jobs import Job, Work
 from vectorstore.workflows.states import Workflow, check_move
@@ -317,5 +318,8 @@ class Run:
         store.change_workflow(
             transaction.connection, self._row.id, status=status, finished_at=transaction.now, **values
         )
+        if settle_filters(transaction.connection, self._row.id):
+            owe(transaction)
+            finish(self._sync)
         note = "" if error is None else error.partition(":")[0] if status == "failed" else ""
         return tell(transaction, self._row, self._actor, "processing", note)

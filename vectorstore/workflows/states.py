@@ -80,7 +80,8 @@ class Workflow:
         lease_until: from then on another worker may take it over.
         stopping: it is being taken back, after a cancel, a rollback or an error.
         error: why it ended as it did, None when all is well.
-        options: how it is done: the filter of a deletion, the recipe of an index, ...
+        options: how it is done: the filter of a deletion ("purged" when records were purged since it ended), the recipe
+            of an index, ...
         metadata: plain data of your own.
     """
 
@@ -151,7 +152,7 @@ class Item:
             undone, or kept (it was changed since, and not taken back).
         id: of its record, as far as it is known.
         reason: why it failed, was skipped or was kept.
-        payload: what it was made of, as JSON text; None when its record was purged.
+        payload: what it was made of, as JSON text; None when its record, or what a filter may tell of, was purged.
     """
 
     index: int

@@ -211,8 +211,11 @@ class Creation(Work):
         if not new or self.table.name == Context.table:
             return
         self._made.update(new)
-        options = json.dumps({**self.job.row.options, "made_contexts": self._made})
-        store.change_workflow(transaction.connection, self.job.row.id, options=options)
+        row = store.workflow_by_name(transaction.connection, self.job.row.name)
+        assert row is not None  # it is held
+        made = {**row.options.get("made_contexts", {}), **new}  # as it is now: some were purged, perhaps
+        options = json.dumps({**row.options, "made_contexts": made})
+        store.change_workflow(transaction.connection, row.id, options=options)
 
     def undone(self, transaction: Transaction) -> None:
         """Contexts that came with the records go again, if nobody else uses them."""
