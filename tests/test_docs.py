@@ -117,7 +117,7 @@ def test_every_test_that_the_page_on_security_names_exists() -> None:
     there = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     table = page[page.index("## Attacks") : page.index("## Reporting")]
     attacks = [line for line in table.splitlines() if line.startswith("| ")][1:]

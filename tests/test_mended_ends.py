@@ -100,6 +100,7 @@ def test_what_a_reader_keeps_in_the_log_goes_when_it_ends(tmp_path: Path) -> Non
 def test_what_is_owed_when_a_store_closes_is_done_after_the_next_opening(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    threads = threading.active_count()
     with monkeypatch.context() as patch:
         patch.setattr(catalogs, "write_afresh", lambda connection: False)  # a full disk
         with opened(tmp_path / "kb") as store:
@@ -108,6 +109,8 @@ def test_what_is_owed_when_a_store_closes_is_done_after_the_next_opening(
             assert not store.concepts.purge("x").finished
             assert owed(store)[1]
     with opened(tmp_path / "kb", read_only=True) as store:
+        erased = store.concepts.purge("x")  # there is nothing to erase, and nothing that it may do
+        assert (int(erased), erased.finished, threading.active_count()) == (0, False, threads)
         assert owed(store)[1]
     with opened(tmp_path / "kb") as store:
         assert wait_for(lambda: owed(store) is None)

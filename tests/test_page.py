@@ -307,4 +307,4 @@ def test_the_pages_files_come_with_a_strict_policy(address: str) -> None:
     assert "default-src 'self'" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     for name in ("..%2fapp.py", "%2e%2e/app.py", "app.py", "nothing.js"):
-        assert httpx.get(f"{address}/page/{name}").status_code in (401, 404)
+        assert httpx.get(f"{address}/-/{name}").status_code in (401, 404)

@@ -255,7 +255,7 @@ class Trail:
         """Write refused calls that wait, if that can be done now."""
         if (self._waiting or self._taken) and not self._sync.catalog.in_transaction:
             try:
-                with self._sync.catalog.write(aside=True):
+                with self._sync.catalog.write(aside=True, wait=0):
                     self._written = time.monotonic()
             except StoreBusy:
                 pass  # somebody is writing; they wait for the next occasion, which may be that writer's commit

@@ -74,9 +74,9 @@ def terms_later() -> None:
     begin, insert = Catalog._begin, RecordTable.insert
     seen: list[Catalog] = []
 
-    def remember(catalog: Catalog, aside: bool) -> Any:
+    def remember(catalog: Catalog, *options: Any) -> Any:
         seen[:] = [catalog]
-        return begin(catalog, aside)
+        return begin(catalog, *options)
 
     def insert_later(table: RecordTable[Any], connection: Any, *args: Any) -> None:
         if table.name == "form_terms":

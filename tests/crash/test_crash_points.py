@@ -37,6 +37,7 @@ SEVERAL = {
     "Proving.repair": "a commit for each thing that is mended",
     "Remotes.drop": "says that the collections go, then that each is gone",
     "Remotes.sync": "a commit before each batch and one after it",
+    "States.drop": "erases, then notes that no copy is left",
     "StoreState.rekey": "the save, then the erasure of what was shown",
     "Workflows.process": "a commit for each chunk",
     "Workflows.process_all": "a commit for each chunk",

@@ -13,15 +13,15 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import vectorstore as vs
 from vectorstore.http import exchange, knowledge, observing, page, problems, records, remembering, searching, working
-from vectorstore.http.guards import Body, Counting, Token
+from vectorstore.http.guards import Body, Counting, Origin, Token
 from vectorstore.http.lanes import narrow
 from vectorstore.http.service import Limits, Service
 
 if TYPE_CHECKING:
     from vectorstore.store import Store
 
-FREE = ("/", "/health", "/page/")
-"""What is answered without a token: the page (which asks for one), its files, and whether all is well."""
+FREE = ("/", "/health")
+"""What may be read without a token: the page (which asks for one) and whether all is well; and the page's files."""
 
 
 def create_app(
@@ -90,14 +90,16 @@ def create_app(
         app.include_router(router)
     # The last one added is the first to see a request.
     app.add_middleware(_as(Body), limit=service.limits.body, upload=service.limits.upload)
-    app.add_middleware(_as(Token), token=token, free=FREE)
+    app.add_middleware(_as(Token), token=token, free=FREE, folder=page.FOLDER)
+    origins = [*origins]
     if origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(origins),
+            allow_origins=origins,
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type"],
         )
+    app.add_middleware(_as(Origin), allowed=origins)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts])
     app.add_middleware(_as(Counting), registry=registry)
     app.openapi = _describing(app.openapi, store.kinds)  # type: ignore[method-assign]

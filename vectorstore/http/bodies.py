@@ -1,4 +1,4 @@
-"""The bodies of requests: strict, nothing unknown, every number within bounds.
+"""The bodies of requests: strict, nothing unknown, every number within bounds; of many errors only the first is made.
 
 Records themselves are mappings: what their fields must be is the kind's to say (`GET /kinds/{kind}`), and the answer
 to a bad one names it as `concepts[17].quality`.
@@ -9,7 +9,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    model_validator,
+)
 
 from vectorstore.errors import ValidationError
 from vectorstore.http.service import Limits
@@ -23,10 +31,24 @@ def _whole(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_whole)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
-Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=65_536)]
+
+
+def few(most: int) -> BeforeValidator:
+    """Refuses a larger object as a whole, before each of its members is found wrong by itself."""
+
+    def counted(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > most:
+            raise ValueError(f"has {len(value)} members; at most {most} are taken")
+        return value
+
+    return BeforeValidator(counted)
+
+
+Vector = Annotated[list[FiniteFloat], Field(fail_fast=True, min_length=1, max_length=65_536)]
+Vectors = Annotated[list[Vector], Field(fail_fast=True, max_length=10_000)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Where = dict[str, Any]
-Ids = Annotated[list[Name], Field(max_length=10_000)]
+Ids = Annotated[list[Name], Field(fail_fast=True, max_length=10_000)]
 DAY = timedelta(days=1)
 
 
@@ -35,12 +57,20 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _not_too_many(cls, value: Any) -> Any:
+        """Each unknown member is an error of its own: of hundreds of thousands only that they are too many is told."""
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + 20:
+            raise ValueError(f"has {len(value)} members; it takes {', '.join(cls.model_fields)}")
+        return value
+
 
 class Records(Body):
     """Records to write."""
 
-    records: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=10_000)]
-    vectors: Annotated[list[Vector], Field(max_length=10_000)] | dict[Name, list[Vector]] | None = Field(
+    records: Annotated[list[dict[str, Any]], Field(fail_fast=True, min_length=1, max_length=10_000)]
+    vectors: Vectors | Annotated[dict[Name, Vectors], few(100)] | None = Field(
         None, description="one for each record, or by the name of a space; left out: texts are embedded"
     )
 
@@ -79,10 +109,10 @@ class Find(Body):
 class Examples(Body):
     """A query by examples: what is like these, and unlike those."""
 
-    positive: Annotated[list[Text | Vector], Field(max_length=100)] = Field(default_factory=list)
-    negative: Annotated[list[Text | Vector], Field(max_length=100)] = Field(default_factory=list)
-    positive_ids: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
-    negative_ids: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
+    positive: Annotated[list[Text | Vector], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
+    negative: Annotated[list[Text | Vector], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
+    positive_ids: Annotated[list[Name], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
+    negative_ids: Annotated[list[Name], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
 
 
 class Ageing(Body):
@@ -163,7 +193,7 @@ class Search(Body):
 class SearchMany(Body):
     """Several searches in one call."""
 
-    queries: Annotated[list[Text | Vector], Field(min_length=1, max_length=1_000)]
+    queries: Annotated[list[Text | Vector], Field(fail_fast=True, min_length=1, max_length=1_000)]
     k: Annotated[Whole, Field(ge=1, le=1_000)] = 10
     where: Where | None = None
     recall: Share | None = None
@@ -176,8 +206,8 @@ class SearchAll(Body):
 
     query: Text
     k: Annotated[Whole, Field(ge=1, le=1_000)] = 10
-    kinds: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None
-    contexts: Annotated[list[Name], Field(min_length=1, max_length=1_000)] | None = None
+    kinds: Annotated[list[Name], Field(fail_fast=True, min_length=1, max_length=100)] | None = None
+    contexts: Annotated[list[Name], Field(fail_fast=True, min_length=1, max_length=1_000)] | None = None
     where: Where | None = None
 
 
@@ -242,7 +272,9 @@ class Bound(Body):
     """Who plays which part in a case of a frame."""
 
     frame: Name
-    bindings: Annotated[dict[Name, Name | list[Name]], Field(max_length=1_000)]
+    bindings: Annotated[
+        dict[Name, Name | Annotated[list[Name], Field(fail_fast=True)]], few(1_000), Field(max_length=1_000)
+    ]
     context: Name = "default"
     missing: Literal["refuse", "create"] = Field("refuse", description="create makes concepts that are not there")
     confidence: Share = 1.0
@@ -254,9 +286,9 @@ class Align(Body):
     """Two systems of terms, by their words alone."""
 
     source: Name
-    source_terms: Annotated[list[Name], Field(min_length=1, max_length=200)]
+    source_terms: Annotated[list[Name], Field(fail_fast=True, min_length=1, max_length=200)]
     target: Name
-    target_terms: Annotated[list[Name], Field(min_length=1, max_length=200)]
+    target_terms: Annotated[list[Name], Field(fail_fast=True, min_length=1, max_length=200)]
 
 
 class Retrieve(Body):

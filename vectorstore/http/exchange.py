@@ -71,20 +71,20 @@ class Wanted(bodies.Body):
 class WantedLog(Wanted):
     """Several kinds."""
 
-    kinds: Annotated[list[bodies.Name], Field(min_length=1, max_length=100)] | None = None
+    kinds: Annotated[list[bodies.Name], Field(fail_fast=True, min_length=1, max_length=100)] | None = None
     format: Log = "jsonl"
 
 
 class WantedStore(WantedLog):
     """All of a store, or some of it."""
 
-    contexts: Annotated[list[bodies.Name], Field(min_length=1, max_length=1_000)] | None = None
+    contexts: Annotated[list[bodies.Name], Field(fail_fast=True, min_length=1, max_length=1_000)] | None = None
 
 
 class WantedKind(Wanted):
     """One kind."""
 
-    contexts: Annotated[list[bodies.Name], Field(min_length=1, max_length=1_000)] | None = None
+    contexts: Annotated[list[bodies.Name], Field(fail_fast=True, min_length=1, max_length=1_000)] | None = None
     format: Format = "jsonl"
 
 

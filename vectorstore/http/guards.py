@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.requests import ClientDisconnect
 
 from vectorstore.http.problems import problem
 
@@ -19,6 +20,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+"""Those that have a name in the counts, as OpenTelemetry has it; all others are one."""
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
@@ -73,21 +76,21 @@ def _too_large(limit: int) -> Any:
 
 
 class Token:
-    """Lets requests with the bearer token through; some paths are open to all."""
+    """Lets requests with the bearer token through; some paths, and the files of one folder, are open to all readers."""
 
-    def __init__(self, app: App, token: str | None, free: Iterable[str]) -> None:
+    def __init__(self, app: App, token: str | None, free: Collection[str], folder: str) -> None:
         self._app = app
         self._digest = None if token is None else hashlib.sha256(token.encode()).digest()
-        self._free = tuple(free)
+        self._free, self._folder = free, folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or answer 401, the same to whatever it asked for."""
-        if scope["type"] == "http" and self._digest is not None and not self._open(scope["path"]):
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            scheme, _, value = given.partition(b" ")
-            # Digests are compared, so neither the length nor the place of the first difference shows.
-            same = hmac.compare_digest(hashlib.sha256(value.strip()).digest(), self._digest)
-            if not same or scheme.lower() != b"bearer":
+        """Let the request through, or answer 401, the same to whatever it asked for.
+
+        The routes that are open to all find in `request.state.trusted` whether this one came with the token.
+        """
+        if scope["type"] == "http":
+            trusted = scope.setdefault("state", {})["trusted"] = self._trusts(scope)
+            if not trusted and not self._open(scope["method"], scope["path"]):
                 response = problem(
                     401,
                     "Unauthorized",
@@ -98,10 +101,44 @@ class Token:
                 return
         await self._app(scope, receive, send)
 
-    def _open(self, path: str) -> bool:
-        return any(
-            path == free or (free.endswith("/") and free != "/" and path.startswith(free)) for free in self._free
-        )
+    def _trusts(self, scope: Scope) -> bool:
+        """Whether it came with the token, or needs none."""
+        if self._digest is None:
+            return True
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        scheme, _, value = given.partition(b" ")
+        # Digests are compared, so neither the length nor the place of the first difference shows.
+        same = hmac.compare_digest(hashlib.sha256(value.strip()).digest(), self._digest)
+        return same and scheme.lower() == b"bearer"
+
+    def _open(self, method: str, path: str) -> bool:
+        """Only to read: behind the same path there may be a kind's records, for another method."""
+        file = path.startswith(self._folder) and "/" not in path[len(self._folder) :]
+        return method in ("GET", "HEAD") and (file or path in self._free)
+
+
+class Origin:
+    """Refuses what a page of another site has a browser do: a service without a token has no other guard from it."""
+
+    def __init__(self, app: App, allowed: Collection[str]) -> None:
+        self._app, self._allowed = app, {each.encode() for each in allowed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 403."""
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") and self._foreign(scope):
+            said = "a page of another site may not do this; start the service with its origin if it may"
+            await problem(403, "ForeignOrigin", said)(scope, receive, send)  # type: ignore[arg-type]
+            return
+        await self._app(scope, receive, send)
+
+    def _foreign(self, scope: Scope) -> bool:
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        if origin is None:
+            return headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
+        # Whatever stands before the service may have taken TLS off: the scheme is not compared.
+        own = origin.partition(b"://")[2] == headers.get(b"host")
+        return not own and not self._allowed & {origin, b"*"}
 
 
 class Counting:
@@ -134,6 +171,7 @@ class Counting:
             await self._app(scope, receive, send)
             return
         status, sent, began = "0", 0, time.perf_counter()
+        method = scope["method"] if scope["method"] in METHODS else "_OTHER"  # a client may call it anything
 
         async def noted(message: Message) -> None:
             nonlocal status, sent
@@ -145,8 +183,12 @@ class Counting:
         self._active.inc()
         try:
             await self._app(scope, receive, noted)
+        except BaseException as error:
+            if status == "0":  # what stands around this answers
+                status = "499" if isinstance(error, ClientDisconnect) else "500"
+            raise
         finally:
             self._active.dec()
             route = getattr(scope.get("route"), "path", "none")
-            self._seconds.labels(scope["method"], route, status).observe(time.perf_counter() - began)
+            self._seconds.labels(method, route, status).observe(time.perf_counter() - began)
             self._bytes.labels(route).inc(sent)

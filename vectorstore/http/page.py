@@ -9,9 +9,12 @@ from fastapi.responses import Response
 
 from vectorstore.errors import NotFound
 
+FOLDER = "/-/"
+"""Where its files are: no kind can have that name."""
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 POLICY = (
-    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; object-src 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -32,7 +35,7 @@ def router() -> APIRouter:
     def index() -> Response:
         return _file("index.html")
 
-    @routes.get("/page/{name}")
+    @routes.get(FOLDER + "{name}")
     def file(name: str) -> Response:
         return _file(name)
 

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from vectorstore.errors import (
@@ -139,6 +140,11 @@ async def _plain(request: Request, error: Exception) -> Response:
     return problem(error.status_code, "HttpError", str(error.detail), headers)
 
 
+async def _gone(request: Request, error: Exception) -> Response:
+    log.debug("%s %s: the client went away", request.method, request.url.path)
+    return Response(status_code=499)  # for the counts; nobody reads it
+
+
 async def _unforeseen(request: Request, error: Exception) -> Response:
     log.exception("unforeseen error in %s %s", request.method, request.url.path, exc_info=error)
     return problem(500, "InternalError", "an unforeseen error; the service's log has it")
@@ -149,6 +155,7 @@ def handle(app: FastAPI) -> None:
     app.add_exception_handler(VectorstoreError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _plain)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unforeseen)
 
 

@@ -35,7 +35,7 @@ class Recall(Body):
 
     query: Text | Vector
     k: Annotated[bodies.Whole, Field(ge=1, le=1_000)] = 10
-    tier: Tier | list[Tier] | None = None
+    tier: Tier | Annotated[list[Tier], Field(fail_fast=True)] | None = None
     where: Where | None = None
     salience: Weights | None = None
     recall: Share | None = None
@@ -68,7 +68,7 @@ class Spreading(Body):
     damping: Share = 0.5
     share: Weight = 1.0
     direction: Literal["out", "in", "both"] = "both"
-    types: list[Name] | None = None
+    types: Annotated[list[Name], Field(fail_fast=True)] | None = None
 
 
 class Associate(Recall):
@@ -127,10 +127,13 @@ class Pair(Body):
     event: Share = 0.1
 
 
+Two = Annotated[list[Name], Field(fail_fast=True, min_length=2, max_length=2)]
+
+
 class Pairs(Body):
     """Many pairs that meet."""
 
-    pairs: Annotated[list[Annotated[list[Name], Field(min_length=2, max_length=2)]], Field(max_length=10_000)]
+    pairs: Annotated[list[Two], Field(fail_fast=True, max_length=10_000)]
     directed: bool = False
     context: Name = "default"
     event: Share = 0.1

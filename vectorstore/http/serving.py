@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import logging
@@ -19,6 +20,7 @@ import uvicorn
 import vectorstore as vs
 from vectorstore.errors import ValidationError, VectorstoreError
 from vectorstore.http.app import create_app
+from vectorstore.http.observing import COUNTS
 from vectorstore.http.service import Limits
 
 log = logging.getLogger("vectorstore.http")
@@ -111,22 +113,24 @@ def serve(plan: Plan, token: str | None) -> None:
         os.environ.pop(TOKEN, None)
     else:
         os.environ[TOKEN] = token
-    if plan.workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="vectorstore-metrics-")
-    uvicorn.run(
-        "vectorstore.http.serving:application",
-        factory=True,
-        host=plan.host,
-        port=plan.port,
-        workers=plan.workers,
-        log_level="info",
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=HEADERS,
-        timeout_graceful_shutdown=plan.patience,
-        limit_concurrency=plan.concurrency,
-        h11_max_incomplete_event_size=64 << 10,
-    )
+    with contextlib.ExitStack() as held:
+        if plan.workers > 1 and COUNTS not in os.environ:
+            os.environ[COUNTS] = held.enter_context(tempfile.TemporaryDirectory(prefix="vectorstore-metrics-"))
+            held.callback(os.environ.pop, COUNTS)
+        uvicorn.run(
+            "vectorstore.http.serving:application",
+            factory=True,
+            host=plan.host,
+            port=plan.port,
+            workers=plan.workers,
+            log_level="info",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=HEADERS,
+            timeout_graceful_shutdown=plan.patience,
+            limit_concurrency=plan.concurrency,
+            h11_max_incomplete_event_size=64 << 10,
+        )
 
 
 def application() -> Any:

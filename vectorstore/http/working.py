@@ -27,6 +27,7 @@ OVER = frozenset({"completed", "failed", "cancelled", "rolled_back"})
 Status = Literal["pending", "processing", "completed", "failed", "cancelled", "rolled_back"]
 Policy = Literal["strict", "lenient"]
 Name = Annotated[str, Path(min_length=1, max_length=255)]
+Number = Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")]
 NewName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 LOOK = 0.2
 """Seconds between two looks at a workflow that is watched."""
@@ -65,7 +66,7 @@ class Deletion(bodies.Chosen):
 class Criteria(bodies.Body):
     """Analogies to delete: all that is said must hold; of the domains either side."""
 
-    domains: list[NewName] | None = None
+    domains: Annotated[list[NewName], Field(fail_fast=True)] | None = None
     min_quality: FiniteFloat | None = Field(None, ge=0, le=1)
     max_quality: FiniteFloat | None = Field(None, ge=0, le=1)
     created_before: str | None = None
@@ -121,7 +122,7 @@ class Mapped(bodies.Body):
 class Retry(bodies.Body):
     """What failed, made pending again; other contents by index."""
 
-    changes: dict[Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")], dict[str, Any]] = Field(default_factory=dict)
+    changes: Annotated[dict[Number, dict[str, Any]], bodies.few(10_000)] = Field(default_factory=dict)
 
 
 class Cleanup(bodies.Body):

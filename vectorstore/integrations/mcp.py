@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from vectorstore.errors import NotFound, VectorstoreError, installing
 
@@ -24,6 +24,8 @@ try:
     from mcp.server.mcpserver import MCPServer
     from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
     from mcp.server.mcpserver.resources import ResourceSecurity
+    from mcp.server.mcpserver.tools import Tool
+    from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
     from mcp_types import ToolAnnotations
 except ImportError as error:
     raise ImportError(f"needs the MCP SDK; {installing('mcp')}") from error
@@ -37,8 +39,19 @@ MAX_RECORDS = 1_000
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
+def _no_flag(value: Any) -> Any:
+    """Pydantic counts true as 1."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number, got true or false")
+    return value
+
+
+Number = BeforeValidator(_no_flag)
+"""Stands last: before `Field`, the schema that assistants read would not say the bounds."""
+
 Kind = Annotated[str, Field(description="Whose records: concepts, analogies, ...; see vectorstore://kinds.")]
-Count = Annotated[int, Field(ge=1, le=MAX_K, description="How many answers, best first.")]
+Count = Annotated[int, Field(ge=1, le=MAX_K, description="How many answers, best first."), Number]
 Where = Annotated[
     dict[str, Any] | None,
     Field(
@@ -52,7 +65,7 @@ Mode = Annotated[
 ]
 Context = Annotated[str | None, Field(description="Only this namespace.")]
 Word = Annotated[str, Field(description="An id, or a name.")]
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1), Number]
 
 
 @dataclass(frozen=True)
@@ -182,7 +195,7 @@ class Tools:
         target: Annotated[str, Field(description="Another domain.")],
         kind: Kind = "concepts",
         min_quality: Share = 0.3,
-        pairs: Annotated[int | None, Field(ge=1, description="Only the surest so many pairs.")] = None,
+        pairs: Annotated[int | None, Field(ge=1, description="Only the surest so many pairs."), Number] = None,
         context: Context = None,
     ) -> Discovered:
         """Find which record of one domain plays the part of which of another, one to one, and how good the whole is.
@@ -224,33 +237,49 @@ class Tools:
         return self.store.stats()
 
 
+class _Known(ArgModelBase, extra="forbid"):
+    """Arguments none of which may be left unread: a filter that was given another name would be no filter."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if unknown := [name for name in given if name not in cls.model_fields]:
+            takes = f"it takes {', '.join(cls.model_fields)}" if cls.model_fields else "it takes none"
+            raise ValueError(f"{', '.join(unknown)}: no argument of this tool; {takes}")
+        return given
+
+
 def server(store: Store) -> MCPServer[Any]:
     """The server of an open store; one that was opened read-only has no tool that writes."""
     from vectorstore import __version__
 
-    tools = Tools(store)
+    offered = Tools(store)
+    reading = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    tools = [
+        _tool(each, reading)
+        for each in (
+            offered.search,
+            offered.get,
+            offered.complete_analogy,
+            offered.discover,
+            offered.neighbours,
+            offered.explain,
+            offered.stats,
+        )
+    ]
+    if not store.read_only:
+        tools.append(
+            _tool(offered.add, ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=False))
+        )
     made = MCPServer[Any](
         "vectorstore",
         title="vectorstore",
         description="A knowledge store: records found by meaning, words, filters and analogy.",
         instructions=instructions(store),
         version=__version__,
+        tools=tools,
         log_level="WARNING",
     )
-    reading = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    for tool in (
-        tools.search,
-        tools.get,
-        tools.complete_analogy,
-        tools.discover,
-        tools.neighbours,
-        tools.explain,
-        tools.stats,
-    ):
-        made.add_tool(_readable(tool), annotations=reading)
-    if not store.read_only:
-        writing = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=False)
-        made.add_tool(_readable(tools.add), annotations=writing)
     _resources(made, store)
     return made
 
@@ -270,6 +299,15 @@ def instructions(store: Store) -> str:
 def serve(store: Store) -> None:
     """Answer on stdin and stdout until stdin ends."""
     server(store).run("stdio")
+
+
+def _tool(asked: Callable[..., Any], hints: ToolAnnotations) -> Tool:
+    """A method as the server offers it: what it does not take is refused, and its schema says so."""
+    made = Tool.from_function(_readable(asked), annotations=hints)
+    given = made.fn_metadata.arg_model
+    made.fn_metadata.arg_model = create_model(given.__name__, __base__=(_Known, given))
+    made.parameters = made.fn_metadata.arg_model.model_json_schema()
+    return made
 
 
 def _readable(tool: Callable[P, T]) -> Callable[P, T]:

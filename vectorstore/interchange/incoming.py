@@ -6,6 +6,7 @@ as it was, deletes what a log deletes, and writes kind by kind, what is pointed 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from vectorstore.sync import Progress, Sync
 from vectorstore.writing import CHUNK, Raced
 
 _ATTEMPTS = 20
+_CHUNK_BYTES = 256 * 1024 * 1024
 Others = Callable[[str], Collection[Any]]
 
 
@@ -46,7 +48,7 @@ def bring_in(sync: Sync, others: Others, source: Source, format: str, wishes: Wi
         NotFound: a kind that this store does not have.
         SpaceMismatch: vectors that are not comparable with the store's.
 
-    Memory: a chunk of 20,000 records, and the ids of all.
+    Memory: a chunk of 20,000 records, fewer when they are large, and the ids of all.
     """
     if wishes.rule not in RULES:
         raise ValidationError(f"on_conflict: expected one of {', '.join(RULES)}, got {wishes.rule!r}")
@@ -82,12 +84,15 @@ class _Arriving:
     def prepare(self) -> None:
         """Read everything; nothing is part of the store yet."""
         waiting: dict[str, list[Item]] = {}
+        sizes: Counter[str] = Counter()
         for item in self._items():
             held = waiting.setdefault(item.kind, [])
             held.append(item)
-            if len(held) == CHUNK:
+            sizes[item.kind] += item.size
+            if len(held) == CHUNK or sizes[item.kind] > _CHUNK_BYTES:
                 self._feed(item.kind, held)
                 held.clear()
+                sizes[item.kind] = 0
         for kind, held in waiting.items():
             self._feed(kind, held)
 

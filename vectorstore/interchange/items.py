@@ -31,7 +31,7 @@ class Item(NamedTuple):
     """A record of a kind as a mapping, or, without one, the deletion of `id`.
 
     `vectors` are by the name of the space within the kind ("text", "relation"); `place` is a line, a row or a number of
-    the source, for messages. `owners` are (kind, id) of records that it belongs to, where a log is replayed.
+    the source, for messages. `size` is how many bytes of memory it takes, roughly, where its reader can tell.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Item(NamedTuple):
     place: int
     id: str = ""
     vectors: Mapping[str, Vector] = NO_VECTORS
+    size: int = 0
 
 
 @dataclass(eq=False)

@@ -25,7 +25,7 @@ from pydantic_core import from_json, to_json
 from vectorstore.errors import NewerFormat, ValidationError
 from vectorstore.importing import Space
 from vectorstore.interchange.items import NO_VECTORS, Item, Source, Vector
-from vectorstore.interchange.opened import lines_of, whole_bytes
+from vectorstore.interchange.opened import LIST_SIZE, brackets, check_lists, lines_of, whole_bytes
 from vectorstore.storage.spaces import VectorOrigin
 from vectorstore.vectors import Matrix
 
@@ -87,7 +87,7 @@ def read_lines(path: Path, kind: str | None = None) -> Source:
     first = next(lines_of(path), None)
     if first is not None:
         with contextlib.suppress(JsonError):  # told with its number when it is read
-            _take_header(source, parsed(first[1]))
+            _take_header(source, parsed(first[1], source.at(1)))
     return source
 
 
@@ -95,12 +95,14 @@ class JsonError(Exception):
     """A text is no JSON."""
 
 
-def parsed(text: bytes) -> Any:
+def parsed(text: bytes, where: str) -> Any:
     """What a JSON text says.
 
     Raises:
         JsonError: it is none, or has NaN or infinity in it.
+        ValidationError: it would take absurdly more memory than its text; the message starts with `where`.
     """
+    check_lists(text, where)
     try:
         return from_json(text, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
@@ -120,7 +122,7 @@ def _items(source: Source, kind: str | None) -> Iterator[Item]:
 
 def _item(source: Source, number: int, line: bytes, kind: str | None, *, last: bool) -> Iterator[Item]:
     try:
-        said = parsed(line)
+        said = parsed(line, source.at(number))
     except JsonError as error:
         if last and not line.endswith(b"\n"):
             source.note(f"{source.at(number)}: the last line was cut short and is left out ({len(line)} bytes)")
@@ -128,11 +130,11 @@ def _item(source: Source, number: int, line: bytes, kind: str | None, *, last: b
         raise ValidationError(f"{source.at(number)}: {error}") from None
     if number == 1 and isinstance(said, dict) and "vectorstore" in said:
         return
-    yield as_item(said, number, kind, source.at)
+    yield as_item(said, number, kind, source.at, len(line) + LIST_SIZE * brackets(line))
 
 
-def as_item(said: Any, place: int, kind: str | None, at: Any) -> Item:
-    """The item that a line says.
+def as_item(said: Any, place: int, kind: str | None, at: Any, size: int = 0) -> Item:
+    """The item that a line of so many bytes says.
 
     Raises:
         ValidationError: it is none, named with its place.
@@ -144,7 +146,7 @@ def as_item(said: Any, place: int, kind: str | None, at: Any) -> Item:
         if isinstance(said.get("record"), dict) and keys <= _ENVELOPE:
             vectors = said.get("vectors")
             read = NO_VECTORS if vectors is None else _vectors(vectors, f"{at(place)}: vectors")
-            return Item(said["kind"], said["record"], place, "", read)
+            return Item(said["kind"], said["record"], place, "", read, size)
         if isinstance(said.get("deleted"), str) and keys <= _TOMBSTONE:
             return Item(said["kind"], None, place, said["deleted"])
     if kind is None:
@@ -154,7 +156,7 @@ def as_item(said: Any, place: int, kind: str | None, at: Any) -> Item:
         )
     if isinstance(said.get("deleted"), str) and keys <= _TOMBSTONE:
         return Item(kind, None, place, said["deleted"])
-    return Item(kind, said, place)
+    return Item(kind, said, place, size=size)
 
 
 def _vectors(said: Any, where: str) -> dict[str, Vector]:
@@ -248,7 +250,7 @@ def read_json(path: Path, kind: str | None = None) -> Source:
     Memory: the document.
     """
     try:
-        said = parsed(whole_bytes(path))
+        said = parsed(whole_bytes(path), str(path))
     except JsonError as error:
         raise ValidationError(f"{path}: {error}") from None
     header = said.get("vectorstore") if isinstance(said, dict) else None

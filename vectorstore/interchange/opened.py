@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,13 +15,41 @@ from typing import Any, BinaryIO, cast
 
 from vectorstore.errors import ValidationError
 
-MAX_LINE = 64 * 1024 * 1024
+MAX_LINE = 16 * 1024 * 1024
+"""One record may be so large, in bytes, whatever the format: a line, the lines of a row of CSV, a row of a table."""
+MAX_LISTS = 2**18
+"""JSON may hold so many lists and objects, and beyond that one for every 8 bytes: each takes 100 bytes or more in
+memory, and 3 in the text."""
+LIST_SIZE = 256
+"""Bytes that a list or object of JSON is taken to need, all copies of it counted."""
 MAX_WHOLE = 2 * 1024 * 1024 * 1024
 """A file that has to be read at once may be so large; JSON lines have no limit."""
 MAX_RATIO = 250
 RATIO_FROM = 256 * 1024 * 1024
 """A compressed file may become so many times larger, once it has become so large: JSON of records is packed 5 to 20
 times smaller, and a bomb 1,000 times."""
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+
+
+def most_unpacked(size: int) -> int:
+    """How many bytes a packed file of `size` bytes may become."""
+    return max(RATIO_FROM, MAX_RATIO * size)
+
+
+def brackets(text: bytes) -> int:
+    """How many lists and objects a JSON text has at most; brackets within its strings count."""
+    return text.count(b"[") + text.count(b"{")
+
+
+def check_lists(text: bytes, where: str) -> None:
+    """Refuse JSON that would take absurdly more memory than its text, before it is parsed.
+
+    Raises:
+        ValidationError: it holds more lists and objects than MAX_LISTS, and than one for every 8 bytes.
+    """
+    most = max(MAX_LISTS, len(text) // 8)
+    if len(text) > most and brackets(text) > most and brackets(_STRING.sub(b"", text)) > most:
+        raise ValidationError(f"{where}: is JSON of more than {most:,} lists and objects, which is no record")
 
 
 def plain_file(path: Path) -> os.stat_result:
@@ -44,7 +73,7 @@ class _Guarded(io.RawIOBase):
     def __init__(self, path: Path, packed: BinaryIO, size: int) -> None:
         self._path, self._packed = path, packed
         self._stream = cast(BinaryIO, gzip.GzipFile(fileobj=packed))
-        self._limit = max(RATIO_FROM, MAX_RATIO * size)
+        self._limit = most_unpacked(size)
         self._given = 0
         self.torn = False
 
@@ -105,14 +134,16 @@ def lines_of(path: Path, *, whole: bool = False, blank: bool = False) -> Iterato
         whole: refuse a file that was cut short in the middle of its compression; else what there is comes.
 
     Raises:
-        ValidationError: it cannot be read, or a line is longer than 64 MB.
+        ValidationError: it cannot be read, or a line is longer than 16 MB.
     """
     with opened(path) as (stream, torn):
         number = 0
         while line := stream.readline(MAX_LINE + 1):
             number += 1
             if len(line) > MAX_LINE:
-                raise ValidationError(f"{path}:{number}: the line is longer than {MAX_LINE >> 20} MB")
+                raise ValidationError(
+                    f"{path}:{number}: the line is longer than {MAX_LINE >> 20} MB, which is the most for one record"
+                )
             if blank or line.strip():
                 yield number, line
         if whole and torn():

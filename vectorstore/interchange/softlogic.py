@@ -128,7 +128,7 @@ def _context(folder: Path, source: Source, places: Places) -> Iterator[Item]:
 
 def _json(path: Path) -> Any:
     try:
-        return parsed(whole_bytes(path))
+        return parsed(whole_bytes(path), str(path))
     except JsonError as error:
         raise ValidationError(f"{path}: {error}") from None
 
@@ -160,7 +160,7 @@ def _said(path: Path) -> Iterator[tuple[int, Any, bytes]]:
         held = line
     if held is not None:
         try:
-            yield held[0], parsed(held[1]), held[1]
+            yield held[0], parsed(held[1], f"{path}:{held[0]}"), held[1]
         except JsonError as error:
             if held[1].endswith(b"\n"):
                 raise ValidationError(f"{path}:{held[0]}: {error}") from None
@@ -169,7 +169,7 @@ def _said(path: Path) -> Iterator[tuple[int, Any, bytes]]:
 
 def _line(path: Path, number: int, line: bytes) -> Any:
     try:
-        return parsed(line)
+        return parsed(line, f"{path}:{number}")
     except JsonError as error:
         raise ValidationError(f"{path}:{number}: {error}") from None
 

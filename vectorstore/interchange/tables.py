@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from vectorstore.columns import Columns, NullVector, as_columns, read_json
+from vectorstore.columns import Columns, NullVector, as_columns, json_fields, read_json
 from vectorstore.errors import NewerFormat, ValidationError, VectorstoreError
 from vectorstore.importing import Space
 from vectorstore.interchange.cells import rows_of
 from vectorstore.interchange.formats import Format, guessed
 from vectorstore.interchange.items import NO_VECTORS, Item, Source, Vector
 from vectorstore.interchange.lines import FORMAT, JsonError, check_vector, from_space, parsed, unpacked
-from vectorstore.interchange.opened import plain_file
+from vectorstore.interchange.opened import LIST_SIZE, brackets, check_lists, plain_file
+from vectorstore.interchange.weights import ROWS, Bounded, parquet_batches
 from vectorstore.records import Record
 from vectorstore.records.schema import schema_of
 from vectorstore.tabular import ORIGIN, pyarrow
 
-_BATCH = 4096
 _VECTOR = re.compile(r"vectors\.([a-z][a-z0-9_]*)(?:\.(source|confidence|updates|hash))?")
 KindOf = Callable[[str], type[Record]]
 
@@ -33,7 +34,7 @@ def read_table(path: Path, chosen: Format, kind: str | None, kind_of: KindOf) ->
     Raises:
         ValidationError: nothing says which kind, or the file is none of that format.
     """
-    plain_file(path)
+    size = plain_file(path).st_size
     source = Source(path, lambda: iter(()), unit="line" if chosen.name == "csv" else "row")
     if chosen.name == "csv":
         name = _kind(path, kind, None)
@@ -52,9 +53,10 @@ def read_table(path: Path, chosen: Format, kind: str | None, kind_of: KindOf) ->
 
     def items() -> Iterator[Item]:
         place = 1
+        bounded = Bounded(path, size, json_fields(record))
         with _arrow(path, chosen) as (_, _, batches):
-            for batch in batches():
-                found = table_items(batch, name, record, source, place)
+            for batch, weights in itertools.chain.from_iterable(map(bounded.parts, batches())):
+                found = table_items(batch, name, record, source, place, weights)
                 yield from found if said is None else (_with(item, plain) for item in found)
                 place += batch.num_rows
 
@@ -142,7 +144,7 @@ def _metadata(source: Source, schema: Any) -> str | None:
     if text is None:
         return None
     try:
-        said = parsed(text)
+        said = parsed(text, str(source.path))
         if said["vectorstore"] > FORMAT:
             raise NewerFormat(
                 f"{source.path} has format {said['vectorstore']}; this one reads up to {FORMAT}: upgrade it"
@@ -162,7 +164,7 @@ def _arrow(path: Path, chosen: Format) -> Iterator[tuple[Any, int | None, Callab
             import pyarrow.parquet as parquet
 
             with parquet.ParquetFile(path) as file:
-                yield file.schema_arrow, file.metadata.num_rows, lambda: file.iter_batches(_BATCH)
+                yield file.schema_arrow, file.metadata.num_rows, lambda: parquet_batches(path, file)
             return
         import pyarrow.ipc as ipc
 
@@ -191,14 +193,18 @@ def _with(item: Item, plain: dict[str, None]) -> Item:
     return item._replace(record={**plain, **(item.record or {})}) if plain else item
 
 
-def table_items(table: Any, kind: str, record: type[Record], source: Source, first: int) -> Iterator[Item]:
-    """The rows of an Arrow table or record batch as items; the first has the place `first`."""
+def table_items(
+    table: Any, kind: str, record: type[Record], source: Source, first: int, weights: Sequence[int]
+) -> Iterator[Item]:
+    """The rows of an Arrow record batch as items of those sizes; the first has the place `first`."""
     columns = as_columns(table, record)
     assert columns is not None  # it has Arrow's interface
-    return _items(columns, kind, source, first)
+    return _items(columns, kind, source, first, weights)
 
 
-def _items(columns: Columns, kind: str, source: Source, first: int) -> Iterator[Item]:
+def _items(
+    columns: Columns, kind: str, source: Source, first: int, weights: Sequence[int] | None = None
+) -> Iterator[Item]:
     spaces: dict[str, Any] = {}
     origins: dict[tuple[str, str], list[Any]] = {}
     for name in list(columns.columns):
@@ -218,10 +224,11 @@ def _items(columns: Columns, kind: str, source: Source, first: int) -> Iterator[
             spaces[space] = columns.values(name, 0, columns.count)
             columns = Columns({n: c for n, c in columns.columns.items() if n != name}, columns.count, columns.json)
     place = first
-    for part in columns.parts(_BATCH):
+    for part in columns.parts(ROWS):
         for record in part:
             at = place - first
-            yield Item(kind, record, place, "", _vectors(spaces, origins, at, source, place) if spaces else NO_VECTORS)
+            vectors = _vectors(spaces, origins, at, source, place) if spaces else NO_VECTORS
+            yield Item(kind, record, place, "", vectors, weights[at] if weights is not None else 0)
             place += 1
 
 
@@ -264,19 +271,28 @@ def _csv_items(source: Source, kind: str, record: type[Record]) -> Iterator[Item
         fields: dict[str, Any] = {}
         spaces: dict[str, str] = {}
         origins: dict[str, dict[str, Any]] = {}
+        size = 0
         for name, cell in zip(names, cells, strict=True):
             if cell is None:
                 continue
+            size += len(cell)
             vector = _VECTOR.fullmatch(str(name))
             if vector is None:
-                fields[str(name)] = cell if types.get(str(name), "text") in ("text", "time") else read_json(cell)
+                if types.get(str(name), "text") in ("text", "time"):
+                    fields[str(name)] = cell
+                    continue
+                data = cell.encode()
+                check_lists(data, f"{source.at(number)}, column {name!r}")
+                size += LIST_SIZE * brackets(data)
+                fields[str(name)] = read_json(cell)
             elif vector[2] is None:
                 spaces[vector[1]] = cell
             else:
                 origins.setdefault(vector[1], {})[vector[2]] = (
                     cell if vector[2] in ("source", "hash") else read_json(cell)
                 )
-        yield Item(kind, fields, number, "", _csv_vectors(spaces, origins, source.at(number)) if spaces else NO_VECTORS)
+        vectors = _csv_vectors(spaces, origins, source.at(number)) if spaces else NO_VECTORS
+        yield Item(kind, fields, number, "", vectors, size)
 
 
 def _csv_vectors(spaces: dict[str, str], origins: dict[str, dict[str, Any]], where: str) -> dict[str, Vector]:
@@ -284,6 +300,7 @@ def _csv_vectors(spaces: dict[str, str], origins: dict[str, dict[str, Any]], whe
     for space, cell in spaces.items():
         at = f"{where}: vectors.{space}"
         try:
+            check_lists(cell.encode(), at)
             numbers: Sequence[float] | Any = (
                 read_json(cell) if cell.startswith("[") else np.frombuffer(unpacked(cell), "<f4")
             )

@@ -47,7 +47,7 @@ from vectorstore.storage.lock import LOCK, RESERVE, WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
 from vectorstore.storage.pages import empty_wal, give_back, write_afresh
 from vectorstore.storage.readers import Readers
-from vectorstore.storage.transaction import First, Transaction, run
+from vectorstore.storage.transaction import First, Transaction, Undo, run
 
 log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
@@ -209,14 +209,15 @@ class Catalog:
 
     @contextlib.contextmanager
     def write(
-        self, undo: Callable[[], None] | None = None, *, aside: bool = False, first: First | None = None
+        self, undo: Undo | None = None, *, aside: bool = False, wait: float | None = None, first: First | None = None
     ) -> Iterator[Transaction]:
         """A write transaction; nested calls of the same thread join it. Commits on leaving, rolls back on error.
 
         Args:
             undo: takes back what was prepared outside (files that no row names yet). Called when the transaction
                 certainly did not happen, and never when it did or when nobody knows.
-            aside: for what no reader of the store depends on: `seq` stays, and other writers are not waited for.
+            aside: for what no reader of the store depends on: `seq` stays.
+            wait: so many seconds for other writers; None for the catalog's timeout.
             first: done before anything else in the transaction, and before it is seen whether anything runs with it.
 
         Raises:
@@ -231,7 +232,7 @@ class Catalog:
                 yield self._current
             return
         try:
-            transaction = self._begin(aside, first)
+            transaction = self._begin(aside, wait, first)
         except BaseException:
             if undo is not None:
                 undo()
@@ -285,11 +286,11 @@ class Catalog:
         if not transaction.connection.in_transaction:
             raise StoreError(f"{self.root}: the disk failed within this transaction; nothing of it was written; retry")
 
-    def _begin(self, aside: bool, first: First | None) -> Transaction:
+    def _begin(self, aside: bool, wait: float | None, first: First | None) -> Transaction:
         self.guard()
         if self.read_only:
             raise ReadOnlyStore(f"{self.root} was opened read-only; open it without read_only=True to write")
-        self._lock.acquire(0 if aside else None)
+        self._lock.acquire(wait)
         try:
             with translated(self.root):
                 self.guard()  # it may have been closed while this thread waited

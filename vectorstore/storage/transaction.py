@@ -11,6 +11,8 @@ from vectorstore.storage.connection import Connection
 
 First = Callable[[Connection], None]
 """What is done with a transaction's connection before its first write."""
+Undo = Callable[[], None]
+"""Takes back what was prepared outside of a transaction."""
 log = logging.getLogger("vectorstore")
 
 

@@ -74,7 +74,8 @@ class Eraser:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        sync.owing = self.start
+        if not sync.catalog.read_only:
+            sync.owing = self.start
 
     def resume(self) -> None:
         """Begin with what an earlier process has left."""
@@ -113,8 +114,8 @@ def _finished(sync: Sync, gone: Gone) -> bool:
     try:
         with sync.catalog.read() as connection:
             owed = setting(connection, OWED)
-        if owed is None:
-            return True
+        if owed is None or sync.catalog.read_only:
+            return owed is None
         seq, pages, files = owed
         if pages and sync.catalog.rewrite():
             _put(sync, seq, [seq, False, files])

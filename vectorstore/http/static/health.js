@@ -11,7 +11,10 @@ function size(bytes) {
 }
 
 export async function show(main, params, state, signal) {
-  const told = await (await fetch("/health", { signal })).json();
+  const told = await api.get("/health", signal).catch((problem) => {
+    if (!problem.body?.checks) throw problem;
+    return problem.body;  // a 503 that says what is wrong
+  });
   const found = await api.get("/status", signal);
   const checks = Object.entries(told.checks).map(([name, wrong]) => h("li", { class: wrong ? "bad" : "good" },
     h("strong", {}, name), " ", wrong || "well"));
