@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,6 +19,15 @@ import vectorstore as vs
 
 os.environ["VECTORSTORE_CONFIG"] = os.devnull  # the settings of whoever runs the tests are not the tests'
 Matrix = npt.NDArray[np.float32]
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay() -> Iterator[None]:
+    """A test that left a handler of its own would be noticed only by some later one that is sent a signal."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 class Clock:
