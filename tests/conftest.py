@@ -18,6 +18,8 @@ import pytest
 import vectorstore as vs
 
 os.environ["VECTORSTORE_CONFIG"] = os.devnull  # the settings of whoever runs the tests are not the tests'
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell has it for what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 Matrix = npt.NDArray[np.float32]
 
 
