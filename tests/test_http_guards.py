@@ -6,14 +6,17 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
 import vectorstore as vs
 from tests.http_client import TOKEN, problem, serving
 from vectorstore.http import bodies, create_app, exchange, remembering, working
+from vectorstore.sync.health import StoreHealth
 
 NO_TOKEN = {"Authorization": ""}
 
@@ -192,3 +195,36 @@ def test_an_error_that_nobody_foresaw_is_counted_as_one(store: vs.Store, monkeyp
         problem(client.post("/concepts/count", json={}), 500, "InternalError")
         monkeypatch.undo()
         assert any('status_code="500"' in line for line in counts(client))
+
+
+def test_a_stranger_learns_of_health_no_more_than_what_failed(
+    store: vs.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checks(client: httpx.Client, token: str | None) -> Any:
+        client.headers.pop("Authorization", None)
+        found = client.get("/health", headers={} if token is None else {"Authorization": f"Bearer {token}"})
+        assert found.status_code == 503
+        return found.json()["checks"]
+
+    wrong = {
+        "readable": None,
+        "writable": f"StoreGone: {tmp_path}/kb is not there any more",
+        "engines": f"PermissionError: [Errno 13] Permission denied: '{tmp_path}'",
+        "indexes": "concepts: 600 vectors are not in the index",
+    }
+    monkeypatch.setattr(vs.Store, "health", lambda _: StoreHealth(wrong))
+    with serving(store, work=False) as client:
+        for token in (None, "another-token-of-nobody"):
+            assert checks(client, token) == {
+                "readable": None, "writable": "StoreGone", "engines": "PermissionError", "indexes": "failed",
+            }  # fmt: skip
+        assert checks(client, TOKEN) == wrong
+    with TestClient(create_app(store, token=None, work=False)) as client:
+        assert checks(client, None) == wrong
+
+
+def test_the_page_may_not_be_framed(store: vs.Store) -> None:
+    with serving(store, work=False) as client:
+        policy = [each.strip() for each in client.get("/").headers["content-security-policy"].split(";")]
+    for nothing in ("frame-ancestors", "object-src", "base-uri", "form-action"):
+        assert f"{nothing} 'none'" in policy

@@ -11,7 +11,6 @@ import io
 import json
 import os
 import socket
-import threading
 import zipfile
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +22,10 @@ from vectorstore.clusters import ClusterRecipe, Rule, tried
 from vectorstore.embedders import Embedder, Matrix
 from vectorstore.errors import CorruptError
 from vectorstore.files import Buffer
+from vectorstore.locks import process_lock
 from vectorstore.places import place_at
 
-_lock = threading.Lock()
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # as logging does
+_lock = process_lock()
 _embedders: dict[str, tuple[Embedder, Matrix]] = {}
 
 

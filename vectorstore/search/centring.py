@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from typing import Any
 
 import numpy as np
 
 from vectorstore.errors import ValidationError
+from vectorstore.locks import process_lock
 from vectorstore.records import Column, Record, Schema, Value
 from vectorstore.search.queries import Id
 from vectorstore.storage import Connection, RecordTable
@@ -22,8 +21,7 @@ MAX_NUMBERS = 8_000_000
 
 _Known = tuple[dict[Value, int], centred.Centres]
 _known: weakref.WeakKeyDictionary[Live, dict[str, _Known]] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # as logging does
+_lock = process_lock()
 
 
 def center_column(schema: Schema[Any], field: object, metric: str, mode: str) -> Column:

@@ -74,6 +74,7 @@ class Eraser:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._more = False  # asked for since the attempt that is under way began
         if not sync.catalog.read_only:
             sync.owing = self.start
 
@@ -87,6 +88,7 @@ class Eraser:
     def start(self) -> None:
         """Try again and again, less and less often, until it is done or the store is closed."""
         with self._lock:
+            self._more = True
             if self._thread is None and not self._stopped.is_set():
                 thread = threading.Thread(target=self._go_on, name="vectorstore-erase", daemon=True)
                 thread.start()
@@ -104,10 +106,15 @@ class Eraser:
 
     def _go_on(self) -> None:
         pause = _SOON
-        while not self._stopped.wait(pause) and not _finished(self._sync, {}):
+        while not self._stopped.wait(pause):
+            with self._lock:
+                self._more = False
+            done = _finished(self._sync, {})
+            with self._lock:
+                if done and not self._more:
+                    self._thread = None
+                    return
             pause = min(2 * pause, _SELDOM)
-        with self._lock:
-            self._thread = None
 
 
 def _finished(sync: Sync, gone: Gone) -> bool:

@@ -8,14 +8,13 @@ rounding error that `exact.slack` allows for.
 from __future__ import annotations
 
 import functools
-import os
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vectorstore.errors import LibraryMissing
+from vectorstore.locks import process_lock
 from vectorstore.vectors.arrays import Matrix, Positions
 
 _BLOCK_NUMBERS = 1 << 18
@@ -24,8 +23,7 @@ _BLOCK_NUMBERS = 1 << 18
 
 _NEXT_START = 15_486_557
 """What FAISS adds to the seed for each further start (Clustering.cpp)."""
-_reading = threading.Lock()
-os.register_at_fork(after_in_child=_reading._at_fork_reinit)  # type: ignore[attr-defined]  # as logging does
+_reading = process_lock()
 
 
 class _Engine(NamedTuple):

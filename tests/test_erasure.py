@@ -57,6 +57,12 @@ def purge(store: vs.Store, *ids: str) -> None:
     assert store.concepts.purge(list(ids)) == len(ids)
 
 
+def cluster_of(store: vs.Store, id: str) -> str | None:
+    found = store.clusters.membership(id)
+    assert found is not None
+    return found.cluster
+
+
 # -- fits --------------------------------------------------------------------------------------------------------------
 
 
@@ -76,7 +82,7 @@ def test_a_centroid_goes_with_the_only_record_that_went_into_it(
         store.history = history
         six_and_one(store)
         store.clusters.fit("concepts", "spherical", 2)
-        alone = store.clusters.membership("x").cluster  # type: ignore[union-attr]
+        alone = cluster_of(store, "x")
         if "moved" in since:
             store.concepts.upsert({"id": "x", "name": "harmless"}, vectors=near(FAR, 77)[None])
         if since in ("assigned", "moved and assigned", "fitted again"):
@@ -92,9 +98,9 @@ def test_a_centroid_goes_with_the_only_record_that_went_into_it(
         else:
             assert len(store.clusters) == len(store.clusters.versions()) == 1
             if "assigned" in since:
-                assert store.clusters.membership("later").cluster is None  # type: ignore[union-attr]
+                assert cluster_of(store, "later") is None
                 assert store.clusters.assign() == 1
-                assert store.clusters.membership("later").cluster is not None  # type: ignore[union-attr]
+                assert cluster_of(store, "later") is not None
         assert store.check().findings == ()
         assert holding(root, SECRET, HERS.tobytes()) == [] and distance(root, HERS) > 1e-3
     assert holding(root, SECRET, HERS.tobytes()) == []
@@ -122,7 +128,7 @@ def test_a_centroid_goes_though_a_record_of_another_cluster_moved_in(tmp_path: P
         store.clusters.assign()
         purge(store, "x")
         assert len(store.clusters) == 1 and distance(root, HERS) > 1e-3
-        assert store.clusters.membership("a0").cluster is None  # type: ignore[union-attr]
+        assert cluster_of(store, "a0") is None
         purge(store, *(f"a{n}" for n in range(1, 6)))
         assert len(store.clusters) == 1, "a0 went into it"
         purge(store, "a0")
