@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
@@ -73,6 +74,19 @@ def in_lists(count: int, size: int) -> Any:
     )
 
 
+def repeated(value: Any, kind: Any) -> Any:
+    """3,000 rows that all have one value."""
+    names = [f"c{n}" for n in range(3000)]
+    column = pa.chunked_array([pa.array([value] * 100, kind)] * 30)
+    return pa.table({"id": names, "name": names, "extra": column})
+
+
+def of_lists(kind: Any) -> Any:
+    """Two rows of texts of that type, each JSON of lists of nothing."""
+    names = ["a", "b"]
+    return pa.table({"id": names, "name": names, "extra": pa.array(['{"a":[' + "[]," * 5_000_000 + "0]}"] * 2, kind)})
+
+
 def nothings(path: Path, count: int) -> Path:
     path.write_bytes(b'{"id":"x","name":"x","extra":{"a":[' + b"[]," * count + b"0]}}")
     return path
@@ -95,8 +109,14 @@ def imported(path: Path, folder: Path) -> dict[str, Any]:
         ("n.parquet", lambda path: parquet(path, shared(300, 10_000_000)), "times larger when unpacked"),
         ("m.parquet", lambda path: parquet(path, in_lists(1000, 5_000_000)), "row 1: is larger than 16 MB"),
         ("k.parquet", lambda path: parquet(path, in_lists(1000, 5_000_000), said=False), "row 1: is larger than 16 MB"),
+        ("j.parquet", lambda path: parquet(path, repeated("a" * MB, pa.json_())), "times larger when unpacked"),
+        ("w.parquet", lambda path: parquet(path, repeated(["a" * MB], pa.list_view(pa.string()))), "times larger"),
+        ("b.parquet", lambda path: parquet(path, repeated(b"a" * MB, pa.binary(MB))), "times larger when unpacked"),
         ("d.arrow", lambda path: arrow(path, shared(30, 50_000_000)), "row 1: is larger than 16 MB"),
         ("m.arrow", lambda path: arrow(path, in_lists(1000, 5_000_000)), "row 1: is larger than 16 MB"),
+        ("v.arrow", lambda path: arrow(path, of_lists(pa.string_view())), "is JSON of more than"),
+        ("j.arrow", lambda path: arrow(path, of_lists(pa.json_())), "is JSON of more than"),
+        ("r.arrow", lambda path: arrow(path, pa.table({"id": pa.nulls(2**31 - 1)})), "times larger when unpacked"),
         ("l.jsonl", lambda path: nothings(path, 20_000_000), ":1: the line is longer than 16 MB"),
         ("n.jsonl", lambda path: nothings(path, 5_000_000), ":1: is JSON of more than"),
         ("n.json", lambda path: nothings(path, 20_000_000), "is JSON of more than"),
@@ -222,3 +242,171 @@ def test_large_records_wait_in_smaller_chunks(tmp_path: Path, kb: vs.Store, monk
         kb.import_(path, kind="concepts", on_conflict="overwrite")
         assert fed == [4, 4, 2], path
     assert len(kb.concepts) == 10
+
+
+def runs(ends: list[int], values: Any) -> Any:
+    return pa.RunEndEncodedArray.from_arrays(pa.array(ends, pa.int32()), values)
+
+
+def as_texts(texts: list[str | None]) -> dict[str, Any]:
+    """Four texts in every type whose values are texts for Python."""
+    storage = pa.array(texts).dictionary_encode()
+    opaque = pa.opaque(storage.type, "text", "any")
+    zeros, places = pa.array([0] * 4, pa.int8()), pa.array(range(4), pa.int32())
+    return {
+        "text": pa.array(texts),
+        "large": pa.array(texts, pa.large_string()),
+        "view": pa.array(texts, pa.string_view()),
+        "json": pa.array(texts, pa.json_()),
+        "json of large texts": pa.array(texts, pa.json_(pa.large_string())),
+        "dictionary": storage,
+        "dictionary of views": pa.DictionaryArray.from_arrays(places, pa.array(texts, pa.string_view())),
+        "dictionary of json": pa.DictionaryArray.from_arrays(places, pa.array(texts, pa.json_())),
+        "dictionary within an extension": pa.ExtensionArray.from_storage(opaque, storage),
+        "runs": runs([1, 2, 3, 4], pa.array(texts)),
+        "runs of views": runs([1, 2, 3, 4], pa.array(texts, pa.string_view())),
+        "sparse union": pa.UnionArray.from_sparse(zeros, [pa.array(texts), pa.nulls(4)]),
+        "dense union": pa.UnionArray.from_dense(zeros, places, [pa.array(texts), pa.nulls(0)]),
+    }
+
+
+def test_json_is_held_to_its_limit_whatever_type_its_text_has(tmp_path: Path) -> None:
+    def sizes(column: Any, json: frozenset[str]) -> list[int]:
+        batch = pa.record_batch([column], names=["extra"])
+        return [size for _, part in weights.Bounded(tmp_path / "x.arrow", 1000, json).parts(batch) for size in part]
+
+    for name, column in as_texts(["{}", None, '{"a":[' + "[]," * (opened.MAX_LISTS + 1) + "0]}", "[]"]).items():
+        with pytest.raises(vs.ValidationError, match=r"rows 1 to 4, column 'extra': is JSON of more than"):
+            pytest.fail(f"{name}: {sizes(column, frozenset({'extra'}))}")
+    for name, column in as_texts(["{}", None, "[[],{}]", '"["']).items():
+        counted = np.subtract(sizes(column, frozenset({"extra"})), sizes(column, frozenset()))
+        assert (counted // opened.LIST_SIZE).tolist() == [1, 0, 3, 1], name
+
+
+def weight(value: Any, place: int = 8) -> int:
+    """What a text or a list of such takes, told from the values themselves."""
+    if isinstance(value, list):
+        return place + sum(weight(each, place) for each in value)
+    return place + len(value or "")
+
+
+def test_every_value_weighs_what_it_is_and_not_what_the_longest_is(tmp_path: Path) -> None:
+    texts = [None if n % 5 == 0 else "x" * (n * n % 23) for n in range(60)]
+    pairs = [None if n % 7 == 2 else texts[2 * n : 2 * n + 2] for n in range(30)]
+    fixed = pa.array(pairs, pa.list_(pa.string(), 2))
+    hidden = pa.FixedSizeListArray.from_arrays(pa.array(texts), 2, mask=pa.array([n % 7 == 2 for n in range(30)]))
+    ends = [3, 4, 9, 20, 29, 30]
+    columns = [
+        fixed,
+        hidden,
+        pa.array(pairs, pa.list_(pa.string_view(), 2)),
+        pa.array([None if n == 4 else pairs[3 * n : 3 * n + 3] for n in range(10)], pa.list_(fixed.type, 3)),
+        pa.array([pairs[n : n + n % 4] for n in range(20)], pa.list_(fixed.type)),
+        pa.array([[]] * 3 + [None], pa.list_(pa.string(), 0)),
+        runs(ends, pa.array(texts[1:7])),
+        runs(ends, fixed[:6]),
+        runs(ends, pa.array(texts[3:9])).slice(2, 27),
+        pa.FixedSizeListArray.from_arrays(runs(ends, pa.array(texts[1:7])), 3),
+        pa.ListArray.from_arrays(pa.array([0, 0, 5, 30], pa.int32()), runs(ends, pa.array(texts[1:7]))),
+    ]
+    for column in columns:
+        for start, stop in [(0, None), (0, 0), (3, None), (1, -1), (2, 3), (7, 9), (None, -5)]:
+            part = column[start:stop]
+            batch = pa.record_batch([part], names=["tags"])
+            parts = weights.Bounded(tmp_path / "x", 1000, frozenset()).parts(batch)
+            found = [size for _, sizes in parts for size in sizes]
+            assert found == [weight(value) for value in part.to_pylist()], (column.type, start, stop)
+
+
+def test_one_long_value_among_short_ones_comes_in(tmp_path: Path, kb: vs.Store) -> None:
+    tags = ["a" * 90_000] + [f"t{n}" for n in range(199)]
+    fixed = pa.array([tags, None], pa.list_(pa.string(), 200))
+    table = pa.table({"id": ["a", "b"], "name": ["a", "b"], "notes": fixed})
+    assert kb.import_(arrow(tmp_path / "f.arrow", table), kind="concepts").added == {"concepts": 2}
+    assert [record.extra for record in kb.concepts] == [{"notes": tags}, {}]
+    long = pa.record_batch([runs([1, 20_000], pa.array(["x" * 100_000, "y"]))], names=["definition"])
+    parts = list(weights.Bounded(tmp_path / "r.arrow", 1000, frozenset()).parts(long))
+    assert [sum(sizes) for _, sizes in parts] == [100_008 + 19_999 * 9]
+
+
+def test_runs_in_lists_may_be_longer_than_all_rows(tmp_path: Path) -> None:
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 3], pa.int32()), runs([2**31 - 1], pa.array(["abc"])))
+    parts = weights.Bounded(tmp_path / "x", 1000, frozenset()).parts(pa.record_batch([lists], names=["tags"]))
+    assert [sizes for _, sizes in parts] == [[19, 30]]
+
+
+def test_a_dictionary_of_lists_or_structs_comes_in(tmp_path: Path, kb: vs.Store) -> None:
+    names = ["a", "b", "c"]
+    places = pa.array([1, None, 0], pa.int32())
+    tags, extra = pa.array([["x"], ["y", "z"]]), pa.array([{"n": 1}, {"n": 2}])
+    nested = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int32()), pa.array([["p"], ["q"]]))
+    table = pa.table(
+        {
+            "id": names,
+            "name": pa.array(names).dictionary_encode(),
+            "tags": pa.DictionaryArray.from_arrays(places, tags),
+            "extra": pa.DictionaryArray.from_arrays(places, extra),
+        }
+    )
+    assert kb.import_(arrow(tmp_path / "x.arrow", table), kind="concepts").added == {"concepts": 3}
+    assert [(list(record.tags), record.extra) for record in kb.concepts] == [
+        (["y", "z"], {"n": 2}),
+        ([], {}),
+        (["x"], {"n": 1}),
+    ]
+    batch = pa.record_batch(
+        {
+            "id": pa.array(names).dictionary_encode(),
+            "lists": pa.ListArray.from_arrays(pa.array([0, 2, 2, 3], pa.int32()), nested),
+            "views": pa.DictionaryArray.from_arrays(places, pa.array(["v", "w"], pa.string_view())),
+            "runs": runs([1, 3], pa.array(["r", "s"])),
+        }
+    )
+    (part, _), *rest = weights.Bounded(tmp_path / "x", 1000, frozenset()).parts(batch)
+    assert part.to_pylist() == batch.to_pylist() and not rest
+
+
+def test_a_record_that_is_too_large_is_told_where_it_may_be_larger(tmp_path: Path, kb: vs.Store) -> None:
+    """In the bytes of UTF-8: half as many characters are too many, too."""
+    long = "ä" * 6_000_000 + "\n" + "ä" * 6_000_000
+    whole, one = tmp_path / "x.csv", tmp_path / "y.csv"
+    whole.write_text(f'id,name,definition\na,a,"{long}"\nb,b,"c"\n')
+    one.write_text(f'id,name,definition\na,a,"{long}\nand so on"\n')
+    lines = tmp_path / "x.jsonl"
+    lines.write_text(json.dumps({"id": "a", "name": "a", "definition": long}, ensure_ascii=False) + "\n")
+    table = arrow(tmp_path / "x.arrow", pa.table({"id": ["a"], "name": ["a"], "definition": [long]}))
+    for path, told in [
+        (whole, ":2: is larger than 16 MB, which is the most for one record; "),
+        (one, ":2: a quote is opened and not closed, or it is larger than 16 MB, which is the most for one record; "),
+        (lines, ":1: the line is longer than 16 MB, which is the most for one record; "),
+        (table, ": row 1: is larger than 16 MB, most of it in the column 'definition'; "),
+    ]:
+        with pytest.raises(vs.ValidationError) as caught:
+            kb.import_(path, kind="concepts")
+        assert str(caught.value) == f"{path}{told}in one JSON document (.json) a record may be larger"
+    document = tmp_path / "x.json"
+    document.write_text(f"[{lines.read_text()}]")
+    assert kb.import_(document, kind="concepts").added == {"concepts": 1}
+    assert [record.definition for record in kb.concepts] == [long]
+
+
+def test_a_long_text_among_short_ones_of_a_small_file_comes_with_all_rows_at_once(tmp_path: Path, kb: vs.Store) -> None:
+    rows = weights.ROWS + 10
+    names = [f"c{n:05d}" for n in range(rows)]
+    texts = ["b" * 300_000 if n == 3 else f"t{n % 50}" for n in range(rows)]
+    table = pa.table(
+        {
+            "id": names,
+            "name": names,
+            "definition": texts,
+            "extra": pa.array([json.dumps({"n": text}) for text in texts], pa.json_()),
+            "notes": pa.array([[None, text] for text in texts], pa.list_view(pa.string())),
+        }
+    )
+    path = parquet(tmp_path / "x.parquet", table)
+    with pq.ParquetFile(path) as file:
+        assert [batch.num_rows for batch in weights.parquet_batches(path, file)] == [rows]
+    assert kb.import_(path, kind="concepts").added == {"concepts": rows}
+    found = list(kb.concepts)
+    assert [record.definition for record in found] == texts
+    assert [record.extra for record in found] == [{"n": text, "notes": [None, text]} for text in texts]

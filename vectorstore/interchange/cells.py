@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vectorstore.errors import ValidationError
 from vectorstore.exporting import Snapshot
 from vectorstore.ids import from_micros
-from vectorstore.interchange.opened import MAX_LINE, lines_of
+from vectorstore.interchange.opened import LARGER, MAX_LINE, lines_of
 from vectorstore.records import Column, Value
 from vectorstore.records.where import Node
 from vectorstore.storage.exporting import VALUES
@@ -94,9 +94,11 @@ def rows_of(path: Path) -> Iterator[tuple[int, Sequence[str | None]]]:
             continue
         start = start if held else number
         held.append(text)
-        quotes, size = quotes + text.count('"'), size + len(text)
-        if size > MAX_LINE:
-            break
+        quotes, size = quotes + text.count('"'), size + len(line)
+        if size > MAX_LINE:  # which of both it is, only the rest of the file could tell
+            said = "is" if quotes % 2 == 0 else "a quote is opened and not closed, or it is"
+            most = f"larger than {MAX_LINE >> 20} MB, which is the most for one record"
+            raise ValidationError(f"{path}:{start}: {said} {most}; {LARGER}")
         if quotes % 2 == 0:
             yield start, _cut("".join(held), f"{path}:{start}")
             held, quotes, size = [], 0, 0

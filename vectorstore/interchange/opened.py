@@ -16,7 +16,10 @@ from typing import Any, BinaryIO, cast
 from vectorstore.errors import ValidationError
 
 MAX_LINE = 16 * 1024 * 1024
-"""One record may be so large, in bytes, whatever the format: a line, the lines of a row of CSV, a row of a table."""
+"""One record may be so large, in bytes: a line, the lines of a row of CSV, a row of a table. One JSON document is read
+at once, and a record of it may be as large as that may be."""
+LARGER = "in one JSON document (.json) a record may be larger"
+"""What is said of a record that is larger than MAX_LINE."""
 MAX_LISTS = 2**18
 """JSON may hold so many lists and objects, and beyond that one for every 8 bytes: each takes 100 bytes or more in
 memory, and 3 in the text."""
@@ -142,7 +145,8 @@ def lines_of(path: Path, *, whole: bool = False, blank: bool = False) -> Iterato
             number += 1
             if len(line) > MAX_LINE:
                 raise ValidationError(
-                    f"{path}:{number}: the line is longer than {MAX_LINE >> 20} MB, which is the most for one record"
+                    f"{path}:{number}: the line is longer than {MAX_LINE >> 20} MB, which is the most for one record; "
+                    f"{LARGER}"
                 )
             if blank or line.strip():
                 yield number, line

@@ -6,6 +6,7 @@ that are packed a thousand times smaller. Nothing here decodes a dictionary or m
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from vectorstore.errors import ValidationError
-from vectorstore.interchange.opened import LIST_SIZE, MAX_LINE, MAX_LISTS, MAX_RATIO, check_lists, most_unpacked
+from vectorstore.interchange.opened import (
+    LARGER,
+    LIST_SIZE,
+    MAX_LINE,
+    MAX_LISTS,
+    MAX_RATIO,
+    brackets,
+    check_lists,
+    most_unpacked,
+)
 from vectorstore.tabular import pyarrow
 
 ROWS = 4096
@@ -43,6 +53,8 @@ class Bounded:
         Raises:
             ValidationError: a row is too large, or all of them are.
         """
+        if self._given + _PLACE * batch.num_rows > self._limit:  # of nothings, or runs of one value
+            raise absurd(self._path)
         whole = np.zeros(batch.num_rows, dtype=np.int64)
         lists = np.zeros(batch.num_rows, dtype=np.int64)
         by_column = []
@@ -55,33 +67,20 @@ class Bounded:
             name = batch.schema.names[int(np.argmax(shares))]
             raise ValidationError(
                 f"{self._path}: row {self._rows + at + 1}: is larger than {MAX_LINE >> 20} MB, most of it in the "
-                f"column {name!r}; cut it into several records"
+                f"column {name!r}; {LARGER}"
             )
         self._given += int(whole.sum())
         if self._given > self._limit:
             raise absurd(self._path)
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if name in self._json:
-                lists += self._lists(name, column)
+                lists += _lists(
+                    column, f"{self._path}: rows {self._rows + 1} to {self._rows + len(whole)}, column {name!r}"
+                )
         self._rows += batch.num_rows
         whole += LIST_SIZE * lists
         for start, stop in _cuts(whole):
             yield _decoded(batch.slice(start, stop - start)), whole[start:stop].tolist()
-
-    def _lists(self, name: str, column: Any) -> Any:
-        """(n,) how many lists and objects the texts of a column have that is JSON."""
-        import pyarrow.compute as compute
-
-        types = pyarrow("a table").types
-        texts = column.dictionary if types.is_dictionary(column.type) else column
-        if not (types.is_string(texts.type) or types.is_large_string(texts.type)):
-            return 0
-        counted = compute.add(compute.count_substring(texts, "["), compute.count_substring(texts, "{"))
-        found = counted.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-        for at in np.flatnonzero(found > MAX_LISTS).tolist():
-            where = f"{self._path}: rows {self._rows + 1} to {self._rows + len(column)}, column {name!r}"
-            check_lists(texts[at].as_py().encode(), where)
-        return found if texts is column else _through(column, found)
 
 
 def absurd(path: Path) -> ValidationError:
@@ -89,6 +88,35 @@ def absurd(path: Path) -> ValidationError:
     return ValidationError(
         f"{path}: becomes more than {MAX_RATIO} times larger when unpacked; if that is right, write it as JSON lines"
     )
+
+
+def _lists(array: Any, where: str) -> Any:
+    """(n,) how many lists and objects each text of a column has that is JSON; or one number for all.
+
+    Raises:
+        ValidationError: one has too many; the message starts with `where`.
+    """
+    import pyarrow.compute as compute
+
+    pa = pyarrow("a table")
+    kind, types = array.type, pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return _lists(array.storage, where)
+    if types.is_dictionary(kind):
+        return _through(array, _lists(array.dictionary, where))
+    if types.is_run_end_encoded(kind):
+        return _through_runs(array, _lists(array.values, where))
+    if types.is_string(kind) or types.is_large_string(kind):
+        counted = compute.add(compute.count_substring(array, "["), compute.count_substring(array, "{"))
+        found = counted.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    elif types.is_string_view(kind) or types.is_union(kind):  # one by one: Arrow cannot count in them
+        texts = (value.as_py() for value in array)
+        found = np.array([brackets(text.encode()) if isinstance(text, str) else 0 for text in texts], dtype=np.int64)
+    else:
+        return 0
+    for at in np.flatnonzero(found > MAX_LISTS).tolist():
+        check_lists(array[at].as_py().encode(), where)
+    return found
 
 
 def _cuts(whole: Any) -> Iterator[tuple[int, int]]:
@@ -103,21 +131,31 @@ def _cuts(whole: Any) -> Iterator[tuple[int, int]]:
 
 
 def _decoded(batch: Any) -> Any:
-    """The batch without dictionaries, whose values are slow to take one by one."""
+    """The batch without dictionaries of single values, which are slow to take one by one."""
     pa = pyarrow("a table")
-    if all(kind == _plain(kind) for kind in batch.schema.types):
+    kinds = [_plain(kind) for kind in batch.schema.types]
+    if kinds == batch.schema.types:
         return batch
-    return pa.record_batch([column.cast(_plain(column.type)) for column in batch.columns], names=batch.schema.names)
+    pairs = zip(batch.columns, kinds, strict=True)
+    columns = [column if column.type == kind else column.cast(kind) for column, kind in pairs]
+    return pa.record_batch(columns, names=batch.schema.names)
 
 
 def _plain(kind: Any) -> Any:
     pa = pyarrow("a table")
     if pa.types.is_dictionary(kind):
-        return kind.value_type
+        return kind.value_type if _is_single(kind.value_type) else kind
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         make = pa.list_ if pa.types.is_list(kind) else pa.large_list
         return make(kind.value_field.with_type(_plain(kind.value_type)))
     return kind
+
+
+def _is_single(kind: Any) -> bool:
+    """Whether Arrow can decode a dictionary of such values."""
+    types = pyarrow("a table").types
+    texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    return any(is_such(kind) for is_such in (types.is_primitive, types.is_decimal, *texts))
 
 
 def _weights(array: Any) -> Any:
@@ -127,7 +165,7 @@ def _weights(array: Any) -> Any:
     pa = pyarrow("a table")
     kind, types = array.type, pa.types
     if types.is_dictionary(kind):
-        return _through(array, np.broadcast_to(_weights(array.dictionary), len(array.dictionary))) + _PLACE
+        return _through(array, _weights(array.dictionary)) + _PLACE
     if types.is_string_view(kind) or types.is_binary_view(kind):  # its first four bytes are its length
         views = np.frombuffer(array.buffers()[1], dtype="<i4")[::4][array.offset : array.offset + len(array)]
         return views * array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64) + _PLACE
@@ -135,10 +173,11 @@ def _weights(array: Any) -> Any:
         lengths = compute.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False)
         return lengths.astype(np.int64) + _PLACE
     if types.is_fixed_size_list(kind):
-        inner = _weights(array.flatten())  # a list of a null row is left out
+        inner = _weights(array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size))
         if np.ndim(inner) == 0:
             return inner * kind.list_size + _PLACE
-        return int(inner.max(initial=0)) * kind.list_size + _PLACE
+        found = inner.reshape(len(array), kind.list_size).sum(axis=1)
+        return found * array.is_valid().to_numpy(zero_copy_only=False) + _PLACE
     if types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
         return _of_spans(array, array.offsets.to_numpy()[:-1], array.offsets.to_numpy()[1:])
     if types.is_list_view(kind) or types.is_large_list_view(kind):
@@ -147,7 +186,7 @@ def _weights(array: Any) -> Any:
     if types.is_struct(kind):
         return sum((_weights(array.field(at)) for at in range(kind.num_fields)), np.int64(8 * _PLACE))
     if types.is_run_end_encoded(kind):
-        return int(np.max(_weights(array.values), initial=0))
+        return _through_runs(array, _weights(array.values))
     if types.is_union(kind):
         return max((int(np.max(_weights(array.field(at)), initial=0)) for at in range(kind.num_fields)), default=0)
     if isinstance(kind, pa.BaseExtensionType):
@@ -159,8 +198,19 @@ def _through(array: Any, held: Any) -> Any:
     """(n,) what is known of the values of a dictionary, for those of an array that refers to them; 0 for null."""
     found = np.zeros(len(array), dtype=np.int64)
     valid = array.indices.is_valid().to_numpy(zero_copy_only=False)
-    found[valid] = held[array.indices.drop_null().to_numpy()]
+    found[valid] = np.broadcast_to(held, len(array.dictionary))[array.indices.drop_null().to_numpy()]
     return found
+
+
+def _through_runs(array: Any, held: Any) -> Any:
+    """(n,) what is known of the values of runs, for each place; the most of all for all when it were too many places.
+
+    In lists a run may be of any length that a number can say, whatever the rows are.
+    """
+    if np.ndim(held) == 0 or len(array) * _PLACE > MAX_BATCH:
+        return int(np.max(held, initial=0))
+    ends = np.clip(array.run_ends.to_numpy().astype(np.int64) - array.offset, 0, len(array))
+    return np.repeat(held, np.diff(ends, prepend=0))
 
 
 def _of_spans(array: Any, starts: Any, stops: Any) -> Any:
@@ -180,21 +230,22 @@ def _of_spans(array: Any, starts: Any, stops: Any) -> Any:
 def parquet_batches(path: Path, file: Any) -> Iterator[Any]:
     """The record batches of a Parquet file, of so few rows that their texts do not take much when they are decoded.
 
+    Where that would be a few rows at a time, and a row group is small, it comes whole with its texts in dictionaries.
+
     Raises:
         ValidationError: what the file says of itself is absurd for its size.
     """
-    import pyarrow.parquet as parquet
-
     said = file.metadata
     groups = [said.row_group(at) for at in range(said.num_row_groups)]
-    values = sum(group.column(at).num_values for group in groups for at in range(said.num_columns))
+    widths = [max(_PLACE, file.schema.column(at).length or 0) for at in range(said.num_columns)]
+    sizes = [sum(group.column(at).num_values * width for at, width in enumerate(widths)) for group in groups]
     texts = [at for at in range(said.num_columns) if _is_text(file.schema.column(at))]
     unpacked = sum(group.column(at).total_uncompressed_size for group in groups for at in texts)
-    if max(values * _PLACE, unpacked) > most_unpacked(path.stat().st_size):
+    if max(sum(sizes), unpacked) > most_unpacked(path.stat().st_size):
         raise absurd(path)
-    rows = []
+    plan = []  # (whether texts stay in dictionaries; rows at once) of each row group
     shared = set()  # columns of lists, one of which may refer to a long text any number of times
-    with parquet.ParquetFile(path, read_dictionary=[file.schema.column(at).path for at in texts]) as held:
+    with _with_dictionaries(path, [file.schema.column(at).path for at in texts]) as held:
         for number, group in enumerate(groups):
             widest = 0
             for at in texts:
@@ -207,10 +258,21 @@ def parquet_batches(path: Path, file: Any) -> Iterator[Any]:
                     shared.add(chunk.path_in_schema)
             size = sum(group.column(at).total_uncompressed_size for at in texts)
             most = min(ROWS, MAX_BATCH // max(widest, 1), MAX_BATCH * group.num_rows // max(size, 1))
-            rows.append(max(most, 1))
-    with parquet.ParquetFile(path, read_dictionary=sorted(shared)) as reading:
-        for number, most in enumerate(rows):
-            yield from reading.iter_batches(most, row_groups=[number])
+            # A group whose pages are small takes not much as a whole, as long as no text is repeated for every row.
+            kept = most < min(ROWS, group.num_rows) and max(group.total_byte_size, sizes[number]) <= MAX_BATCH
+            plan.append((kept, group.num_rows if kept else max(most, 1)))
+        with _with_dictionaries(path, sorted(shared)) as reading:
+            for number, (kept, most) in enumerate(plan):
+                yield from (held if kept else reading).iter_batches(most, row_groups=[number])
+
+
+def _with_dictionaries(path: Path, columns: list[str]) -> Any:
+    """A Parquet file of whose texts those stay in dictionaries, JSON too, which Arrow else has as a type of its own."""
+    import pyarrow.parquet as parquet
+
+    option = "arrow_extensions_enabled"  # older ones of Arrow have neither it nor that type
+    known = option in inspect.signature(parquet.ParquetFile).parameters
+    return parquet.ParquetFile(path, read_dictionary=columns, **({option: False} if known else {}))
 
 
 def _is_text(column: Any) -> bool:
@@ -235,5 +297,5 @@ def _widest(array: Any) -> int:
         return max((_widest(array.field(at)) for at in range(array.type.num_fields)), default=0)
     if types.is_map(array.type):
         return max(_widest(array.keys), _widest(array.items))
-    nested = types.is_list(array.type) or types.is_large_list(array.type) or types.is_fixed_size_list(array.type)
-    return _widest(array.values) if nested else 0
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
+    return _widest(array.values) if any(is_such(array.type) for is_such in lists) else 0
