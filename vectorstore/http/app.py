@@ -41,7 +41,8 @@ def create_app(
 
     Args:
         store: open; one for each process.
-        token: what clients must send as `Authorization: Bearer <token>`; None lets everybody in.
+        token: what clients must send as `Authorization: Bearer <token>`; None lets everybody in, but for what pages of
+            other origins have a browser write.
         limits: what one request may ask for.
         origins: pages of other origins that may call, as in CORS; none.
         hosts: names under which the service may be called; others are refused, so that no other site's name can be
@@ -99,7 +100,8 @@ def create_app(
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type"],
         )
-    app.add_middleware(_as(Origin), allowed=origins)
+    if token is None:
+        app.add_middleware(_as(Origin), allowed=origins)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts])
     app.add_middleware(_as(Counting), registry=registry)
     app.openapi = _describing(app.openapi, store.kinds)  # type: ignore[method-assign]

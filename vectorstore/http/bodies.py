@@ -13,9 +13,13 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     FiniteFloat,
     StringConstraints,
+    Tag,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
@@ -44,11 +48,32 @@ def few(most: int) -> BeforeValidator:
     return BeforeValidator(counted)
 
 
+def _one_by_one(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(value, dict):
+        return check(value)
+    return {name: member for each in value.items() for name, member in check(dict([each])).items()}
+
+
+FIRST = WrapValidator(_one_by_one)
+"""An object of any size ends at its first wrong member, as a list does with `fail_fast`."""
+
+SHAPES: dict[type, str] = {str: "<text>", int: "<number>", float: "<number>", list: "<list>", dict: "<object>"}
+"""Of what may be one of several things, the type says which of them is meant; the errors of no other are told."""
+TEXT, NUMBER, LIST, OBJECT = (Tag(SHAPES[each]) for each in (str, int, list, dict))
+
+
+def either(what: str) -> Discriminator:
+    """Chooses among shapes, each of them tagged; a value of none of them is an error that says `what` is expected."""
+    return Discriminator(lambda value: SHAPES.get(type(value)), "shape", f"expected {what}")
+
+
 Vector = Annotated[list[FiniteFloat], Field(fail_fast=True, min_length=1, max_length=65_536)]
 Vectors = Annotated[list[Vector], Field(fail_fast=True, max_length=10_000)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Where = dict[str, Any]
 Ids = Annotated[list[Name], Field(fail_fast=True, max_length=10_000)]
+Query = Annotated[Annotated[Text, TEXT] | Annotated[Vector, LIST], either("a text or a vector")]
+Term = Annotated[Annotated[Name, TEXT] | Annotated[Vector, LIST], either("a name or a vector")]
 DAY = timedelta(days=1)
 
 
@@ -70,9 +95,13 @@ class Records(Body):
     """Records to write."""
 
     records: Annotated[list[dict[str, Any]], Field(fail_fast=True, min_length=1, max_length=10_000)]
-    vectors: Vectors | Annotated[dict[Name, Vectors], few(100)] | None = Field(
-        None, description="one for each record, or by the name of a space; left out: texts are embedded"
-    )
+    vectors: (
+        Annotated[
+            Annotated[Vectors, LIST] | Annotated[dict[Name, Vectors], few(100), OBJECT],
+            either("a list of vectors, or such lists by the names of spaces"),
+        ]
+        | None
+    ) = Field(None, description="one for each record, or by the name of a space; left out: texts are embedded")
 
 
 class Chosen(Body):
@@ -109,8 +138,8 @@ class Find(Body):
 class Examples(Body):
     """A query by examples: what is like these, and unlike those."""
 
-    positive: Annotated[list[Text | Vector], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
-    negative: Annotated[list[Text | Vector], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
+    positive: Annotated[list[Query], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
+    negative: Annotated[list[Query], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
     positive_ids: Annotated[list[Name], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
     negative_ids: Annotated[list[Name], Field(fail_fast=True, max_length=100)] = Field(default_factory=list)
 
@@ -128,7 +157,7 @@ class Ageing(Body):
 class Search(Body):
     """A search: a text or vector, an id, or examples."""
 
-    query: Text | Vector | None = None
+    query: Query | None = None
     id: Name | None = Field(None, description="search for what is near to that record")
     examples: Examples | None = None
     k: Annotated[Whole, Field(ge=1, le=1_000)] = 10
@@ -137,7 +166,7 @@ class Search(Body):
     exact: bool = False
     mode: Literal["vector", "text", "hybrid"] = "vector"
     space: Name | None = None
-    outside: Where | Name | None = None
+    outside: Annotated[Annotated[Where, OBJECT] | Annotated[Name, TEXT], either("a filter or a name")] | None = None
     center: Name | None = None
     decay: Ageing | None = None
     mmr: Share | None = None
@@ -193,7 +222,7 @@ class Search(Body):
 class SearchMany(Body):
     """Several searches in one call."""
 
-    queries: Annotated[list[Text | Vector], Field(fail_fast=True, min_length=1, max_length=1_000)]
+    queries: Annotated[list[Query], Field(fail_fast=True, min_length=1, max_length=1_000)]
     k: Annotated[Whole, Field(ge=1, le=1_000)] = 10
     where: Where | None = None
     recall: Share | None = None
@@ -223,9 +252,9 @@ class Facets(Body):
 class Complete(Body):
     """a is to b as c is to what?"""
 
-    a: Name | Vector
-    b: Name | Vector
-    c: Name | Vector
+    a: Term
+    b: Term
+    c: Term
     k: Annotated[Whole, Field(ge=1, le=1_000)] = 5
     method: Literal["3cosadd", "3cosmul", "pair"] = "3cosadd"
     kind: Name = "concepts"
@@ -273,7 +302,15 @@ class Bound(Body):
 
     frame: Name
     bindings: Annotated[
-        dict[Name, Name | Annotated[list[Name], Field(fail_fast=True)]], few(1_000), Field(max_length=1_000)
+        dict[
+            Name,
+            Annotated[
+                Annotated[Name, TEXT] | Annotated[list[Name], Field(fail_fast=True), LIST],
+                either("a name or a list of names"),
+            ],
+        ],
+        few(1_000),
+        Field(max_length=1_000),
     ]
     context: Name = "default"
     missing: Literal["refuse", "create"] = Field("refuse", description="create makes concepts that are not there")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
@@ -23,6 +24,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 """Those that have a name in the counts, as OpenTelemetry has it; all others are one."""
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+log = logging.getLogger("vectorstore.http")
 
 
 class TooLarge(Exception):
@@ -118,7 +120,11 @@ class Token:
 
 
 class Origin:
-    """Refuses what a page of another site has a browser do: a service without a token has no other guard from it."""
+    """Refuses what a page of another site has a browser do, for a service without a token, which has no other guard.
+
+    With a token it is not needed, as no browser sends that by itself, and it would refuse the service's own page
+    behind a proxy that does not pass the Host header on.
+    """
 
     def __init__(self, app: App, allowed: Collection[str]) -> None:
         self._app, self._allowed = app, {each.encode() for each in allowed}
@@ -126,7 +132,10 @@ class Origin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 403."""
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") and self._foreign(scope):
-            said = "a page of another site may not do this; start the service with its origin if it may"
+            said = (
+                "without a token a page of another site may not do this; start the service with its origin if it may, "
+                "and have a proxy pass the Host header on"
+            )
             await problem(403, "ForeignOrigin", said)(scope, receive, send)  # type: ignore[arg-type]
             return
         await self._app(scope, receive, send)
@@ -136,13 +145,18 @@ class Origin:
         origin = headers.get(b"origin")
         if origin is None:
             return headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
+        host = headers.get(b"host")
         # Whatever stands before the service may have taken TLS off: the scheme is not compared.
-        own = origin.partition(b"://")[2] == headers.get(b"host")
+        own = host is not None and origin.partition(b"://")[2].lower() == host.lower()
         return not own and not self._allowed & {origin, b"*"}
 
 
 class Counting:
-    """Counts requests and their seconds by method, route and status, for /metrics."""
+    """Counts requests and their seconds by method, route and status, for /metrics.
+
+    A request whose client goes away before its answer begins is a 499, whatever the routes make of it. That a client
+    went away is no error: it is told to nobody further out.
+    """
 
     def __init__(self, app: App, registry: CollectorRegistry) -> None:
         self._app = app
@@ -173,19 +187,31 @@ class Counting:
         status, sent, began = "0", 0, time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"  # a client may call it anything
 
+        async def heard() -> Message:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "http.disconnect" and status == "0":
+                status = "499"
+            return message
+
         async def noted(message: Message) -> None:
             nonlocal status, sent
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and status == "0":
                 status = str(message["status"])
             sent += len(message.get("body", b""))
-            await send(message)
+            try:
+                await send(message)
+            except OSError as error:  # so some servers say that nobody is there any more
+                raise ClientDisconnect from error
 
         self._active.inc()
         try:
-            await self._app(scope, receive, noted)
-        except BaseException as error:
+            await self._app(scope, heard, noted)
+        except ClientDisconnect:
+            log.debug("%s %s: the client went away", method, scope["path"])
+        except BaseException:
             if status == "0":  # what stands around this answers
-                status = "499" if isinstance(error, ClientDisconnect) else "500"
+                status = "500"
             raise
         finally:
             self._active.dec()

@@ -13,7 +13,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from vectorstore.errors import (
@@ -33,6 +32,7 @@ from vectorstore.errors import (
     ValidationError,
     VectorstoreError,
 )
+from vectorstore.http.bodies import SHAPES
 from vectorstore.http.service import as_json
 
 STATUSES: tuple[tuple[type[VectorstoreError], int], ...] = (
@@ -121,10 +121,11 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 
 def _place(parts: tuple[Any, ...]) -> str:
-    """`body`, `items`, 3, `name` as items[3].name; where in the request is left out."""
+    """`body`, `items`, 3, `name` as items[3].name; where in the request, and which shape of several, is left out."""
     text = ""
     for part in parts[1:] or parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        if part not in SHAPES.values():
+            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
 
 
@@ -140,11 +141,6 @@ async def _plain(request: Request, error: Exception) -> Response:
     return problem(error.status_code, "HttpError", str(error.detail), headers)
 
 
-async def _gone(request: Request, error: Exception) -> Response:
-    log.debug("%s %s: the client went away", request.method, request.url.path)
-    return Response(status_code=499)  # for the counts; nobody reads it
-
-
 async def _unforeseen(request: Request, error: Exception) -> Response:
     log.exception("unforeseen error in %s %s", request.method, request.url.path, exc_info=error)
     return problem(500, "InternalError", "an unforeseen error; the service's log has it")
@@ -155,7 +151,6 @@ def handle(app: FastAPI) -> None:
     app.add_exception_handler(VectorstoreError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _plain)
-    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unforeseen)
 
 

@@ -10,12 +10,15 @@ from fastapi.responses import Response
 from pydantic import Field, FiniteFloat
 
 from vectorstore.http import bodies
-from vectorstore.http.bodies import DAY, Body, Name, Share, Text, Vector, Where
+from vectorstore.http.bodies import DAY, Body, Name, Share, Text, Where
 from vectorstore.http.records import READ, WRITE, Id, ok, plain
 from vectorstore.http.searching import HITS
 from vectorstore.http.service import Route, Service, answer
 
-Tier = Name | Annotated[bodies.Whole, Field(ge=0, le=1_000)]
+NamedTier = Annotated[Name, bodies.TEXT]
+Level = Annotated[bodies.Whole, Field(ge=0, le=1_000), bodies.NUMBER]
+Tier = Annotated[NamedTier | Level, bodies.either("a tier's name or number")]
+Tiers = Annotated[list[Tier], Field(fail_fast=True), bodies.LIST]
 Weight = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 Depth = Annotated[int, Query(ge=1, le=100)]
 Context = Annotated[str, Query(min_length=1, max_length=255)]
@@ -33,9 +36,9 @@ class Weights(Body):
 class Recall(Body):
     """What is remembered of something."""
 
-    query: Text | Vector
+    query: bodies.Query
     k: Annotated[bodies.Whole, Field(ge=1, le=1_000)] = 10
-    tier: Tier | Annotated[list[Tier], Field(fail_fast=True)] | None = None
+    tier: Annotated[NamedTier | Level | Tiers, bodies.either("a tier's name or number, or a list")] | None = None
     where: Where | None = None
     salience: Weights | None = None
     recall: Share | None = None

@@ -122,7 +122,7 @@ class Mapped(bodies.Body):
 class Retry(bodies.Body):
     """What failed, made pending again; other contents by index."""
 
-    changes: Annotated[dict[Number, dict[str, Any]], bodies.few(10_000)] = Field(default_factory=dict)
+    changes: Annotated[dict[Number, dict[str, Any]], bodies.FIRST] = Field(default_factory=dict)
 
 
 class Cleanup(bodies.Body):
