@@ -20,7 +20,7 @@ from vectorstore.errors import DimensionError, EmbedderError, SpaceMismatch
 from vectorstore.storage import SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync import Progress, Sync, snapshot
-from vectorstore.sync.reviving import retire
+from vectorstore.sync.reviving import end
 from vectorstore.vectors import Matrix, as_matrix
 
 PROBE = "A concept is known by the company it keeps: king, queen, knight and pawn share a board."
@@ -174,19 +174,17 @@ class Embedding:
 
 
 def emptied(transaction: Transaction, space: SpaceRow, records: Sequence[int]) -> None:
-    """Records without a text have no vector that was made of one; what a caller brought stays.
+    """Records without a text have no vector that was made of one; what a caller brought stays."""
+    live = rows.live_vectors(transaction.connection, space.id, records)
+    end(transaction, space, [record for record, (_, hashed, _) in live.items() if hashed is not None])
 
-    Each gets a vid that names no vector: a record's newest vid is what it has again when it is deleted and restored.
-    """
-    connection = transaction.connection
-    live = rows.live_vectors(connection, space.id, records)
-    made = [record for record, (_, hashed, _) in live.items() if hashed is not None]
-    if not made:
-        return
-    retire(transaction, space, made)
-    first = rows.take_vids(connection, len(made))
-    rows.insert_vectors(connection, space.id, first, made, [None] * len(made), "embedder", 1.0, [0] * len(made))
-    rows.retire(connection, range(first, first + len(made)), transaction.seq)
+
+def come_back(transaction: Transaction, kind: str, records: Sequence[int]) -> None:
+    """Records that were deleted and are written again have the vectors that they are given now, and no former one."""
+    if records:
+        for space in rows.spaces_of(transaction.connection, kind):
+            live = rows.live_vectors(transaction.connection, space.id, records)
+            end(transaction, space, [record for record in records if record not in live])
 
 
 def same_probe(where: str, model: str, before: Matrix, now: Matrix) -> None:

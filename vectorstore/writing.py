@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from vectorstore.columns import Columns, Part, as_items, chunked
-from vectorstore.embedding import Embedding, emptied, text_hash
+from vectorstore.embedding import Embedding, come_back, emptied, text_hash
 from vectorstore.errors import ConflictError, DuplicateId, NotFound, ValidationError
 from vectorstore.ids import check_id, new_id, to_micros
 from vectorstore.records import Record, Row, Value
@@ -302,6 +302,7 @@ class Batch(Generic[R]):
             self._write_vectors(transaction, part, numbers)
             offset += len(part.rows)
             written += numbers
+        come_back(transaction, table.name, [number for number, deleted in existing.values() if deleted])
         if guard is not None:
             guard.after(transaction, written)
         return written
@@ -365,7 +366,7 @@ class Batch(Generic[R]):
 
     def _write_vectors(self, transaction: Transaction, part: Chunk, numbers: list[int]) -> None:
         connection = transaction.connection
-        space = rows.space_by_name(connection, self._table.name)
+        space = rows.space_by_name(connection, self._table.name) if part.unchanged or part.textless else None
         if part.unchanged:
             assert space is not None  # the vectors to keep are in it
             live = rows.live_vectors(connection, space.id, [numbers[place] for place in part.unchanged])

@@ -27,6 +27,9 @@ _ARTIFACT = (
     "id, space, type, recipe, segments, rows, points, library, file, size, sha256, stat, built_seq, built_at, seconds"
 )
 
+NAMELESS = 8
+"""Bytes that a vid without a vector has in `text_hash`: the row of its record. The hash of a text has 16."""
+
 
 @dataclass(frozen=True)
 class SpaceRow:
@@ -219,10 +222,12 @@ def restorable_vids(connection: Connection, space: int, table: str) -> tuple[Vid
         table: the quoted name of the kind's table.
     """
     found = connection.execute(
-        f"SELECT max(v.vid), v.record FROM vectors v JOIN {table} t ON t.row = v.record WHERE v.space = ? "
+        "SELECT vid, record FROM (SELECT max(v.vid) AS vid, v.record, v.text_hash "
+        f"FROM vectors v JOIN {table} t ON t.row = v.record WHERE v.space = ? "
         "AND v.retired IS NOT NULL AND t.deleted_at IS NOT NULL GROUP BY v.record "
-        "UNION SELECT v.vid, v.record FROM workflow_items i JOIN json_each(i.vids) j ON j.key = ? "
-        "JOIN vectors v ON v.vid = j.value WHERE i.vids IS NOT NULL AND v.retired IS NOT NULL ORDER BY 1",
+        "UNION SELECT v.vid, v.record, v.text_hash FROM workflow_items i JOIN json_each(i.vids) j ON j.key = ? "
+        "JOIN vectors v ON v.vid = j.value WHERE i.vids IS NOT NULL AND v.retired IS NOT NULL) "
+        f"WHERE length(text_hash) IS NOT {NAMELESS} ORDER BY 1",
         (space, str(space)),
     ).fetchall()
     both = np.array(found, dtype=np.int64).reshape(-1, 2)

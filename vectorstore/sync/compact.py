@@ -25,6 +25,7 @@ from vectorstore.storage import Connection, SpaceRow, Transaction
 from vectorstore.storage import spaces as rows
 from vectorstore.sync.core import INDEX, Sync
 from vectorstore.sync.publish import build_index, commit_index, newest, retire_index, snapshot
+from vectorstore.sync.reviving import drop_outlived
 from vectorstore.sync.telling import Progress
 from vectorstore.sync.write import flush, name_segment, published
 from vectorstore.vectors import (
@@ -193,6 +194,7 @@ def _attempt(
             gone = np.concatenate([s.vids[~mask] for s, mask in zip(old, masks, strict=True)])
             rows.drop_segments(transaction.connection, [segment.id for segment in old])
             rows.drop_vectors(transaction.connection, gone)
+            drop_outlived(transaction, space)
             new = [name_segment(sync, transaction, space, made.rows, None, info) for info, made in written]
             if index is not None and curve is not None and data is not None:
                 order = [*(segment.id for segment in kept), *new]

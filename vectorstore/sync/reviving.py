@@ -1,4 +1,8 @@
-"""Vectors that were retired come back: as new vids, for a vid that was retired is never live again."""
+"""Vectors that were retired come back: as new vids, for a vid that was retired is never live again.
+
+A record that is deleted and restored has the vector of its newest vid again. Where that is not to be, its newest vid is
+one that names no vector.
+"""
 
 from __future__ import annotations
 
@@ -66,3 +70,32 @@ def retire(transaction: Transaction, space: SpaceRow, numbers: Sequence[int]) ->
     if live:
         mark_stale(transaction.connection, space.name, transaction.seq)
         rows.retire(transaction.connection, [vid for vid, _, _ in live.values()], transaction.seq)
+
+
+def end(transaction: Transaction, space: SpaceRow, numbers: Sequence[int]) -> None:
+    """The live vectors of records in a space are live no more, nor will they be when the records are restored.
+
+    Each record gets a vid that names no vector, in place of an earlier such one of its own.
+    """
+    if not numbers:
+        return
+    retire(transaction, space, numbers)
+    connection = transaction.connection
+    marks = [number.to_bytes(rows.NAMELESS, "big") for number in numbers]
+    rows.drop_vectors(connection, rows.vids_by_text(connection, space.id, marks).values())
+    first = rows.take_vids(connection, len(numbers))
+    rows.insert_vectors(connection, space.id, first, numbers, marks, "embedder", 1.0, [0] * len(numbers))
+    rows.retire(connection, range(first, first + len(numbers)), transaction.seq)
+
+
+def drop_outlived(transaction: Transaction, space: SpaceRow) -> None:
+    """Forget the vids without a vector of records that have a live one, which is newer. Looks through what is retired.
+
+    What a workflow remembers may still name them: its rollback takes one that is gone for what it is, no vector.
+    """
+    transaction.connection.execute(
+        "DELETE FROM vectors INDEXED BY vectors_retired WHERE space = ? AND retired IS NOT NULL "
+        f"AND length(text_hash) = {rows.NAMELESS} AND EXISTS (SELECT 1 FROM vectors live "
+        "WHERE live.record = vectors.record AND live.space = vectors.space AND live.retired IS NULL)",
+        (space.id,),
+    )

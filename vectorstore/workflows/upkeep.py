@@ -23,7 +23,7 @@ from vectorstore.storage.workflows import Done, ItemRow, Told
 from vectorstore.sync import Origin, attach, bring_back, expire, flush, refresh, snapshot, stage
 from vectorstore.sync.core import INDEX
 from vectorstore.sync.publish import retire_index
-from vectorstore.sync.reviving import retire
+from vectorstore.sync.reviving import end
 from vectorstore.workflows.jobs import REFUSALS, Job, Work, as_image, in_parts, numbered
 
 _VERSION, _DELETED = 2, 5
@@ -233,7 +233,7 @@ class Embedding(ById):
                     none.append(item.record or 0)
             if space is not None:
                 bring_back(self.sync, transaction, table, space, self.job.collection.metric, back)
-                retire(transaction, space, none)
+                end(transaction, space, none)
                 details = {"kind": table.name, "operation": "reembed", "records": 0, "vectors": len(back)}
                 transaction.notes.append(("commit", details))
                 if back or none:

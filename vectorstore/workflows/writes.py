@@ -21,7 +21,7 @@ from vectorstore.storage import workflows as store
 from vectorstore.storage.workflows import Done, ItemRow, Told
 from vectorstore.sync import bring_back
 from vectorstore.sync.cascade import delete_dependents
-from vectorstore.sync.reviving import retire
+from vectorstore.sync.reviving import end, retire
 from vectorstore.workflows.jobs import REFUSALS, Job, Work, as_image, in_parts, numbered
 from vectorstore.writing import Batch, Existing, Given, Raced, conflict
 
@@ -294,13 +294,16 @@ class Creation(Work):
         changed: Mapping[int, Row],
     ) -> None:
         former = {item.record or 0: item.former(space.id) for item, _, _ in back}
-        live = rows.live_vectors(transaction.connection, space.id, list(former))
-        current = {number: vid for number, (vid, _, _) in live.items()}
+        before = rows.live_vectors(transaction.connection, space.id, list(former))
+        current = {number: vid for number, (vid, _, _) in before.items()}
         other = {number: vid for number, vid in former.items() if vid is not None and vid != current.get(number)}
         metric = self.job.collection.metric
         bring_back(self.sync, transaction, self.table, space, metric, other)
-        none = [number for number, vid in former.items() if vid is None and number in current]
-        retire(transaction, space, none + [number for number in other if changed[number][_DELETED] is not None])
+        now = rows.live_vectors(transaction.connection, space.id, list(former))
+        # What the workflow made and nothing took the place of: there was no vector, or a vid that named none.
+        left = [number for number, (vid, _, _) in now.items() if vid == current.get(number) != former[number]]
+        end(transaction, space, left)
+        retire(transaction, space, [number for number in other if changed[number][_DELETED] is not None])
 
 
 def _done(item: ItemRow, number: int, before: tuple[int, Row, dict[str, int]] | None) -> Done:
