@@ -12,6 +12,7 @@ import pytest
 
 import vectorstore as vs
 from vectorstore import clusters as engine
+from vectorstore.storage import models as registry
 
 Vector = npt.NDArray[np.float32]
 SECRET = "zyxsecretword"
@@ -117,6 +118,47 @@ def test_a_centroid_stays_with_the_others_that_went_into_it_wherever_they_are_no
         assert len(store.clusters) == 2
         purge(store, "y")
         assert len(store.clusters) == 1 and store.check().findings == ()
+
+
+@pytest.mark.parametrize("versions", [1, 2])
+def test_a_purge_reads_a_fit_no_oftener_when_more_of_its_clusters_go(
+    versions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fit's row holds all its clusters: to read it for each of them would take as long as their number squared."""
+    calls: list[int] = []
+    counts = []
+    real = registry.model_at
+    for clusters in (4, 16):
+        with vs.open(tmp_path / f"kb{clusters}", embedder=None) as store:
+            rows = [{"id": f"a{n}", "name": "n"} for n in range(clusters)]
+            store.concepts.add(rows, vectors=np.stack([unit(n) for n in range(clusters)]))
+            for _ in range(versions):
+                store.clusters.fit("concepts", "spherical", clusters)
+            before = len(store.clusters)
+            with monkeypatch.context() as patched:
+                patched.setattr(registry, "model_at", lambda *given: calls.append(1) or real(*given))
+                purge(store, *(f"a{n}" for n in range(clusters // 2)))
+            assert (before, len(store.clusters)) == (clusters, clusters // 2)
+            assert store.check().findings == ()
+            counts.append(len(calls))
+            calls.clear()
+    assert counts[0] == counts[1] > 0
+
+
+def test_of_several_clusters_that_go_at_once_the_others_keep_their_centroids(tmp_path: Path) -> None:
+    with vs.open(tmp_path / "kb", embedder=None) as store:
+        store.concepts.add(
+            [{"id": f"a{n}", "name": "n"} for n in range(6)], vectors=np.stack([unit(n) for n in range(6)])
+        )
+        store.clusters.fit("concepts", "spherical", 6)
+        left = {n: cluster_of(store, f"a{n}") for n in (1, 4, 5)}
+        purge(store, "a0", "a2", "a3")
+        assert {cluster.id for cluster in store.clusters.find()} == set(left.values())
+        store.concepts.add(
+            [{"id": f"near{n}", "name": "n"} for n in left], vectors=np.stack([near(unit(n), 50) for n in left])
+        )
+        assert store.clusters.assign() == 3
+        assert {n: cluster_of(store, f"near{n}") for n in left} == left and store.check().findings == ()
 
 
 def test_a_centroid_goes_though_a_record_of_another_cluster_moved_in(tmp_path: Path) -> None:

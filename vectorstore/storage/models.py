@@ -345,45 +345,44 @@ def live_vid(connection: Connection, space: str, record: int) -> int | None:
     return None if found is None else int(found[0])
 
 
-def forget_members(connection: Connection, kind: str, records: Sequence[int]) -> list[tuple[int, int]]:
+def forget_members(connection: Connection, kind: str, records: Sequence[int]) -> dict[int, list[int]]:
     """Remove all memberships of records that are erased.
 
     Returns:
-        (model, number) of each cluster, of whatever version, that one of them may have gone into at the fit, and none
-        of those that are left did. Members that came later, which tell nothing of its centroid, belong nowhere now.
+        Model, of whatever version -> the numbers, ascending, of its clusters that one of them may have gone into at the
+        fit, and none of those that are left did. Members that came later, who tell nothing of it, belong nowhere now.
     """
-    numbers = json.dumps(list(records))
+    rows = json.dumps(list(records))
     which = (
         "FROM memberships WHERE record IN (SELECT value FROM json_each(?)) "
         "AND model IN (SELECT id FROM models WHERE kind = ?)"
     )
-    took_part = connection.execute(
+    homes: dict[int, set[int | None]] = {}
+    for model, home in connection.execute(
         f"SELECT DISTINCT model, {_HOME} {which} AND fitted IS NOT NULL AND (fitted < 0 OR number IS NOT NULL)",
-        (numbers, kind),
-    ).fetchall()
-    connection.execute(f"DELETE {which}", (numbers, kind))
-    threatened = {
-        (model, known["number"])
-        for model, home in took_part
-        for known in model_at(connection, model).clusters
-        if home in (None, known["number"])
-    }
-    hollow = sorted(each for each in threatened if not _others_at_fit(connection, *each))
-    for model, number in hollow:
-        connection.execute(
-            "UPDATE memberships SET vid = -1, number = NULL, strength = 0 WHERE model = ? AND number = ?",
-            (model, number),
-        )
-    return hollow
-
-
-def _others_at_fit(connection: Connection, model: int, number: int) -> bool:
-    """Whether any member that is left went into the centroid."""
-    ways = (("number = ? AND fitted > 0", number), ("fitted = ?", _MOVED - number))
-    return any(
-        connection.execute(f"SELECT 1 FROM memberships WHERE model = ? AND {how} LIMIT 1", (model, value)).fetchone()
-        for how, value in ways
+        (rows, kind),
+    ).fetchall():
+        homes.setdefault(model, set()).add(home)
+    connection.execute(f"DELETE {which}", (rows, kind))
+    found = {model: _hollow(connection, model, homes[model]) for model in sorted(homes)}
+    connection.executemany(
+        "UPDATE memberships SET vid = -1, number = NULL, strength = 0 WHERE model = ? AND number = ?",
+        ((model, number) for model, numbers in found.items() for number in numbers),
     )
+    return {model: numbers for model, numbers in found.items() if numbers}
+
+
+def _hollow(connection: Connection, model: int, homes: set[int | None]) -> list[int]:
+    """Those of some clusters, of all where None is among them, into whose centroid no member that is left went."""
+    numbers = sorted(known["number"] for known in model_at(connection, model).clusters)
+    threatened = [number for number in numbers if None in homes or number in homes]
+    stayed = "SELECT 1 FROM memberships WHERE model = ? AND number = ? AND fitted > 0 LIMIT 1"
+    found = [each for each in threatened if connection.execute(stayed, (model, each)).fetchone() is None]
+    if not found:
+        return []  # nobody need look through the members
+    moved = "SELECT DISTINCT fitted FROM memberships WHERE model = ? AND fitted < -1"
+    elsewhere = {_MOVED - value for (value,) in connection.execute(moved, (model,)).fetchall()}
+    return [number for number in found if number not in elsewhere]
 
 
 def in_fits(connection: Connection, kind: str, records: Sequence[int]) -> bool:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -190,7 +191,8 @@ def centroids_of(row: ModelRow) -> Matrix:
 
 def problems_of(sync: Sync, connection: Connection) -> Iterator[tuple[str, str, str, bool]]:
     """(where, what, how to mend it, whether it is derived) of everything that is wrong with models."""
-    for row in registry.models_of(connection):
+    models = registry.models_of(connection)
+    for row in models:
         line = f"{row.name} version {row.version}"
         derived = row.type == registry.CLUSTER
         if derived and len(row.centroids or b"") % (4 * max(1, len(row.clusters))):
@@ -210,8 +212,8 @@ def problems_of(sync: Sync, connection: Connection) -> Iterator[tuple[str, str, 
             if sync.unnamed_since(FOLDER, row.file):
                 raise moved(connection) from None
             yield where, f"is not the file of {line}: {error}", mend, derived
-    for kind, table in sync.tables.items():
-        for line, record in registry.lost_members(connection, kind, table.table):
+    for kind in sorted({row.kind for row in models if row.kind is not None} & sync.tables.keys()):
+        for line, record in registry.lost_members(connection, kind, sync.table(kind).table):
             what = f"has a member in row {record} of {kind}, which is not there"
             yield f"memberships of {line}", what, "restore a backup, or refit", False
 
@@ -250,25 +252,24 @@ def forget(
         words: what `words_in_labels` gave before they were erased.
     """
     connection = transaction.connection
-    hollow, ids_of_hollow = False, []
-    for model, number in registry.forget_members(connection, kind, numbers):
+    hollow, ids_of_hollow = registry.forget_members(connection, kind, numbers), []
+    for model, clusters in hollow.items():
         row = registry.model_at(connection, model)
-        clusters, centroids = list(row.clusters), centroids_of(row)
-        place = next(place for place, known in enumerate(clusters) if known["number"] == number)
-        hollow = True
-        del clusters[place]
+        erased = set(clusters)
+        left = [known["number"] not in erased for known in row.clusters]
         details = dict(row.details)
         if details["reach"] is not None:
-            details["reach"] = [reach for at, reach in enumerate(details["reach"]) if at != place]
-        registry.set_clusters(connection, model, clusters, np.delete(centroids, place, axis=0).tobytes(), details)
+            details["reach"] = list(compress(details["reach"], left))
+        centroids = centroids_of(row)[np.array(left)].tobytes()
+        registry.set_clusters(connection, model, list(compress(row.clusters, left)), centroids, details)
         registry.set_file(connection, model, None, None)
         remove_after(sync, transaction, row.file)
         current = registry.model_of(connection, row.name)
-        if current is None or number not in {known["number"] for known in current.clusters}:
-            ids_of_hollow.append(cluster_id(row.name, number))
+        shown = set() if current is None else {known["number"] for known in current.clusters}
+        ids_of_hollow += [cluster_id(row.name, number) for number in clusters if number not in shown]
     table = sync.table(kind)
     _clean(sync, transaction, kind, {word for word in words if not has_word(connection, table, word)}, set(ids))
-    return Hollow(hollow, tuple(ids_of_hollow))
+    return Hollow(bool(hollow), tuple(ids_of_hollow))
 
 
 def words_in_labels(sync: Sync, connection: Connection, kind: str, numbers: Sequence[int]) -> set[str]:
