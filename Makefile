@@ -22,7 +22,7 @@ QUICK := "not slow and not crash and not faults and not power and not fuzz and n
 # Of the tests with a real server: one of each sort.
 HEART := "IVF_SQ8 or filter_means or late_batch or restored or oracles or users"
 # mypy refuses a folder without Python files, so only those that have some are named.
-TYPED := vectorstore $(sort $(dir $(wildcard indexes/*.py models/*.py benchmarks/*.py)))
+TYPED := vectorstore tests/typed_use.py $(sort $(dir $(wildcard indexes/*.py models/*.py benchmarks/*.py)))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 help: ## list these targets

@@ -1,4 +1,4 @@
-"""The house rules: floors, sizes, types, protocols, what the package ships."""
+"""The house rules: floors, sizes, protocols, what the package ships. Types are held by `make check`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,6 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 def test_imports_go_one_way() -> None:
     done = run(str(Path(sys.executable).parent / "lint-imports"), "--no-logo", "--no-cache")
-    assert done.returncode == 0, done.stdout
-
-
-def test_types_are_strict() -> None:
-    done = run(sys.executable, "-m", "mypy", "--strict", "vectorstore", "tests/typed_use.py")
     assert done.returncode == 0, done.stdout
 
 

@@ -1,4 +1,4 @@
-"""What mypy must accept and refuse; checked by `test_house.py`, never run.
+"""What mypy must accept and refuse; checked by `make check`, never run.
 
 An ignored error that is no error any more is an error itself, so both directions are held.
 """

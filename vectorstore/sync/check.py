@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from vectorstore.storage.declared import damaged_kinds
 from vectorstore.storage.models import models_of
 from vectorstore.storage.states import problems_of_saves
 from vectorstore.storage.trail import files_of
+from vectorstore.storage.unmade import made
 from vectorstore.storage.workflows import disagreements
 from vectorstore.sync import past, proving, trail
 from vectorstore.sync.core import INDEX, SnapshotMoved, Sync, file_path, moved
@@ -110,7 +111,8 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
     totals = {"records": 0, "vectors": 0, "segments": 0, "indexes": 0}
     with sync.catalog.read() as connection:
         spaces = rows.all_spaces(connection)
-        steps = 2 + len(sync.tables) + len(spaces)
+        tables = _tables(sync, connection)
+        steps = 2 + len(tables) + len(spaces)
         done = iter(range(1, steps + 1))
 
         def step() -> None:
@@ -119,7 +121,7 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
 
         findings += [*_catalog(connection), *(Finding("catalog", *each) for each in lost_commits(sync))]
         step()
-        for table in sync.tables.values():
+        for table in tables:
             found, count = _rows(connection, table)
             findings += found
             totals["records"] += count
@@ -141,10 +143,16 @@ def _check(sync: Sync, progress: Progress | None) -> CheckReport:
         litter, lost = _files(sync, connection, spaces)
         findings += lost
     if not sync.catalog.read_only and not any(finding.layer == "schema" for finding in findings):  # they would run
-        findings += _text(sync)
+        findings += _text(sync, tables)
     findings += [Finding("remote", *problem, derived=True) for problem in proving.problems(sync)]
     step()
     return CheckReport(tuple(findings), litter=tuple(litter), **totals)
+
+
+def _tables(sync: Sync, connection: Connection) -> list[RecordTable[Any]]:
+    """Of kinds that have tables, or should have; the others hold nothing that could be wrong."""
+    there = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    return [table for table in sync.tables.values() if table.name in there or made(connection, table.name)]
 
 
 def _catalog(connection: Connection) -> Iterator[Finding]:
@@ -341,9 +349,9 @@ class _Looked(Exception):
     """All was looked at, and nothing is to be committed."""
 
 
-def _text(sync: Sync) -> Iterator[Finding]:
+def _text(sync: Sync, tables: Iterable[RecordTable[Any]]) -> Iterator[Finding]:
     """FTS5's own check against the rows; it is written as an INSERT, so it needs the writer, and is rolled back."""
-    for table in sync.tables.values():
+    for table in tables:
         if not table.schema.text_columns:
             continue
         try:
