@@ -28,7 +28,7 @@ from vectorstore import files
 from vectorstore.backups import making
 from vectorstore.backups.manifest import Manifest
 from vectorstore.backups.vaults import vault_at
-from vectorstore.storage import FORMAT, copying
+from vectorstore.storage import FORMAT
 
 SMALL = vs.IndexRecipe("small", "LSH64rt", ({"candidates": 200},), min_recall=0.0)
 ROOT = Path(__file__).parents[1]
@@ -249,7 +249,7 @@ def test_files_that_a_compaction_unlinks_meanwhile_are_in_the_backup(
 ) -> None:
     store.snapshots.drop("early")
     expected = answers(store)
-    copy = copying.copy_to
+    copy = making.copy_to
     gone: list[str] = []
 
     def compacted_meanwhile(connection: Any, path: Path) -> None:

@@ -274,23 +274,3 @@ def test_a_compact_within_a_transaction_gives_pages_back_after_it(tmp_path: Path
             store.concepts.purge(older_than=timedelta(0))
             store.compact()
         assert (store.concepts.count(), store.check().findings) == (101, ())
-
-
-def test_what_is_owed_while_the_last_attempt_ends_is_done_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another purge is put off in the moment in which the thread has found that nothing more is owed."""
-    with opened(tmp_path / "kb") as store:
-        attempts: list[None] = []
-
-        def done(*_: object) -> bool:
-            attempts.append(None)
-            if len(attempts) == 1:
-                store._eraser.start()
-            return True
-
-        with monkeypatch.context() as patch:
-            patch.setattr(erasing, "_finished", done)
-            store._eraser.start()
-            assert wait_for(lambda: len(attempts) == 2)
-            assert wait_for(lambda: store._eraser._thread is None)

@@ -126,6 +126,52 @@ def test_the_write_lock_ends_with_its_holder_though_a_child_lives(tmp_path: Path
         os.kill(idle, signal.SIGKILL)
 
 
+def test_a_child_of_a_transaction_is_in_none(kb: vs.Store, tmp_path: Path) -> None:
+    """It would write into its parent's log, over what the parent is about to commit."""
+    many = [{"id": f"c{n}", "name": os.urandom(500).hex()} for n in range(4000)]  # more than SQLite's cache holds
+    prepared = tmp_path / "prepared"
+    prepared.touch()
+
+    def within(work: Callable[[], object]) -> Callable[[], object]:
+        def unwound() -> object:
+            with kb.transaction():
+                return work()
+
+        return unwound
+
+    told = []
+    with kb._catalog.write(undo=prepared.unlink):
+        kb.concepts.add(many[:2000])
+        for work in (lambda: kb.concepts.add(many[2000:]), lambda: kb.concepts.get("zero"), lambda: kb.concepts.find()):
+            told += [child(work), child(within(work))]
+        told.append(child(lambda: kb.close()))
+        kb.concepts.add(many[2000:])
+    assert all("of which this is a fork" in said for said in told[:-1]) and told[-1] == "None"
+    assert len(kb.concepts) == 4001 and kb.check().findings == ()
+
+
+def test_a_transaction_that_is_left_in_a_child_stays_open_in_its_parent(kb: vs.Store, tmp_path: Path) -> None:
+    prepared = tmp_path / "prepared"
+    prepared.touch()
+    read, write = os.pipe()
+    number = -1
+    for leaving in ("by its end", "by an error"):
+        try:
+            with kb._catalog.write(undo=prepared.unlink), kb.transaction():
+                kb.concepts.add({"id": leaving, "name": "a"})
+                number = os.fork()
+                if number == 0 and leaving == "by an error":
+                    raise KeyError
+        except BaseException as error:
+            if number == 0:
+                os.write(write, type(error).__name__.encode() + b" ")
+                os._exit(0)
+            raise
+        os.waitpid(number, 0)
+    assert os.read(read, 100) == b"StoreError KeyError " and prepared.exists()
+    assert len(kb.concepts) == 3 and kb.check().findings == ()
+
+
 @pytest.mark.parametrize(
     ("lock", "ask"),
     [

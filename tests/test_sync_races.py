@@ -297,6 +297,25 @@ def test_refused_calls_are_written_once_each_whoever_commits_meanwhile(
     assert fields(waiting) == ["limit", "k"] and waiting.trail.verify().ok
 
 
+def test_a_call_that_is_refused_while_another_thread_commits_is_written_once(waiting: vs.Store) -> None:
+    met: list[bool] = []
+
+    class Refusing(list[Any]):
+        """What a failing transaction takes back; when the trail adds to it, another thread's call is refused."""
+
+        def append(self, each: Any) -> None:
+            if not met:
+                met.append(True)
+                elsewhere(lambda: refuse(waiting, SEARCH))
+            super().append(each)
+
+    with waiting._catalog.write() as transaction:
+        waiting.concepts.add({"id": "a", "name": "a"})
+        transaction.undo = Refusing(transaction.undo)
+    waiting.concepts.add({"id": "b", "name": "b"})
+    assert met and fields(waiting) == ["k"] and waiting.trail.verify().ok
+
+
 def test_refused_calls_wait_on_where_the_commit_that_held_them_was_rolled_back(
     waiting: vs.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

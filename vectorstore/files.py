@@ -162,7 +162,7 @@ class DiskFolder:
 
     def _publish(self, final: Path, chunks: Iterable[Buffer]) -> FileInfo:
         make_folder(self.path)
-        temporary = self.path / f".{uuid.uuid4().hex}{TEMPORARY}"
+        temporary = self.path / f".{final.name}.{uuid.uuid4().hex}{TEMPORARY}"
         digest = hashlib.sha256()
         size = 0
         try:

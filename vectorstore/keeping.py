@@ -217,8 +217,7 @@ class Keeping:
         raise AssertionError("the last attempt returns or raises")
 
     def _view(self, when: int | str | None, at: int | None) -> Self:
-        folder, moment = past.make_view(self._sync, when, at)
-        handle = past.hold(folder)
+        folder, handle, moment = past.make_view(self._sync, when, at)
         try:
             instant = from_micros(at if at is not None else moment.at)
             view = type(self)(  # type: ignore[call-arg]

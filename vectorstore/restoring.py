@@ -3,6 +3,7 @@
 The generation is written to a new folder beside the target, every byte compared with the manifest, the catalog proved,
 and the whole opened and checked as a store. Then the folder gets its name by one rename; an existing store is swapped
 out by one exchange and kept beside, as `<name>.<ULID>.replaced`. Nothing that fails removes it, at whatever step.
+A kill right before the exchange leaves the restored store under that name, whole, and the other where it was.
 """
 
 from __future__ import annotations

@@ -308,10 +308,12 @@ class Purged(int):
     Attributes:
         records: kind -> how many records, those that belonged to them included.
         vectors: kind -> how many of these had a vector; with several spaces, in all of them together.
-        finished: no byte of them is left. False within a transaction, whose end is waited for; and while a reader that
-            began before holds the catalog's log, a view of the past is open, or a file that a killed process left is
-            younger than ten minutes: what is left then is removed as soon as that lets it, in the background, and
-            otherwise after the next opening.
+        finished: no byte of them is left in the store's folder. False within a transaction, whose end is waited for;
+            and while a reader that began before holds the catalog's log, a view of the past is open, a write that began
+            before is under way, the disk is full, or a file that a killed process left is younger than ten minutes:
+            what is left then is removed as soon as that lets it, in the background, and otherwise after the next
+            opening. Backups are not looked at, nor views of the past that a read-only handle has, which lie in the
+            system's folder for temporary files until they are closed.
     """
 
     records: Mapping[str, int] = MappingProxyType({})

@@ -122,10 +122,10 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
             self._eraser = Eraser(self._sync)
             if not read_only:
                 tidy(self._sync)
-                self._eraser.resume()
             if verify and (report := self.check()).findings:
                 raise StoreError(f"{path}: {report.findings[0]} (and {len(report.findings) - 1} more findings)")
             self.remotes._start()
+            self._eraser.resume()  # the last, for it starts a thread
         except BaseException:
             self._catalog.close()
             raise
@@ -295,9 +295,9 @@ class Store(Shelves, SearchAcross, Exchange, Keeping, Proving):
         if not self._maintainer.stop():
             return
         self.remotes._stop()
-        writes = not self.read_only and not self._catalog.in_transaction and not self._catalog.inherited
-        self._eraser.stop(last=writes)
+        writes = not self.read_only and not self._catalog.in_transaction and not self._catalog.guard.inherited
         try:
+            self._eraser.stop(last=writes)
             if writes:
                 self._maintainer.flush_on_close()
                 self.trail.flush()

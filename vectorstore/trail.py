@@ -271,9 +271,8 @@ class Trail:
         self._settle(transaction.connection)
         done = transaction.done or _unrecorded(transaction)
         with self._lock:
-            taken = _Taken(self._waiting)
+            taken, self._waiting = _Taken(self._waiting), []
             if taken.calls:
-                self._waiting = []
                 self._taken.append(taken)
         if not done and not taken.calls:
             return

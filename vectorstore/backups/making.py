@@ -23,7 +23,8 @@ from vectorstore.errors import CorruptError, StoreError
 from vectorstore.files import Buffer, sha256, with_errno
 from vectorstore.ids import from_micros, new_id, to_micros
 from vectorstore.storage import FORMAT, Connection
-from vectorstore.storage.copying import copy_to, frozen
+from vectorstore.storage.copying import frozen
+from vectorstore.storage.folder import copy_to
 from vectorstore.storage.pastrows import NamedFile
 from vectorstore.sync import SnapshotMoved, Sync, past
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
 from vectorstore.ids import from_micros
 from vectorstore.storage.connection import Connection
 from vectorstore.storage.history import recording
+from vectorstore.storage.worklog import FORGOTTEN
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Audit:
     warning: str | None
 
 
-_FORGOTTEN = '"purged"'
+_FORGOTTEN = json.dumps(FORGOTTEN)
 _COLUMNS = "recipe, k, asked, promised, delivered, error, queries, rows, newer, filter, seq, at, warning"
 
 

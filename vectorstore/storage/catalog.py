@@ -8,11 +8,9 @@ loaded is out of date. What it never does: know what a record or a vector means.
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,7 @@ from vectorstore.errors import (
     OutcomeUnknown,
     ReadOnlyStore,
     StoreBusy,
-    StoreClosed,
     StoreError,
-    StoreGone,
 )
 from vectorstore.ids import Clock, new_id, to_micros
 from vectorstore.storage.connection import (
@@ -41,7 +37,8 @@ from vectorstore.storage.connection import (
     translated,
 )
 from vectorstore.storage.folder import copy_beside, make_store, read_mode, refuse_lost
-from vectorstore.storage.forking import MEND
+from vectorstore.storage.forking import tell
+from vectorstore.storage.guarding import Guard
 from vectorstore.storage.history import refuse_foreign
 from vectorstore.storage.lock import LOCK, RESERVE, WriteLock
 from vectorstore.storage.migrations import APPLICATION_ID, FORMAT, MIGRATIONS, migrate
@@ -49,7 +46,6 @@ from vectorstore.storage.pages import empty_wal, give_back, write_afresh
 from vectorstore.storage.readers import Readers
 from vectorstore.storage.transaction import First, Transaction, Undo, run
 
-log = logging.getLogger("vectorstore")
 CATALOG = "catalog.sqlite"
 
 
@@ -68,21 +64,19 @@ class Catalog:
         self.before_commit: Callable[[Transaction], None] | None = None
         self.on_commit: Callable[[Transaction], None] | None = None
         self._timeout = timeout
-        self._process = os.getpid()
-        self._closed = False
         self._readers = Readers(lambda: self.connect(query_only=True))
         self._writer: Connection | None = None
         self._owner: int | None = None
         self._current: Transaction | None = None
         self._shape = -1
+        self.guard = Guard()
+        tell(self)
         if root is None:
             self._uri = f"file:/vectorstore-{uuid.uuid4().hex}?vfs=memdb"
             self._lock = WriteLock(None, timeout)
-            self._inode = 0
             self._initialise(fresh=True)
             return
         path = root / CATALOG if at is None else at
-        self._path = str(path)
         self._lock = WriteLock(None if read_only else root / LOCK, timeout, RESERVE)
         if not path.is_file():
             make_store(root, path, self._lock, create=create and not read_only)
@@ -94,7 +88,7 @@ class Catalog:
         except BaseException:
             self.close()
             raise
-        self._inode = os.stat(path).st_ino
+        self.guard.watch(path)
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -163,33 +157,13 @@ class Catalog:
 
     def turn_to(self, copy: Path) -> None:
         """Read another copy of the catalog from now on, one of a later commit; reads that have begun end in theirs."""
-        self._path, self._uri, self._inode = str(copy), file_uri(copy, "immutable"), os.stat(copy).st_ino
+        self._uri = file_uri(copy, "immutable")
+        self.guard.watch(copy)
         self._readers.turn()
 
-    def guard(self) -> None:
-        """The store can be used from here.
-
-        Raises:
-            StoreClosed: after close().
-            StoreError: in a forked child.
-            StoreGone: the folder was removed or replaced.
-        """
-        if self._closed:
-            raise StoreClosed("the store is closed; open it again with vs.open(...)")
-        if self.inherited:
-            raise StoreError(f"the store was opened in process {self._process}, of which this is a fork: {MEND}")
-        if self.root is not None:
-            try:
-                inode = os.stat(self._path).st_ino
-            except OSError:
-                inode = -1
-            if inode != self._inode:
-                raise StoreGone(f"{self._path} was removed or replaced while open; nothing was re-created")
-
-    @property
-    def inherited(self) -> bool:
-        """Whether this process is a fork of the one that opened it."""
-        return os.getpid() != self._process
+    def forked(self) -> None:
+        """Whatever transaction this thread has is its parent's: in the child nothing is in one."""
+        self._owner = self._current = None
 
     @property
     def in_transaction(self) -> bool:
@@ -216,7 +190,7 @@ class Catalog:
         Args:
             undo: takes back what was prepared outside (files that no row names yet). Called when the transaction
                 certainly did not happen, and never when it did or when nobody knows.
-            aside: for what no reader of the store depends on: `seq` stays.
+            aside: for what no reader of the store depends on: `seq` stays; hooks and trail see the commit as any other.
             wait: so many seconds for other writers; None for the catalog's timeout.
             first: done before anything else in the transaction, and before it is seen whether anything runs with it.
 
@@ -249,7 +223,7 @@ class Catalog:
                 self.guard()
             except BaseException:
                 self._rollback()
-                run(transaction.undo)
+                self._undo(transaction.undo)
                 raise
             try:
                 self._commit(self._writer_connection())
@@ -273,16 +247,23 @@ class Catalog:
             with translated(self.root):
                 yield
         except BaseException:
-            if transaction.connection.in_transaction:
+            if transaction.connection.in_transaction and not self.guard.inherited:
                 transaction.connection.execute("ROLLBACK TO nested")
                 transaction.connection.execute("RELEASE nested")
-            run(transaction.undo[mark[0] :])
+            self._undo(transaction.undo[mark[0] :])
             transaction.back_to(mark)
             raise
+        self._refuse_lost(transaction)
         transaction.connection.execute("RELEASE nested")
+
+    def _undo(self, actions: Sequence[Undo]) -> None:
+        """What was prepared outside goes; in a forked child it is the parent's."""
+        if not self.guard.inherited:
+            run(actions)
 
     def _refuse_lost(self, transaction: Transaction) -> None:
         """SQLite takes a whole transaction back when the disk fails in the middle: what comes now must not be one."""
+        self.guard.refuse_fork()
         if not transaction.connection.in_transaction:
             raise StoreError(f"{self.root}: the disk failed within this transaction; nothing of it was written; retry")
 
@@ -329,7 +310,7 @@ class Catalog:
     def _rollback(self) -> bool:
         """Whether there was anything to roll back."""
         with contextlib.suppress(ProgrammingError):  # another thread has just closed it
-            if self._writer is not None and self._writer.in_transaction:
+            if self._writer is not None and self._writer.in_transaction and not self.guard.inherited:
                 self._writer.execute("ROLLBACK")
                 return True
         return False
@@ -367,7 +348,7 @@ class Catalog:
     def backup(self, target: Path) -> None:
         """A consistent copy by SQLite's own backup (copying files would drop its locks), named when it is whole."""
         with translated(self.root):
-            copy_beside(self._writer_connection(), target, self._timeout)
+            copy_beside(self._writer_connection(), target)
 
     def after(self, action: Callable[[], object]) -> bool:
         """Within this thread's transaction: do something once that is durable, and say so; else do nothing."""
@@ -376,24 +357,36 @@ class Catalog:
             return True
         return False
 
-    def checkpoint(self) -> bool:
+    @contextlib.contextmanager
+    def _alone(self, wait: float | None = None) -> Iterator[Connection]:
+        """The connection for writing, outside of a transaction, while nobody else writes."""
+        self._lock.acquire(wait)
+        try:
+            self.guard()
+            with (connection := self._writer_connection()).turn, translated(self.root):
+                yield connection
+        finally:
+            self._lock.release()
+
+    def checkpoint(self, wait: float | None = None, patience: float = 1.0) -> bool:
         """Move the WAL into the main file and empty it, as far as readers allow; whether it is empty.
 
-        Within a transaction that is done once it has ended.
+        Within a transaction that is done once it has ended. Seconds: `wait` for other writers, None for the catalog's
+        timeout; `patience` with readers, while other writers wait.
         """
         if self.root is None or self.read_only:
             return True
         if self.after(self.checkpoint):
             return False
-        with self._lock, self._writer_connection().turn, translated(self.root):
-            return empty_wal(self._writer_connection(), self._timeout)
+        with self._alone(wait) as connection:
+            return empty_wal(connection, self._timeout, patience)
 
-    def rewrite(self) -> bool:
+    def rewrite(self, wait: float | None = None) -> bool:
         """Write every page afresh, in the WAL; False when there is no room for that. Not within a transaction."""
         if self.root is None:
             return True
-        with self._lock, self._writer_connection().turn, translated(self.root):
-            return write_afresh(self._writer_connection())
+        with self._alone(wait) as connection:
+            return write_afresh(connection)
 
     def vacuum(self) -> None:
         """Give free pages back to the file system, a few at a time; writers take their turns in between.
@@ -402,14 +395,14 @@ class Catalog:
         that is done once it has ended.
         """
         while not self.after(self.vacuum):
-            with self._lock, self._writer_connection().turn, translated(self.root):
-                if give_back(self._writer_connection()):
+            with self._alone() as connection:
+                if give_back(connection):
                     return
 
     def close(self) -> None:
         """Close every connection, once its statement has ended; safe to call twice."""
-        closed, self._closed = self._closed, True
-        if closed or self.inherited:  # the parent's connections are not ours to close
+        closed, self.guard.closed = self.guard.closed, True
+        if closed or self.guard.inherited:  # the parent's connections are not ours to close
             return
         self._readers.close(10)
         if self._writer is not None:

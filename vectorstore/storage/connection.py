@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,9 +21,6 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # stdlib's
 from vectorstore.errors import CorruptError, NotAStore, StoreBusy, StoreClosed, StoreError, ValidationError
 from vectorstore.ids import fold
 from vectorstore.storage.forking import closed, locked_file, opened
-
-log = logging.getLogger("vectorstore")
-
 
 STAND_INS = "unmade"
 """The database in memory that has empty tables for kinds without any (`unmade.py`)."""

@@ -46,19 +46,6 @@ def frozen(catalog: Catalog, pin: Callable[[Connection], T]) -> Iterator[tuple[C
         connection.close()
 
 
-def copy_to(connection: Connection, path: Path) -> None:
-    """Write the connection's snapshot to a new file, in one go; the caller makes it durable.
-
-    Cost: one write of all pages.
-    """
-    copy = connect(file_uri(path, "rwc"), timeout=60)
-    try:
-        copy.execute("PRAGMA synchronous=OFF")
-        connection.backup(copy, pages=-1)
-    finally:
-        copy.close()
-
-
 def changeable(path: Path) -> contextlib.closing[Connection]:
     """A copy that nobody else uses, to change and read; without a WAL."""
     connection = connect(file_uri(path, "rw"), timeout=60)

@@ -52,15 +52,24 @@ def read_mode(root: Path, path: Path) -> str:
     return "immutable"
 
 
-def copy_beside(connection: Connection, target: Path, timeout: float) -> None:
+def copy_to(connection: Connection, path: Path) -> None:
+    """Write the connection's snapshot to a new file, in one go; the caller makes it durable.
+
+    Cost: one write of all pages.
+    """
+    copy = connect(file_uri(path, "rwc"), timeout=60)
+    try:
+        copy.execute("PRAGMA synchronous=OFF")
+        connection.backup(copy, pages=-1)
+    finally:
+        copy.close()
+
+
+def copy_beside(connection: Connection, target: Path) -> None:
     """A copy of a catalog, named when it is whole and durable; nothing is left of one that fails."""
     temporary = target.with_name(f".{target.name}{TEMPORARY}")
     try:
-        copy = connect(file_uri(temporary, "rwc"), timeout=timeout)
-        try:
-            connection.backup(copy, pages=-1)
-        finally:
-            copy.close()
+        copy_to(connection, temporary)
         publish_file(temporary, target)
     except BaseException:
         discard(temporary)

@@ -9,16 +9,17 @@ from vectorstore.storage.connection import Connection, OperationalError
 log = logging.getLogger("vectorstore")
 
 
-def empty_wal(connection: Connection, timeout: float) -> bool:
-    """Move the WAL into the main file, and empty it if readers let go of it within a second; whether they did.
+def empty_wal(connection: Connection, timeout: float, patience: float) -> bool:
+    """Move the WAL into the main file, and empty it if readers let go of it in time; whether they did.
 
     A reader may hold its snapshot for long, and whoever checkpoints holds the write lock.
 
     Args:
         connection: for writing.
-        timeout: what it has otherwise.
+        timeout: seconds that it waits otherwise.
+        patience: seconds that it waits for readers, at most `timeout`.
     """
-    connection.execute(f"PRAGMA busy_timeout={int(min(timeout, 1.0) * 1000)}")
+    connection.execute(f"PRAGMA busy_timeout={int(min(timeout, patience) * 1000)}")
     try:
         busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]
     finally:

@@ -73,4 +73,4 @@ def run(actions: Sequence[Callable[[], object]]) -> None:
         try:
             action()
         except (OSError, VectorstoreError) as error:
-            log.warning("tidying up after a transaction: %s; the file is swept at a later open", error)
+            log.warning("tidying up after a transaction: %s; what is left of it is tidied up later", error)

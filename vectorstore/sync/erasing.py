@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from vectorstore.errors import CorruptError, VectorstoreError
+from vectorstore.errors import CorruptError, StoreClosed, StoreGone, VectorstoreError
 from vectorstore.files import TEMPORARY
 from vectorstore.storage import Connection, Transaction
 from vectorstore.storage import spaces as rows
@@ -60,7 +60,7 @@ def finish(sync: Sync, gone: Gone | None = None) -> bool:
     """
     if sync.catalog.after(lambda: finish(sync, gone)):
         return False
-    done = _finished(sync, gone or {})
+    done = _finished(sync, gone or {}, patient=True)
     if not done:
         sync.owing()
     return done
@@ -82,7 +82,7 @@ class Eraser:
         """Begin with what an earlier process has left."""
         with self._sync.catalog.read() as connection:
             owed = setting(connection, OWED)
-        if owed is not None:
+        if owed is not None and not self._sync.catalog.read_only:
             self.start()
 
     def start(self) -> None:
@@ -91,7 +91,11 @@ class Eraser:
             self._more = True
             if self._thread is None and not self._stopped.is_set():
                 thread = threading.Thread(target=self._go_on, name="vectorstore-erase", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # it is done after the next opening
+                    log.warning("%s: copies of what was erased may be left for now: %s", self._sync.root, error)
+                    return
                 self._thread = thread
 
     def stop(self, *, last: bool) -> None:
@@ -99,17 +103,21 @@ class Eraser:
         self._stopped.set()
         with self._lock:
             thread = self._thread
-        if thread is not None:
+        if thread is not None and not self._sync.catalog.in_transaction:  # for whose end it may just wait
             thread.join()
             if last:
-                _finished(self._sync, {})
+                _finished(self._sync, {}, patient=False)
 
     def _go_on(self) -> None:
         pause = _SOON
         while not self._stopped.wait(pause):
             with self._lock:
                 self._more = False
-            done = _finished(self._sync, {})
+            try:
+                self._sync.catalog.guard()
+            except (StoreClosed, StoreGone):
+                return
+            done = _finished(self._sync, {}, patient=False)
             with self._lock:
                 if done and not self._more:
                     self._thread = None
@@ -117,44 +125,48 @@ class Eraser:
             pause = min(2 * pause, _SELDOM)
 
 
-def _finished(sync: Sync, gone: Gone) -> bool:
+def _finished(sync: Sync, gone: Gone, *, patient: bool) -> bool:
+    """One attempt, in which others wait but shortly if it is not patient; whether nothing is owed."""
+    wait, patience = (None, 1.0) if patient else (1.0, 0.05)
     try:
         with sync.catalog.read() as connection:
             owed = setting(connection, OWED)
         if owed is None or sync.catalog.read_only:
             return owed is None
         seq, pages, files = owed
-        if pages and sync.catalog.rewrite():
-            _put(sync, seq, [seq, False, files])
+        # What passes to workers later holds nothing that was erased, and they are in the middle of it.
+        if pages and past.forget_shared(sync) and sync.catalog.rewrite(wait):
+            _put(sync, seq, [seq, False, files], wait)
             pages = False
-        if not sync.catalog.checkpoint() or pages or not _swept(sync, seq, {tuple(each) for each in files}, gone):
+        if not sync.catalog.checkpoint(wait, patience) or pages:
             return False
-        _put(sync, seq, None)
+        if not _swept(sync, seq, {tuple(each) for each in files}, gone, wait):
+            return False
+        _put(sync, seq, None, wait)
     except (VectorstoreError, OSError) as error:
         log.warning("%s: copies of what was erased may be left for now: %s", sync.root, error)
         return False
     return True
 
 
-def _put(sync: Sync, seq: int, value: list[object] | None) -> None:
+def _put(sync: Sync, seq: int, value: list[object] | None, wait: float | None) -> None:
     """How far it is, unless more was erased meanwhile."""
-    with sync.catalog.write(aside=True) as transaction:
+    with sync.catalog.write(aside=True, wait=wait) as transaction:
         found = setting(transaction.connection, OWED)
         if found is not None and found[0] == seq:
             put_setting(transaction.connection, OWED, value)
         transaction.quiet()  # the purge itself is in the trail
 
 
-def _swept(sync: Sync, seq: int, before: set[tuple[str, ...]], gone: Gone) -> bool:
+def _swept(sync: Sync, seq: int, before: set[tuple[str, ...]], gone: Gone, wait: float | None) -> bool:
     """Remove files that no row names and that may hold what was erased at a commit; whether none is left."""
     if sync.root is None:
         return True
-    past.forget_shared(sync)
     forget_backups(sync.root)
     left = False
-    with sync.catalog.write(aside=True) as transaction:  # nobody publishes a name while this holds the lock
+    with sync.catalog.write(aside=True, wait=wait) as transaction:  # nobody publishes a name while this holds the lock
         for what, space, name in _suspects(sync, transaction.connection, seq, before):
-            if name.startswith((past.VIEW, past.SHARED)):
+            if name.startswith(past.VIEW):
                 left |= not past.remove_view(sync.root / name)
                 continue
             folder = sync.folder(what, space)
@@ -173,7 +185,9 @@ def _suspects(
 ) -> Iterator[tuple[str, str, str]]:
     """(folder, space, name): not a segment that was begun after the erasure, or that tells of lost commits."""
     for what, space, name in unnamed(sync, connection, rows.all_spaces(connection)):
-        match = NAME.fullmatch(name)
+        if not what and name.startswith(past.SHARED):
+            continue
+        match = NAME.match(name.removeprefix("."))  # a file that is being written is called after what it will be
         if (what, space, name) in before or match is None or int(match[1]) <= seq:
             yield what, space, name
 
@@ -185,7 +199,7 @@ def _holds(
     if not erased or TEMPORARY in name:
         return None
     if what == "indexes":
-        return True  # what it was built over is gone: it will not be published
+        return True  # whoever publishes an index names it in the transaction in which the file gets its name
     row = rows.space_by_name(connection, space)
     if row is None or what != "embeddings":
         return None

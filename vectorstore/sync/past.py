@@ -24,7 +24,8 @@ from vectorstore.ids import from_micros
 from vectorstore.storage import CATALOG, Connection, Transaction, history, pastrows
 from vectorstore.storage import spaces as rows
 from vectorstore.storage.connection import translated
-from vectorstore.storage.copying import changeable, copy_to, frozen
+from vectorstore.storage.copying import changeable, frozen
+from vectorstore.storage.folder import copy_to
 from vectorstore.storage.history import Moment
 from vectorstore.sync.core import Sync, moved
 from vectorstore.vectors import file_name, open_segment, segment_chunks
@@ -74,8 +75,8 @@ def find_moment(sync: Sync, connection: Connection, when: int | str | None, at: 
     return found
 
 
-def make_view(sync: Sync, when: int | str | None, at: int | None) -> tuple[Path, Moment]:
-    """A folder with a copy of the catalog, rolled back; whoever gets it removes it.
+def make_view(sync: Sync, when: int | str | None, at: int | None) -> tuple[Path, int, Moment]:
+    """A folder with a copy of the catalog, rolled back, and the descriptor that keeps it; to be left with `leave`.
 
     Raises:
         NotFound: as above.
@@ -90,29 +91,29 @@ def make_view(sync: Sync, when: int | str | None, at: int | None) -> tuple[Path,
         return _made_view(sync, place, when, at)
 
 
-def _made_view(sync: Sync, place: Path, when: int | str | None, at: int | None) -> tuple[Path, Moment]:
-    folder = Path(tempfile.mkdtemp(prefix=VIEW, suffix=TEMPORARY, dir=place))
+def _made_view(sync: Sync, place: Path, when: int | str | None, at: int | None) -> tuple[Path, int, Moment]:
+    folder, handle = _held(place)
     try:
-        os.close(os.open(folder / _LOCK, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        handle = hold(folder)  # who sweeps meanwhile sees that somebody lives who makes it
-        try:
-            with frozen(sync.catalog, lambda each: find_moment(sync, each, when, at)) as (connection, moment):
-                copy_to(connection, folder / CATALOG)
-            with changeable(folder / CATALOG) as copy:
-                history.roll_back(copy, moment.seq, sync.tables.values())
-        finally:
-            os.close(handle)
+        with frozen(sync.catalog, lambda each: find_moment(sync, each, when, at)) as (connection, moment):
+            copy_to(connection, folder / CATALOG)
+        with changeable(folder / CATALOG) as copy:
+            history.roll_back(copy, moment.seq, sync.tables.values())
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        leave(folder, handle)
         raise
-    return folder, moment
+    return folder, handle, moment
 
 
-def hold(folder: Path) -> int:
-    """Say that the view is in use, for as long as the descriptor is open."""
-    handle = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(handle, fcntl.LOCK_SH)
-    return handle
+def _held(place: Path) -> tuple[Path, int]:
+    """A new folder, and the lock in it that says that it is in use, for as long as the descriptor is open."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=VIEW, suffix=TEMPORARY, dir=place))
+        with contextlib.suppress(FileNotFoundError):  # before it was locked, it looked like what a crash leaves
+            handle = os.open(folder / _LOCK, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if (folder / _LOCK).exists():
+                return folder, handle
+            os.close(handle)
 
 
 def leave(folder: Path, handle: int) -> None:
@@ -122,28 +123,34 @@ def leave(folder: Path, handle: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def forget_shared(sync: Sync) -> None:
-    """Remove texts on their way to workers, and what a kill has left of them: some may just have been erased."""
-    if sync.root is not None:
-        for each in sync.root.glob(f"{SHARED}*"):
-            shutil.rmtree(each, ignore_errors=True)
+def forget_shared(sync: Sync) -> bool:
+    """Remove texts on their way to workers, and what a kill has left of them: some may just have been erased.
+
+    Returns:
+        Whether none is left.
+    """
+    left = [] if sync.root is None else [each for each in sync.root.glob(f"{SHARED}*") if not _removed(each)]
+    return not left
 
 
 def remove_view(folder: Path) -> bool:
-    """Remove what a crashed process left of a view; False when somebody uses it."""
+    """Remove what a crashed process left of a view; False when somebody uses it, or the disk keeps it."""
     try:
         handle = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        return True
+        return _removed(folder)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _removed(folder)  # while nobody can take it into use
     except BlockingIOError:
         return False
     finally:
         os.close(handle)
+
+
+def _removed(folder: Path) -> bool:
     shutil.rmtree(folder, ignore_errors=True)
-    return True
+    return not folder.exists()
 
 
 # -- how far back ------------------------------------------------------------------------------------------------------
