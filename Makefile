@@ -48,8 +48,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## build a small knowledge store and search it
 	$(BIN)/vectorstore demo
 
+# Two processes, each with one thread for numbers: more of them only wait for each other.
 test: install browser ## run the quick tests
-	$(BIN)/python -m pytest -n 2 -m $(QUICK) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m $(QUICK) $(ARGS)
 
 test-heart: install .milvus/.installed ## run the heart of test-scale, two minutes
 	$(BIN)/python -m pytest -m scale -k $(HEART) $(ARGS)

@@ -1,19 +1,20 @@
-"""One long verb over a store, which says `now` once it is in the middle of it; leaves with 130 when interrupted."""
+"""One long verb over a store, which says when it is in the middle of it; leaves with 130 when interrupted."""
 
 from __future__ import annotations
 
 import sys
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import vectorstore as vs
 
 
-def main(verb: str, folder: Path) -> None:
+def main(verb: str, folder: Path, begun: Event) -> None:
     def told(done: int, of: int) -> None:
-        print("now", flush=True)
+        if not begun.is_set():
+            begun.set()
 
     with vs.open(folder / "kb", auto_publish=False) as store:
-        print("open", flush=True)
         try:
             while True:  # until the signal comes: all of these can be done again
                 if verb == "import":
@@ -33,6 +34,3 @@ def main(verb: str, folder: Path) -> None:
                     store.clusters.fit(n=20, progress=told)
         except KeyboardInterrupt:
             sys.exit(130)
-
-
-main(sys.argv[1], Path(sys.argv[2]))

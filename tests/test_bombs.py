@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import vectorstore as vs
+from tests import forked
 from vectorstore.interchange import incoming, opened, weights
 
 MB = 1 << 20
@@ -94,9 +93,7 @@ def nothings(path: Path, count: int) -> Path:
 
 def imported(path: Path, folder: Path) -> dict[str, Any]:
     """What a process of its own says of an import, and what it took."""
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(folder), str(path)], capture_output=True, text=True, timeout=120
-    )
+    done = forked.python(CHILD, str(folder), str(path))
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vectorstore as vs
+from tests.forked import PROCESSES
 from vectorstore.deduplicating import Deduplicator
 from vectorstore.vectors import ranges
 from vectorstore.vectors.exact import final_scores
@@ -572,10 +572,9 @@ def ingest(root: Path, number: int, texts: list[str], action: Any, results: Any)
 def test_two_processes_never_add_both_of_two_twins(tmp_path: Path, action: str) -> None:
     texts = [f"text number {n} of {n * 7919 % 1000}" for n in range(60)]
     vs.open(tmp_path / "kb", embedder="hash:64").close()
-    spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
+    results = PROCESSES.Queue()
     children = [
-        spawn.Process(target=ingest, args=(tmp_path / "kb", number, texts, action, results), daemon=True)
+        PROCESSES.Process(target=ingest, args=(tmp_path / "kb", number, texts, action, results), daemon=True)
         for number in range(2)
     ]
     for child in children:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
+from tests import forked
 from vectorstore import removing
 from vectorstore.storage import catalog as catalogs
 from vectorstore.storage.settings import setting
@@ -60,7 +59,7 @@ def wait_for(done: Callable[[], bool]) -> bool:
 def ends_in(folder: Path, code: str) -> None:
     """Another process, which ends by itself in the middle, as a kill would."""
     script = f"import os, vectorstore as vs\ns = vs.open({str(folder)!r}, embedder=None, auto_publish=False)\n{code}"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    assert forked.python(script).returncode == 9
 
 
 def test_a_purge_that_nothing_stops_is_finished_when_it_returns(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import random
 import signal
@@ -22,9 +21,9 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
+from tests.forked import PROCESSES
 from vectorstore.sync import core
 
-SPAWN = multiprocessing.get_context("spawn")
 DIM = 8
 COUNTERS = 6
 
@@ -49,8 +48,8 @@ def worker(task: Callable[..., Any], results: Any, *args: Any) -> None:
 
 def together(*tasks: tuple[Any, ...]) -> list[tuple[str, Any]]:
     """(name, result) of functions that run at the same time, each in a process of its own."""
-    results = SPAWN.Queue()
-    children = [SPAWN.Process(target=worker, args=(task[0], results, *task[1:]), daemon=True) for task in tasks]
+    results = PROCESSES.Queue()
+    children = [PROCESSES.Process(target=worker, args=(task[0], results, *task[1:]), daemon=True) for task in tasks]
     for child in children:
         child.start()
     found = [results.get(timeout=240) for _ in children]
@@ -167,8 +166,8 @@ def test_an_acknowledged_write_is_found_by_the_very_next_search_of_another_proce
 ) -> None:
     with vs.open(tmp_path / "kb", embedder=None, auto_publish=False) as store:
         store.concepts.add(concept("first"), vectors=[unit(999)])
-        inbox, outbox = SPAWN.Queue(), SPAWN.Queue()
-        child = SPAWN.Process(target=follow, args=(tmp_path / "kb", read_only, inbox, outbox), daemon=True)
+        inbox, outbox = PROCESSES.Queue(), PROCESSES.Queue()
+        child = PROCESSES.Process(target=follow, args=(tmp_path / "kb", read_only, inbox, outbox), daemon=True)
         child.start()
         assert outbox.get(timeout=60) == "ready"
         answers = []
@@ -196,7 +195,7 @@ def create_and_add(root: Path, barrier: Any, number: int) -> None:
 
 def test_processes_that_create_the_same_store_at_once_all_succeed(tmp_path: Path) -> None:
     for attempt in range(2):
-        barrier, root = SPAWN.Manager().Barrier(3), tmp_path / f"kb{attempt}"
+        barrier, root = PROCESSES.Manager().Barrier(3), tmp_path / f"kb{attempt}"
         together(*((create_and_add, root, barrier, number) for number in range(3)))
 
         with vs.open(root, embedder=None) as store:
@@ -215,8 +214,8 @@ def hold_the_lock(root: Path, ready: Any) -> None:
 def test_killing_a_writer_frees_its_lock_at_once(tmp_path: Path) -> None:
     with vs.open(tmp_path / "kb", embedder=None, timeout=0.3) as store:
         store.concepts.add(concept("one"), vectors=[unit(1)])
-        ready = SPAWN.Queue()
-        child = SPAWN.Process(target=hold_the_lock, args=(tmp_path / "kb", ready), daemon=True)
+        ready = PROCESSES.Queue()
+        child = PROCESSES.Process(target=hold_the_lock, args=(tmp_path / "kb", ready), daemon=True)
         child.start()
         holder = ready.get(timeout=60)
         assert len(store.concepts.search(unit(1))) == 1

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,10 @@ from pathlib import Path
 import pytest
 
 import vectorstore as vs
+from tests import interrupted_child
+from tests.forked import PROCESSES
 from vectorstore import promises
 
-CHILD = Path(__file__).parent / "interrupted_child.py"
 TELLING = {
     "Analogies.discover", "Analogies.relate", "Clusters.fit", "Clusters.refit", "Clusters.trials", "Collection.add",
     "Collection.audit_recall", "Collection.purge", "Collection.update", "Collection.upsert", "Contexts.load",
@@ -179,15 +179,14 @@ def test_what_progress_raises_ends_the_verb_and_the_store_agrees(home: Path, ver
 @pytest.mark.parametrize("delay", [0.0, 0.05])
 @pytest.mark.parametrize("verb", ["import", "export", "rebuild", "fit", "compact"])
 def test_interrupted_in_the_middle_a_store_agrees_with_itself(home: Path, verb: str, delay: float) -> None:
-    child = subprocess.Popen(
-        [sys.executable, str(CHILD), verb, str(home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    assert any(line == "now\n" for line in iter(child.stdout.readline, ""))
+    begun = PROCESSES.Event()
+    child = PROCESSES.Process(target=interrupted_child.main, args=(verb, home, begun))
+    child.start()
+    assert begun.wait(120)
     time.sleep(delay)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=120)
-    assert child.returncode == 130, said
+    os.kill(child.pid or 0, signal.SIGINT)
+    child.join(120)
+    assert child.exitcode == 130
     with vs.open(home / "kb", auto_publish=False) as store:
         assert store.check().findings == ()
         ours = store.concepts.count({"id__startswith": "c"})

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
+from tests import forked
 from tests.feeding_child import STEPS
 from tests.feeding_suite import DIM, FeedingSuite, concepts, engine_of, same, vectors
 from tests.moving import there_and_back
@@ -153,8 +154,8 @@ def test_an_applier_killed_at_any_step_loses_nothing(tmp_path: Path, step: str) 
         store.concepts.delete([f"c{n}" for n in range(60, 90)])
         store.concepts.restore([f"c{n}" for n in range(60, 70)])
         store.concepts.update([{"id": f"c{n}", "domain": "moved"} for n in range(30, 50)])
-    command = [sys.executable, "-m", "tests.feeding_child", str(tmp_path / "kb"), address, step, "1"]
-    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=60)
+    code = "import sys; from tests.feeding_child import main; main(*sys.argv[1:], 1)"
+    done = forked.python(code, str(tmp_path / "kb"), address, step)
     assert done.returncode == -signal.SIGKILL, done.stderr
     with opened(tmp_path) as store:
         same(store)

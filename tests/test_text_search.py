@@ -433,7 +433,7 @@ def test_reciprocal_ranks_equal_brute_force(metric: str, depth: int) -> None:
     store, data, texts = hybrid_store(metric)
     fusion = vs.Fusion("rrf", constant=20, weights={"vector": 1, "text": 2.5}, depth=depth)
     with store:
-        for number in range(8):
+        for number in range(4):
             query = f"w{number} w{number + 9} w7 {number}"
             for where, kept in FILTERS:
                 among = [n for n in range(len(texts)) if n % 40 and kept(n)]
@@ -478,7 +478,7 @@ def test_weighted_scores_equal_brute_force_over_the_whole_lists(metric: str, dep
     fusion = vs.Fusion("weighted", weights={"vector": 3, "text": 1}, depth=depth)
     least = {"vector": -1.0 if metric == "cosine" else 0.0, "text": 0.0}
     with store:
-        for number in range(8):
+        for number in range(4):
             query = f"w{number} w{number + 9} w7 {number}"
             for where, kept in FILTERS:
                 among = [n for n in range(len(texts)) if n % 40 and kept(n)]

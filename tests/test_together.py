@@ -18,7 +18,7 @@ import pytest
 
 import vectorstore as vs
 from tests.conftest import Clock
-from tests.test_processes import SPAWN, concept, together, unit
+from tests.test_processes import PROCESSES, concept, together, unit
 
 DIM = 8
 ACCOUNTS = 8
@@ -154,7 +154,7 @@ def test_eight_processes_at_everything_break_no_promise(tmp_path: Path) -> None:
 
 
 def test_threads_search_through_publish_compact_purge_and_close(tmp_path: Path) -> None:
-    """While one thread turns everything over, five search; after close they are told, and nothing else."""
+    """While one thread turns everything over, three search; after close they are told, and nothing else."""
     errors: list[str] = []
     searches, closed = [0], threading.Event()
     store = vs.open(tmp_path / "kb", embedder=None, auto_publish=False)
@@ -178,7 +178,7 @@ def test_threads_search_through_publish_compact_purge_and_close(tmp_path: Path) 
         except BaseException:
             errors.append(traceback.format_exc())
 
-    threads = [threading.Thread(target=hammer, args=(number,), daemon=True) for number in range(5)]
+    threads = [threading.Thread(target=hammer, args=(number,), daemon=True) for number in range(3)]
     for thread in threads:
         thread.start()
     for turn in range(3):
@@ -275,8 +275,8 @@ def stand_in_a_transaction(root: Path, ready: Any) -> None:
 def test_a_writer_that_is_stopped_in_a_transaction_keeps_readers_going_and_tells_writers(tmp_path: Path) -> None:
     with vs.open(tmp_path / "kb", embedder=None, timeout=0.5) as store:
         store.concepts.add(concept("one"), vectors=[unit(1)])
-        ready = SPAWN.Queue()
-        child = SPAWN.Process(target=stand_in_a_transaction, args=(tmp_path / "kb", ready), daemon=True)
+        ready = PROCESSES.Queue()
+        child = PROCESSES.Process(target=stand_in_a_transaction, args=(tmp_path / "kb", ready), daemon=True)
         child.start()
         writer = ready.get(timeout=60)
         os.kill(writer, signal.SIGSTOP)

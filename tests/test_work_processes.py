@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -11,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import vectorstore as vs
+from tests.forked import PROCESSES
 from tests.test_workflows import analogies
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def later() -> datetime:
@@ -38,8 +36,8 @@ def watch(root: Path, name: str, outbox: Any) -> None:
 def test_another_process_sees_the_items_rise(tmp_path: Path) -> None:
     with vs.open(tmp_path / "kb", embedder=None) as store:
         name = store.workflows.create("analogies", analogies(10_000)).id
-        outbox = SPAWN.Queue()
-        child = SPAWN.Process(target=watch, args=(tmp_path / "kb", name, outbox), daemon=True)
+        outbox = PROCESSES.Queue()
+        child = PROCESSES.Process(target=watch, args=(tmp_path / "kb", name, outbox), daemon=True)
         child.start()
         assert outbox.get(timeout=60) == "ready"
         told: list[int] = []
@@ -64,8 +62,10 @@ def test_two_workers_share_the_workflows_and_never_one_of_them(tmp_path: Path) -
             store.workflows.create("concepts", [{"name": f"w{n} {m}"} for m in range(120)], id=f"w{n}").id
             for n in range(16)
         ]
-        barrier, outbox = SPAWN.Manager().Barrier(2), SPAWN.Queue()
-        children = [SPAWN.Process(target=work, args=(tmp_path / "kb", barrier, outbox), daemon=True) for _ in range(2)]
+        barrier, outbox = PROCESSES.Manager().Barrier(2), PROCESSES.Queue()
+        children = [
+            PROCESSES.Process(target=work, args=(tmp_path / "kb", barrier, outbox), daemon=True) for _ in range(2)
+        ]
         for child in children:
             child.start()
         done = [outbox.get(timeout=120) for _ in children]
@@ -97,8 +97,8 @@ def hang(root: Path, name: str, outbox: Any) -> None:
 def test_a_killed_workers_workflow_is_taken_over_when_its_lease_runs_out(tmp_path: Path) -> None:
     with vs.open(tmp_path / "kb", embedder=None) as store:
         name = store.workflows.create("analogies", analogies(8000)).id
-        outbox = SPAWN.Queue()
-        child = SPAWN.Process(target=hang, args=(tmp_path / "kb", name, outbox), daemon=True)
+        outbox = PROCESSES.Queue()
+        child = PROCESSES.Process(target=hang, args=(tmp_path / "kb", name, outbox), daemon=True)
         child.start()
         os.kill(outbox.get(timeout=60), signal.SIGKILL)
         child.join(30)
@@ -121,8 +121,8 @@ def cancel(root: Path, name: str, inbox: Any, outbox: Any) -> None:
 def test_another_process_cancels_what_is_being_processed(tmp_path: Path) -> None:
     with vs.open(tmp_path / "kb", embedder=None) as store:
         name = store.workflows.create("analogies", analogies(12_000)).id
-        inbox, outbox = SPAWN.Queue(), SPAWN.Queue()
-        child = SPAWN.Process(target=cancel, args=(tmp_path / "kb", name, inbox, outbox), daemon=True)
+        inbox, outbox = PROCESSES.Queue(), PROCESSES.Queue()
+        child = PROCESSES.Process(target=cancel, args=(tmp_path / "kb", name, inbox, outbox), daemon=True)
         child.start()
         assert outbox.get(timeout=60) == "ready"
 
@@ -144,7 +144,7 @@ def make_and_die(root: Path) -> None:
 
 
 def test_a_batch_outlives_the_process_that_made_it(tmp_path: Path) -> None:
-    child = SPAWN.Process(target=make_and_die, args=(tmp_path / "kb",), daemon=True)
+    child = PROCESSES.Process(target=make_and_die, args=(tmp_path / "kb",), daemon=True)
     child.start()
     child.join(60)
     assert child.exitcode == -signal.SIGKILL

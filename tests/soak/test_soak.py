@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import vectorstore as vs
-from tests.test_processes import SPAWN, worker
+from tests.test_processes import PROCESSES, worker
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 SIZE, DIM, BATCH = 3000, 32, 50
@@ -141,8 +141,10 @@ def test_nothing_grows_and_nothing_slows_down(tmp_path: Path) -> None:
             errors.append(traceback.format_exc())
 
     threads = [threading.Thread(target=search, daemon=True) for _ in range(2)]
-    stop, results = SPAWN.Event(), SPAWN.Queue()
-    others = [SPAWN.Process(target=worker, args=(other, results, root, SECONDS, stop), daemon=True) for _ in range(2)]
+    stop, results = PROCESSES.Event(), PROCESSES.Queue()
+    others = [
+        PROCESSES.Process(target=worker, args=(other, results, root, SECONDS, stop), daemon=True) for _ in range(2)
+    ]
     for each in (*threads, *others):
         each.start()
     began, turn, latencies, series = time.monotonic(), 0, [], []
