@@ -132,7 +132,8 @@ def test_an_interrupted_import_leaves_130_and_the_store_as_it_was(kb: Path, tmp_
     assert importer.stderr is not None
     seen = ""
     while "importing" not in seen:
-        assert (letter := importer.stderr.read(1)), seen
+        letter = importer.stderr.read(1)
+        assert letter, seen
         seen += letter
     time.sleep(0.3)
     os.kill(importer.pid, signal.SIGINT)
