@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -402,6 +403,26 @@ def test_two_that_create_the_same_store_both_have_it(tmp_path: Path) -> None:
         each.join()
     with opened(tmp_path / "kb") as store:
         assert failed == [] and len(store.concepts) == 4 and store.check().findings == ()
+
+
+def test_a_store_that_another_creates_while_it_is_looked_at_is_no_strange_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, made = Connection.execute, list[str]()
+
+    def execute(connection: Connection, sql: str, *values: Any) -> Any:
+        if "application_id" not in sql or made:
+            return real(connection, sql, *values)
+        made.append(sql)
+        rows = real(connection, sql, *values).fetchall()
+        other = threading.Thread(target=lambda: opened(tmp_path / "kb").close())
+        other.start()
+        other.join()
+        return mock.Mock(fetchall=lambda: rows, fetchone=lambda: rows[0])
+
+    monkeypatch.setattr(Connection, "execute", execute)
+    with opened(tmp_path / "kb") as store:
+        assert made and store.check().findings == ()
 
 
 def test_a_copy_of_the_catalog_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,7 +243,7 @@ def lenient(connection: Connection) -> Iterator[None]:
 
 
 def header(connection: Connection, path: object) -> tuple[int, int, int]:
-    """(application_id, user_version, number of schema objects); reads only.
+    """(application_id, user_version, number of schema objects), all as of one commit; reads only.
 
     Raises:
         NotAStore: the file is no SQLite database.
@@ -251,11 +251,13 @@ def header(connection: Connection, path: object) -> tuple[int, int, int]:
         StoreError: it cannot be read now.
     """
     try:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        objects = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        found = connection.execute(
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) "
+            "FROM pragma_application_id, pragma_user_version"
+        ).fetchall()
     except DatabaseError as error:
         raise refusal(error, path) from error
+    application, version, objects = found[0]
     return application, version, objects
 
 
